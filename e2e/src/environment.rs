@@ -1,0 +1,143 @@
+//! The state folder of an environment: what runs where, under one name, found again by any later command.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use messages::{Role, WorkloadName};
+use serde::{Deserialize, Serialize};
+
+use crate::{plan::PeerAddress, process::ProcessId};
+
+/// Version of [`Record`]'s shape; a file of another version is refused with the fix.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Where an environment runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeKind {
+    Embedded,
+    K3d,
+}
+
+/// `environment.json`. Holds no secrets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub schema_version: u32,
+    pub name: String,
+    pub runtime: RuntimeKind,
+    pub created_at: Timestamp,
+    /// The command that owns the environment and removes it at its end; `None` for one that stays (`local-up`, `--keep`).
+    pub owner: Option<ProcessId>,
+    /// Blueprint name → the file it was read from.
+    pub blueprints: BTreeMap<String, PathBuf>,
+    pub clusters: Vec<ClusterRecord>,
+    /// In deploy order.
+    pub pods: Vec<PodRecord>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClusterRecord {
+    pub name: String,
+    /// The runtime's own name for it: the k3d cluster, or the loopback network (`127.81.7.0/24`).
+    pub reference: String,
+    /// Processes of the cluster itself: its load balancer. Empty where there are containers instead.
+    #[serde(default)]
+    pub processes: Vec<ProcessRecord>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PodRecord {
+    pub name: WorkloadName,
+    pub role: Role,
+    pub namespace: String,
+    pub stage: usize,
+    /// The (Kubernetes) pod's own name, as its hops carry it.
+    pub pod_name: String,
+    pub node: String,
+    /// Where upstream pods dial it, once its load balancer has an address.
+    pub peer_address: Option<PeerAddress>,
+    /// Where this machine reaches the same port.
+    pub local_address: Option<PeerAddress>,
+    /// File with the bearer token of its pinhole.
+    pub token_file: Option<PathBuf>,
+    pub auto_trigger: u32,
+    /// Names of the pods that it sends to.
+    pub downstreams: Vec<WorkloadName>,
+    /// When its containers were started, and when it was first seen ready.
+    pub started_at: Option<Timestamp>,
+    pub ready_at: Option<Timestamp>,
+    #[serde(default)]
+    pub processes: Vec<ProcessRecord>,
+}
+
+/// A process of the embedded runtime.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProcessRecord {
+    /// `app`, `wosp`, `envoy`, or `load-balancer`.
+    pub container: String,
+    pub id: ProcessId,
+    pub log: PathBuf,
+}
+
+impl Record {
+    pub fn pod(&self, name: &WorkloadName) -> Option<&PodRecord> {
+        self.pods.iter().find(|pod| pod.name == *name)
+    }
+
+    pub fn pods_of<'a>(&'a self, blueprint: &'a str) -> impl Iterator<Item = &'a PodRecord> {
+        self.pods
+            .iter()
+            .filter(move |pod| pod.name.blueprint() == blueprint)
+    }
+}
+
+/// The files of one environment below its state folder.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn record(&self) -> PathBuf {
+        self.root.join("environment.json")
+    }
+
+    pub fn timeline(&self) -> PathBuf {
+        self.root.join("timeline.json")
+    }
+
+    /// Root and authorities, mode 0700.
+    pub fn identity(&self) -> PathBuf {
+        self.root.join("identity")
+    }
+
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// The embedded runtime's folder of one pod: working directory of its processes.
+    pub fn pod(&self, name: &WorkloadName) -> PathBuf {
+        self.root.join("pods").join(format!(
+            "{}.{}.{}",
+            name.blueprint(),
+            name.cluster(),
+            name.pod()
+        ))
+    }
+
+    /// The embedded runtime's folder of one cluster's load balancer.
+    pub fn cluster(&self, name: &str) -> PathBuf {
+        self.root.join("clusters").join(name)
+    }
+}

@@ -1,0 +1,23 @@
+//! Limits that every pod keeps. What is larger is rejected with a reason, never truncated.
+
+/// Longest payload, in bytes of its JSON text: 1 MiB.
+pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
+
+/// Most hops a trail may have when it arrives.
+pub const MAX_TRAIL_HOPS: usize = 32;
+
+/// Longest text of one field of a hop other than its signature, in bytes: the longest DNS name.
+pub const MAX_FIELD_BYTES: usize = 253;
+
+/// Longest signature of one hop, in bytes: a detached JWS with a leaf and its authority is about 2 KiB.
+pub const MAX_SIGNATURE_BYTES: usize = 8 * 1024;
+
+/// Longest frame a pod reads, in bytes. Well above the largest valid message, so that a payload over the limit is
+/// still decoded and rejected by name while its connection lives on; beyond this the connection is closed.
+pub const MAX_FRAME_BYTES: usize = 8 * 1024 * 1024;
+
+/// Messages sent and not yet acknowledged on one connection, unless configured otherwise.
+pub const DEFAULT_WINDOW: usize = 1024;
+
+/// Payload bytes sent and not yet acknowledged on one connection: bounds a window of large messages.
+pub const MAX_WINDOW_BYTES: usize = 64 * 1024 * 1024;

@@ -1,0 +1,54 @@
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// How a connection carries messages. Every pod answers both on its relay port; a connection uses one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// RFC 6455, path `/v1/carry`, subprotocol `ferry.v1`, one JSON object a text frame.
+    Websocket,
+    /// `ferry.v1.Relay/Carry` over HTTP/2.
+    Grpc,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is no protocol: use `websocket` or `grpc`")]
+pub struct InvalidProtocol(String);
+
+impl Protocol {
+    pub const ALL: [Self; 2] = [Self::Websocket, Self::Grpc];
+
+    /// The name in a blueprint.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Websocket => "websocket",
+            Self::Grpc => "grpc",
+        }
+    }
+
+    /// The URL scheme in [`crate::env::DOWNSTREAM`].
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::Websocket => "ws",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = InvalidProtocol;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|protocol| protocol.as_str() == text)
+            .ok_or_else(|| InvalidProtocol(text.chars().take(64).collect()))
+    }
+}
