@@ -5,8 +5,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod environment;
+pub mod envoy;
 pub mod failure;
 pub mod plan;
 pub mod process;
 pub mod timeline;
+pub mod tools;
 pub mod wait;
