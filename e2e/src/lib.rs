@@ -6,8 +6,10 @@
 
 pub mod blueprint;
 pub mod environment;
+pub mod envoy;
 pub mod failure;
 pub mod plan;
 pub mod process;
 pub mod timeline;
+pub mod tools;
 pub mod wait;
