@@ -6,7 +6,9 @@
 
 pub mod environment;
 pub mod failure;
+pub mod http;
 pub mod plan;
 pub mod process;
+pub mod services;
 pub mod timeline;
 pub mod wait;
