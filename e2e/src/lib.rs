@@ -6,6 +6,7 @@
 
 pub mod environment;
 pub mod failure;
+pub mod identity;
 pub mod plan;
 pub mod process;
 pub mod timeline;
