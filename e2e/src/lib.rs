@@ -10,4 +10,5 @@ pub mod identity;
 pub mod plan;
 pub mod process;
 pub mod timeline;
+pub mod trail;
 pub mod wait;
