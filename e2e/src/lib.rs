@@ -4,11 +4,15 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod blueprint;
 pub mod environment;
 pub mod failure;
 pub mod http;
+pub mod identity;
 pub mod plan;
 pub mod process;
+pub mod runtime;
 pub mod services;
 pub mod timeline;
+pub mod trail;
 pub mod wait;
