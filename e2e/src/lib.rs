@@ -6,6 +6,7 @@
 
 pub mod blueprint;
 pub mod environment;
+pub mod envoy;
 pub mod failure;
 pub mod http;
 pub mod identity;
@@ -14,5 +15,6 @@ pub mod process;
 pub mod runtime;
 pub mod services;
 pub mod timeline;
+pub mod tools;
 pub mod trail;
 pub mod wait;
