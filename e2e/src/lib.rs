@@ -7,6 +7,7 @@
 pub mod environment;
 pub mod failure;
 pub mod http;
+pub mod identity;
 pub mod plan;
 pub mod process;
 pub mod services;
