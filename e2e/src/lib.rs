@@ -12,4 +12,5 @@ pub mod plan;
 pub mod process;
 pub mod services;
 pub mod timeline;
+pub mod trail;
 pub mod wait;
