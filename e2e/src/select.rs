@@ -53,7 +53,17 @@ pub fn gateway<'a>(record: &'a Record, wanted: Option<&str>) -> anyhow::Result<&
         .into())
 }
 
-/// The pods that messages end at.
+/// The pods that messages of a blueprint come from.
+pub fn gateways<'a>(
+    record: &'a Record,
+    blueprint: &'a str,
+) -> impl Iterator<Item = &'a PodRecord> {
+    record
+        .pods_of(blueprint)
+        .filter(|pod| pod.role == Role::Gateway)
+}
+
+/// The pods that messages of a blueprint end at.
 pub fn sinks<'a>(record: &'a Record, blueprint: &'a str) -> impl Iterator<Item = &'a PodRecord> {
     record
         .pods_of(blueprint)
