@@ -6,6 +6,7 @@
 
 pub mod blueprint;
 pub mod environment;
+pub mod envoy;
 pub mod failure;
 pub mod http;
 pub mod identity;
@@ -13,8 +14,10 @@ pub mod pinhole;
 pub mod plan;
 pub mod process;
 pub mod proof;
+pub mod runtime;
 pub mod select;
 pub mod services;
 pub mod timeline;
+pub mod tools;
 pub mod trail;
 pub mod wait;

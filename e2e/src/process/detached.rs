@@ -115,9 +115,14 @@ pub async fn stop(processes: &[ProcessId], limit: Duration) -> anyhow::Result<Ve
         .copied()
         .filter(|process| process.is_running())
         .collect();
-    signal(&stubborn, Signal::KILL)?;
-    gone(&stubborn, KILL_LIMIT).await?;
+    kill(&stubborn).await?;
     Ok(stubborn)
+}
+
+/// Ends processes at once, by SIGKILL.
+pub async fn kill(processes: &[ProcessId]) -> anyhow::Result<()> {
+    signal(processes, Signal::KILL)?;
+    gone(processes, KILL_LIMIT).await
 }
 
 fn signal(processes: &[ProcessId], signal: Signal) -> anyhow::Result<()> {
