@@ -1,17 +1,22 @@
 //! Proof that a blueprint works: its gateways report every message as acknowledged by the far end, and what the sinks
 //! have stored bears it out.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
-use messages::{Ack, Outcome, Payload};
+use futures_util::TryStreamExt as _;
+use messages::{Ack, Outcome, Payload, WorkloadName};
 use serde::Serialize;
 
 use crate::{
     environment::{Environment, PodRecord, Record},
-    failure::Failure,
+    failure::{Failure, Kind},
     identity::Root,
     pinhole::{Pinhole, Trigger},
     process,
+    runtime::{self, Container, Follow, Liveness},
     select,
     timeline::{Step, Timeline},
     trail::{self, Expectation, Flow, Proof, Route, Sent, SentMessage, StoredMessage},
@@ -69,17 +74,18 @@ pub async fn auto_trigger(
             let mut delivered = 0;
             for gateway in &gateways {
                 if gateway.auto_trigger > 0 {
-                    delivered += wait_for_auto_trigger(record, gateway, &step).await?;
+                    delivered += wait_for_auto_trigger(environment, gateway, &step).await?;
                 }
             }
             step.progress("reading the sinks");
+            let live = runtime::live_pods(environment).await?;
             let flows = |sink: &PodRecord| {
                 let flow = |gateway: &&PodRecord| Flow {
                     sent: Sent::Numbered {
                         first: 1,
                         count: u64::from(gateway.auto_trigger),
                     },
-                    routes: Route::all(&record.pods, &gateway.name, &sink.name),
+                    routes: live_routes(record, &live, gateway, sink),
                 };
                 gateways.iter().map(flow).collect()
             };
@@ -106,10 +112,11 @@ pub async fn trigger(
     let blueprint = gateway.name.blueprint();
     let marks = Marks::of(record, blueprint).await?;
     let sent = send(record, gateway, payloads).await?;
+    let live = runtime::live_pods(environment).await?;
     let flows = |sink: &PodRecord| {
         vec![Flow {
             sent: Sent::Listed(sent.clone()),
-            routes: Route::all(&record.pods, &gateway.name, &sink.name),
+            routes: live_routes(record, &live, gateway, sink),
         }]
     };
     let sinks = check_sinks(environment, blueprint, &marks, flows, timeline).await?;
@@ -215,9 +222,23 @@ fn read_acks(acks: &[Ack]) -> (Vec<uuid::Uuid>, Vec<String>) {
     (ids, refused)
 }
 
+/// Every route from a gateway to a sink, with the pods that run now.
+fn live_routes(
+    record: &Record,
+    live: &BTreeMap<WorkloadName, Vec<String>>,
+    gateway: &PodRecord,
+    sink: &PodRecord,
+) -> Vec<Route> {
+    let mut routes = Route::all(&record.pods, &gateway.name, &sink.name);
+    for station in routes.iter_mut().flat_map(|route| &mut route.0) {
+        station.pods = live.get(&station.name).into_iter().flatten().cloned().collect();
+    }
+    routes
+}
+
 /// How far each sink's output had been read.
 #[derive(Debug, Default)]
-struct Marks(std::collections::BTreeMap<String, u64>);
+struct Marks(BTreeMap<String, u64>);
 
 impl Marks {
     async fn of(record: &Record, blueprint: &str) -> anyhow::Result<Self> {
@@ -275,49 +296,48 @@ async fn check(expectation: &Expectation, output: Vec<StoredMessage>, root: &Roo
 }
 
 /// Waits for the line of a gateway that its auto-trigger is complete; gives how many were acknowledged.
-async fn wait_for_auto_trigger(record: &Record, gateway: &PodRecord, step: &Step) -> anyhow::Result<u64> {
+async fn wait_for_auto_trigger(
+    environment: &Environment,
+    gateway: &PodRecord,
+    step: &Step,
+) -> anyhow::Result<u64> {
     let who = format!("{} in {}", gateway.name.pod(), gateway.name.cluster());
     let expected = u64::from(gateway.auto_trigger);
-    let log = gateway
-        .processes
-        .iter()
-        .find(|process| process.container == "app")
-        .map(|process| process.log.clone())
-        .ok_or_else(|| Failure::infrastructure(format!("{who} has no process `app`")))?;
     let failed = |cause: String| {
-        Failure::product(format!("{who}: {cause}\n{}", process::log_tail(&log, TAIL)))
-            .hint("`cargo xtask logs` has the whole log, of the other pods too")
+        Failure::product(format!("{who}: {cause}"))
+            .hint("`cargo xtask logs` shows what the pods say; of a run that is over, its state folder")
     };
     Wait::until(format!("the {expected} messages that {who} sends by itself"))
         .within(AUTO_TRIGGER_LIMIT)
-        .looking_every(Duration::from_millis(20))
-        .hint("`cargo xtask logs` shows what the pods say")
+        .looking_every(Duration::from_millis(50))
         .showing(step)
         .poll(|| async {
-            let text = std::fs::read(&log).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text);
-            match completed(&text) {
+            let lines = runtime::logs(environment, &gateway.name, Container::App, Follow::No).await?;
+            let log = lines.try_collect::<Vec<_>>().await?.join("\n");
+            match completed(&log) {
                 Some((delivered, total)) if delivered == expected && total == expected => {
                     return Ok(Seen::Ready(delivered));
                 }
                 Some((delivered, total)) => {
-                    let cause = format!("auto-trigger ended with {delivered}/{total} instead of {expected}/{expected}");
+                    let tail = process::tail(&log, TAIL);
+                    let cause = format!(
+                        "its auto-trigger ended with {delivered}/{total}, not {expected}/{expected}\n{tail}"
+                    );
                     return Err(failed(cause).into());
                 }
                 None => {}
             }
-            if let Some(dead) = dead_process(record, gateway.name.blueprint()) {
+            if let Some(dead) = dead_container(environment, gateway.name.blueprint()).await? {
                 return Err(dead.into());
             }
-            let last = text.lines().next_back().unwrap_or("an empty log");
+            let last = log.lines().next_back().unwrap_or("an empty log");
             Ok(Seen::Waiting(last.chars().take(160).collect()))
         })
         .await
         .map_err(|error| match Failure::of(&error) {
             // All pods were ready: what does not come now is the product's fault, not the machine's.
-            Some(failure) if failure.kind() == crate::failure::Kind::Infrastructure => {
-                let cause = format!("did not report {expected}/{expected}");
-                error.context(failed(cause))
+            Some(failure) if failure.kind() == Kind::Infrastructure => {
+                error.context(failed(format!("did not report {expected}/{expected}")))
             }
             _ => error,
         })
@@ -331,19 +351,28 @@ fn completed(log: &str) -> Option<(u64, u64)> {
     Some((delivered.parse().ok()?, total.parse().ok()?))
 }
 
-/// The first process of the blueprint's pods that runs no more.
-fn dead_process(record: &Record, blueprint: &str) -> Option<Failure> {
-    record.pods_of(blueprint).find_map(|pod| {
-        let dead = pod.processes.iter().find(|process| !process.id.is_running())?;
-        let cause = format!(
-            "{} in {}: its process `{}` has ended\n{}",
-            pod.name.pod(),
-            pod.name.cluster(),
-            dead.container,
-            process::log_tail(&dead.log, TAIL)
-        );
-        Some(Failure::product(cause).hint(format!("its whole log is `{}`", dead.log.display())))
-    })
+/// The first container of the blueprint's pods that has ended by itself.
+async fn dead_container(environment: &Environment, blueprint: &str) -> anyhow::Result<Option<Failure>> {
+    for pod in runtime::status(environment).await? {
+        if pod.name.blueprint() != blueprint {
+            continue;
+        }
+        for container in pod.containers {
+            if let Liveness::Crashed { log_tail } = container.state {
+                let cause = format!(
+                    "{} in {}: its container `{}` has ended\n{log_tail}",
+                    pod.name.pod(),
+                    pod.name.cluster(),
+                    container.container
+                );
+                return Ok(Some(Failure::product(cause).hint(format!(
+                    "its whole log is in `{}`",
+                    environment.layout().logs().display()
+                ))));
+            }
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
