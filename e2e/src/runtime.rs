@@ -189,7 +189,9 @@ pub enum Liveness {
     /// Ended on purpose, or never started.
     Stopped,
     /// Ended by itself; the end of its log.
-    Crashed { log_tail: String },
+    Crashed {
+        log_tail: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -17,7 +17,8 @@ use futures_util::future::join_all;
 use messages::WorkloadName;
 
 use super::{
-    Container, ContainerState, Ending, Follow, Liveness, LogLines, PodState, Readiness, logs,
+    Container, ContainerState, Ending, Follow, Liveness, LogLines, PodState, Readiness,
+    logs::file_lines,
 };
 use crate::{
     environment::{Environment, PodRecord},
@@ -110,7 +111,7 @@ pub(super) async fn logs(
 ) -> anyhow::Result<LogLines> {
     let writer = pod::process_of(record_of(environment, pod)?, container).map(|process| process.id);
     let path = environment.layout().pod_log(pod, container.as_str());
-    logs::file_lines(path, follow, writer).await
+    file_lines(path, follow, writer).await
 }
 
 pub(super) async fn stop_container(

@@ -100,7 +100,9 @@ mod tests {
     #[tokio::test]
     async fn a_log_that_was_never_written_is_empty() {
         let folder = tempfile::tempdir().unwrap();
-        let lines = file_lines(folder.path().join("none"), Follow::Yes, None).await.unwrap();
+        let lines = file_lines(folder.path().join("none"), Follow::Yes, None)
+            .await
+            .unwrap();
         assert_eq!(lines.try_collect::<Vec<_>>().await.unwrap(), [""; 0]);
     }
 }

@@ -118,7 +118,10 @@ pub(in crate::runtime) async fn up(
         }
         (Err(error), _, OnFailure::Remove) => {
             if let Err(left) = tear_down::down(&environment, State::Remove, timeline).await {
-                timeline.warning(format!("environment `{}` is left behind: {left:#}", request.name));
+                timeline.warning(format!(
+                    "environment `{}` is left behind: {left:#}",
+                    request.name
+                ));
             }
             Err(error)
         }
@@ -154,7 +157,7 @@ async fn bring_up(
             let pods = stage.iter().map(|pod| {
                 let (balancers, addresses, files) = (&balancers, &addresses, &files);
                 let what = format!("{}: start `{}`", pod.name.cluster(), pod.name.pod());
-                timeline.run(what, |step| async move {
+                timeline.run(what, move |step| async move {
                     pod::write_peers(workshop.layout, pod, addresses)?;
                     let file = files.get(&pod.name).context("its files are not made")?;
                     let balancer = balancers.get(pod.name.cluster());
@@ -237,7 +240,11 @@ fn start_load_balancer(
     let folder = workshop.layout.cluster(cluster);
     private_folder(&folder)?;
     let bootstrap = envoy::load_balancer(&routes, own.network.claim(), Path::new(ADMIN_SOCKET));
-    replace_file(&folder.join(LOAD_BALANCER_FILE), &serde_json::to_vec_pretty(&bootstrap)?, 0o600)?;
+    replace_file(
+        &folder.join(LOAD_BALANCER_FILE),
+        &serde_json::to_vec_pretty(&bootstrap)?,
+        0o600,
+    )?;
     let launch = Launch {
         program: workshop.envoy.into(),
         args: envoy::arguments(Path::new(LOAD_BALANCER_FILE)),
@@ -245,7 +252,9 @@ fn start_load_balancer(
         folder,
         log: workshop.layout.cluster_log(cluster, LOAD_BALANCER),
     };
-    let id = launch.start().with_context(|| format!("{cluster}: the load balancer"))?;
+    let id = launch
+        .start()
+        .with_context(|| format!("{cluster}: the load balancer"))?;
     let process = ProcessRecord {
         container: LOAD_BALANCER.into(),
         id,
@@ -273,9 +282,19 @@ async fn wait_for_load_balancers(
             port: claim.port(),
         };
         timeline
-            .run(format!("{cluster}: start the load balancer"), |step| async move {
-                probe::wait_for_answer(cluster, &address, "/ready", process.unwrap_or_default(), &step).await
-            })
+            .run(
+                format!("{cluster}: start the load balancer"),
+                |step| async move {
+                    probe::wait_for_answer(
+                        cluster,
+                        &address,
+                        "/ready",
+                        process.unwrap_or_default(),
+                        &step,
+                    )
+                    .await
+                },
+            )
             .await
     });
     try_join_all(waits).await.map(|_| ())

@@ -16,7 +16,10 @@ const LISTENING: &str = "0A";
 pub(super) enum Holder {
     Process(ProcessId),
     /// The load balancer of another environment.
-    Environment { process: ProcessId, name: String },
+    Environment {
+        process: ProcessId,
+        name: String,
+    },
     /// A process that this user cannot look into.
     Hidden,
 }
@@ -151,7 +154,11 @@ mod tests {
                 inode: 41873
             })
         );
-        for other in [line.replace(" 0A ", " 01 "), String::new(), "sl local_address rem_address st".into()] {
+        for other in [
+            line.replace(" 0A ", " 01 "),
+            String::new(),
+            "sl local_address rem_address st".into(),
+        ] {
             assert_eq!(Listener::parse(&other), None);
         }
     }

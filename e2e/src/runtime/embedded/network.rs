@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use messages::WorkloadName;
 
 use super::holder::Holder;
 use crate::{
@@ -116,13 +115,13 @@ pub(super) fn networks(plan: &Plan, public: PublicAddress) -> anyhow::Result<Net
         for &port in public_ports {
             let socket = match public {
                 PublicAddress::Localhost => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
-                PublicAddress::OwnNetwork => {
-                    free(SocketAddr::new(network.load_balancer(), port))?
-                }
+                PublicAddress::OwnNetwork => free(SocketAddr::new(network.load_balancer(), port))?,
             };
-            let other = networks.iter().find(|(_, other): &(&String, &ClusterNetwork)| {
-                other.public.values().any(|taken| *taken == socket)
-            });
+            let other = networks
+                .iter()
+                .find(|(_, other): &(&String, &ClusterNetwork)| {
+                    other.public.values().any(|taken| *taken == socket)
+                });
             if let Some((other, _)) = other {
                 return Err(Failure::usage(format!(
                     "{name} and {other} both want port {port} of this machine"
@@ -132,7 +131,13 @@ pub(super) fn networks(plan: &Plan, public: PublicAddress) -> anyhow::Result<Net
             }
             sockets.insert(port, socket);
         }
-        networks.insert(name.clone(), ClusterNetwork { network, public: sockets });
+        networks.insert(
+            name.clone(),
+            ClusterNetwork {
+                network,
+                public: sockets,
+            },
+        );
     }
     Ok(networks)
 }
@@ -147,13 +152,19 @@ pub(super) fn check_public_ports(plan: &Plan, networks: &Networks) -> anyhow::Re
                 continue;
             };
             let holder = Holder::of(*socket);
-            let by = holder.as_ref().map_or_else(|| error.to_string(), |holder| format!("taken by {holder}"));
+            let by = holder
+                .as_ref()
+                .map_or_else(|| error.to_string(), |holder| format!("taken by {holder}"));
             let pod = plan
                 .pods
                 .iter()
                 .find(|pod| pod.name.cluster() == cluster && pod.public_port == *port)
                 .map_or_else(String::new, |pod| format!(" of `{}`", pod.name.pod()));
-            problems.push(format!("{cluster}: port {}{pod} on {} is {by}", socket.port(), socket.ip()));
+            problems.push(format!(
+                "{cluster}: port {}{pod} on {} is {by}",
+                socket.port(),
+                socket.ip()
+            ));
             remedies.extend(holder.map(|holder| holder.remedy()));
         }
     }
@@ -180,10 +191,14 @@ pub(super) fn place_pods(plan: &mut Plan, networks: &Networks) -> anyhow::Result
             .get(cluster)
             .with_context(|| format!("{cluster} has no network"))?;
         let count = used.entry(cluster.to_owned()).or_default();
-        let host = FIRST_POD_HOST.checked_add(*count).filter(|host| *host < u8::MAX);
+        let host = FIRST_POD_HOST
+            .checked_add(*count)
+            .filter(|host| *host < u8::MAX);
         let host = host.ok_or_else(|| {
-            Failure::usage(format!("{cluster} has more pods than one loopback network has addresses"))
-                .hint("spread them over more clusters")
+            Failure::usage(format!(
+                "{cluster} has more pods than one loopback network has addresses"
+            ))
+            .hint("spread them over more clusters")
         })?;
         *count += 1;
         place(pod, address(network.network.octets, host))?;

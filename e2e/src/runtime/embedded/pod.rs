@@ -75,12 +75,18 @@ impl Workshop<'_> {
         if let Some(peers) = paths.peers_file.parent() {
             private_folder(&folder.join(peers))?;
         }
-        self.root.authority(name)?.save(&folder.join(AUTHORITY_FOLDER))?;
+        self.root
+            .authority(name)?
+            .save(&folder.join(AUTHORITY_FOLDER))?;
         if let Some(token_file) = &record.token_file {
             replace_file(token_file, identity::token().as_bytes(), 0o600)?;
         }
         let bootstrap = envoy::bootstrap(plan, &paths);
-        replace_file(&folder.join(ENVOY_FILE), &serde_json::to_vec_pretty(&bootstrap)?, 0o600)?;
+        replace_file(
+            &folder.join(ENVOY_FILE),
+            &serde_json::to_vec_pretty(&bootstrap)?,
+            0o600,
+        )?;
         let launch = |container: Container, program: &Path, args, env| {
             let launch = Launch {
                 program: program.into(),
@@ -96,7 +102,12 @@ impl Workshop<'_> {
             wosp: plan.sockets.wosp,
             envoy_stats: plan.sockets.envoy_stats,
             containers: BTreeMap::from([
-                launch(Container::Wosp, self.binaries.wosp(), vec![], self.wosp_variables(plan)),
+                launch(
+                    Container::Wosp,
+                    self.binaries.wosp(),
+                    vec![],
+                    self.wosp_variables(plan),
+                ),
                 launch(
                     Container::App,
                     self.binaries.app(plan.role),
@@ -119,7 +130,10 @@ impl Workshop<'_> {
     /// What `app` and `wosp` both read.
     fn variables(&self, plan: &PodPlan) -> BTreeMap<String, String> {
         let name = &plan.name;
-        let identity = self.layout.pod(name).join(EnvoyPaths::in_working_directory().identity_dir);
+        let identity = self
+            .layout
+            .pod(name)
+            .join(EnvoyPaths::in_working_directory().identity_dir);
         let mut variables = set([
             (env::BLUEPRINT, name.blueprint().to_owned()),
             (env::WORKLOAD, name.pod().to_owned()),

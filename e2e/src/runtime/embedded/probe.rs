@@ -35,13 +35,21 @@ struct Ready {
 
 /// Asks `GET <path>`: `None` for 200, else what is there instead.
 async fn obstacle(address: &PeerAddress, path: &str) -> Option<String> {
-    match Request::get(address, path).within(ANSWER_LIMIT).send().await {
+    match Request::get(address, path)
+        .within(ANSWER_LIMIT)
+        .send()
+        .await
+    {
         Ok(answer) if answer.status == 200 => None,
         Ok(answer) => {
             let ready = serde_json::from_slice::<Ready>(&answer.body);
             Some(match ready {
                 Ok(Ready { waiting_for }) if !waiting_for.is_empty() => waiting_for.join(", "),
-                _ => format!("`{path}` answers {} {}", answer.status, answer.text().trim()),
+                _ => format!(
+                    "`{path}` answers {} {}",
+                    answer.status,
+                    answer.text().trim()
+                ),
             })
         }
         Err(error) => Some(error.root_cause().to_string()),
@@ -92,9 +100,13 @@ fn all_run(whose: &str, processes: &[ProcessRecord]) -> anyhow::Result<()> {
 
 fn crash(whose: &str, ended: &ProcessRecord) -> Failure {
     let tail = process::log_tail(&ended.log, TAIL);
-    let taken = ["Address already in use", "address already in use", "Address in use"]
-        .into_iter()
-        .any(|text| tail.contains(text));
+    let taken = [
+        "Address already in use",
+        "address already in use",
+        "Address in use",
+    ]
+    .into_iter()
+    .any(|text| tail.contains(text));
     let hint = if taken {
         "something else listens on one of its addresses: `ss -ltnp` shows what; end it, or run it again".to_owned()
     } else {
@@ -166,7 +178,14 @@ pub(super) async fn wait_for_container(
     step: &Step,
 ) -> anyhow::Result<()> {
     let (address, path) = own_probe(file, container);
-    wait_for_answer(container.as_str(), &address, path, std::slice::from_ref(process), step).await
+    wait_for_answer(
+        container.as_str(),
+        &address,
+        path,
+        std::slice::from_ref(process),
+        step,
+    )
+    .await
 }
 
 /// Waits for a 200; gives up when one of the processes on the way has ended.
@@ -177,13 +196,16 @@ pub(super) async fn wait_for_answer(
     processes: &[ProcessRecord],
     step: &Step,
 ) -> anyhow::Result<()> {
-    wait(format!("{what}: an answer from http://{address}{path}"), step)
-        .poll(|| async {
-            all_run(what, processes)?;
-            Ok(match obstacle(address, path).await {
-                None => Seen::Ready(()),
-                Some(obstacle) => Seen::Waiting(obstacle),
-            })
+    wait(
+        format!("{what}: an answer from http://{address}{path}"),
+        step,
+    )
+    .poll(|| async {
+        all_run(what, processes)?;
+        Ok(match obstacle(address, path).await {
+            None => Seen::Ready(()),
+            Some(obstacle) => Seen::Waiting(obstacle),
         })
-        .await
+    })
+    .await
 }

@@ -68,9 +68,10 @@ fn apps_from_the_gateways_down(record: &Record) -> Vec<Vec<ProcessId>> {
     stages.dedup();
     let apps_of = |stage| {
         let pods = record.pods.iter().filter(move |pod| pod.stage == stage);
-        running(pods.flat_map(|pod| &pod.processes).filter(|process| {
-            process.container == Container::App.as_str()
-        }))
+        running(
+            pods.flat_map(|pod| &pod.processes)
+                .filter(|process| process.container == Container::App.as_str()),
+        )
     };
     stages.into_iter().rev().map(apps_of).collect()
 }
