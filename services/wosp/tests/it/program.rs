@@ -205,7 +205,7 @@ fn a_new_authority_is_taken_without_a_restart() {
 #[test]
 fn an_expired_authority_is_the_reason_for_not_being_ready() {
     let mut request = Request::of(&sink(), HOUR);
-    request.not_before = request.not_before - HOUR;
+    request.not_before -= HOUR;
     request.not_after = Timestamp::now() - HOUR;
     let root = root(10 * HOUR);
     let (authority, identity) = folders(&root, &request);

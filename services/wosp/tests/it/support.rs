@@ -58,7 +58,7 @@ impl Request {
         let since = |at: Timestamp| Duration::from_secs(at.as_second().try_into().unwrap());
         parameters.not_before = epoch + since(self.not_before);
         parameters.not_after = epoch + since(self.not_after);
-        parameters.is_ca = self.is_ca.clone();
+        parameters.is_ca = self.is_ca;
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         parameters.name_constraints = Some(NameConstraints {
             permitted_subtrees: self
