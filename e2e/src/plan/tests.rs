@@ -27,7 +27,7 @@ fn a_sink_is_deployed_before_its_gateway() {
         [["sink"], ["gateway"]]
     );
     let (sink, gateway) = (&plan.pods[0], &plan.pods[1]);
-    assert_eq!(sink.upstreams, [gateway.name.clone()]);
+    assert_eq!(sink.upstreams, std::slice::from_ref(&gateway.name));
     assert_eq!(
         gateway.egress,
         [Egress {
