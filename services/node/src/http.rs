@@ -48,23 +48,23 @@ pub(crate) fn router(pod: &Arc<Pod>, origin: Option<Arc<Origin>>) -> Router {
         .with_state(pod.clone());
     if pod.config.token.is_some() {
         let guarded = match (&pod.onward, origin) {
-            (Onward::Store(store), _) => Router::new()
-                .route("/output", get(output))
-                .with_state(store.clone()),
+            (Onward::Store(store), _) => Some(("/output", get(output).with_state(store.clone()))),
             (Onward::Links(_), Some(origin)) => {
+                let running = Arc::new(Semaphore::new(MAX_TRIGGERS));
                 let gate = Gate {
                     pod: pod.clone(),
                     origin,
-                    running: Arc::new(Semaphore::new(MAX_TRIGGERS)),
+                    running,
                 };
-                Router::new()
-                    .route("/trigger", post(trigger))
-                    .with_state(gate)
+                Some(("/trigger", post(trigger).with_state(gate)))
             }
-            (Onward::Links(_), None) => Router::new(),
+            // A processor has nothing behind a token.
+            (Onward::Links(_), None) => None,
         };
-        let token = middleware::from_fn_with_state(pod.clone(), authorized);
-        router = router.merge(guarded.route_layer(token));
+        if let Some((path, handler)) = guarded {
+            let token = middleware::from_fn_with_state(pod.clone(), authorized);
+            router = router.route(path, handler.layer(token));
+        }
     }
     router
 }
