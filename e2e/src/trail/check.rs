@@ -1,6 +1,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use messages::{Hop, Payload, WorkloadName};
+use messages::{
+    Hop, Payload, WorkloadName,
+    signature::{HopProblem, TrailError, TrailVerifier},
+};
 use rustls_pki_types::CertificateDer;
 use uuid::Uuid;
 
@@ -26,14 +29,15 @@ pub fn check(
     let ledger = Ledger::of(expected);
     let mut problems = order_of_storing(output);
     let mut arrived = HashMap::<_, Vec<_>>::new();
+    let mut stations = vec![];
     for stored in output {
+        times(stored, &mut problems);
         let found = ledger.find(stored, &mut problems);
-        if let Some((flow, route)) = found {
-            arrived
-                .entry((flow, route))
-                .or_default()
-                .push(&stored.message);
+        if let Some(place) = found {
+            arrived.entry(place).or_default().push(&stored.message);
         }
+        let route = found.and_then(|(flow, route)| expected.flows.get(flow)?.routes.get(route));
+        stations.push((stored, route));
     }
     for (flow_number, flow) in expected.flows.iter().enumerate() {
         for (route_number, route) in flow.routes.iter().enumerate() {
@@ -41,7 +45,7 @@ pub fn check(
             account(flow, route, &seen.unwrap_or_default(), &mut problems);
         }
     }
-    problems.extend(signatures(output, roots));
+    problems.extend(signatures(&stations, roots));
     if problems.is_empty() {
         return Ok(Proof {
             blueprint: expected.blueprint.clone(),
@@ -230,12 +234,23 @@ fn hops(stored: &StoredMessage, route: &Route, problems: &mut Vec<String>) {
                 hop.role, station.role
             ));
         }
-        if let Some(before) = number.checked_sub(1).and_then(|before| trail.get(before))
+    }
+}
+
+/// Times along the trail and at its end.
+fn times(stored: &StoredMessage, problems: &mut Vec<String>) {
+    let who = label(stored);
+    let trail = &stored.message.trail;
+    for (number, pair) in trail.windows(2).enumerate() {
+        if let [before, hop] = pair
             && hop.at < before.at
         {
             problems.push(format!(
-                "{place}: took the message at {}, before the hop that precedes it ({})",
-                hop.at, before.at
+                "{who}, hop {} (`{}`): took the message at {}, before the hop that precedes it ({})",
+                number + 2,
+                hop.pod,
+                hop.at,
+                before.at
             ));
         }
     }
@@ -313,6 +328,69 @@ fn account(flow: &Flow, route: &Route, seen: &[&messages::Message], problems: &m
     }
 }
 
-fn signatures(_output: &[StoredMessage], _roots: &[CertificateDer<'_>]) -> Vec<String> {
-    vec![]
+/// Below this many messages, starting threads costs more than it saves.
+const FEW: usize = 256;
+
+/// Verifies every trail, on all cores: thousands of messages carry thousands of signatures.
+fn signatures(
+    stations: &[(&StoredMessage, Option<&Route>)],
+    roots: &[CertificateDer<'_>],
+) -> Vec<String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = stations.len().div_ceil(cores).max(FEW);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = stations
+            .chunks(share)
+            .map(|part| scope.spawn(|| signatures_of(part, roots)))
+            .collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    })
+}
+
+fn signatures_of(
+    part: &[(&StoredMessage, Option<&Route>)],
+    roots: &[CertificateDer<'_>],
+) -> Vec<String> {
+    let mut verifier = match TrailVerifier::new(roots) {
+        Ok(verifier) => verifier,
+        Err(error) => return vec![format!("trails cannot be verified: {error}")],
+    };
+    let mut problems = vec![];
+    for (stored, route) in part {
+        match verifier.verify(stored.message.id, &stored.message.trail) {
+            Ok(signers) => {
+                let names = route.iter().flat_map(|route| &route.0);
+                for (number, (station, signer)) in names.zip(&signers).enumerate() {
+                    if station.name != *signer {
+                        problems.push(format!(
+                            "{}, hop {}: signed by `{signer}`, expected `{}`",
+                            label(stored),
+                            number + 1,
+                            station.name
+                        ));
+                    }
+                }
+            }
+            // Reported by `times` for all hops, not for the first only.
+            Err(error) if matches!(error.problem(), Some(HopProblem::TimeBackwards { .. })) => {}
+            Err(TrailError::Hop {
+                index,
+                pod,
+                problem,
+            }) => problems.push(format!(
+                "{}, hop {} (`{pod}`): {problem}",
+                label(stored),
+                index + 1
+            )),
+            Err(error) => problems.push(format!("{}: {error}", label(stored))),
+        }
+    }
+    problems
 }

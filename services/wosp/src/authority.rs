@@ -13,7 +13,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
 
-/// The authority's certificate, PEM.
+/// The authority's certificate, PEM; what stands between it and the root, if anything, follows it.
 pub const CERTIFICATE: &str = "tls.crt";
 /// Its key, PKCS #8 PEM.
 pub const KEY: &str = "tls.key";
@@ -22,6 +22,10 @@ pub const ROOTS: &str = "ca.crt";
 
 /// Larger files are refused unread: thousands of roots fit.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Most certificates from the authority to below the root. Ferry's own authorities have one; an operator's CA may put
+/// others between.
+const MAX_CHAIN: usize = 3;
 
 /// The share of an authority's life that is left when its replacement is due: a fifth, 18 of 90 days. A share and not a
 /// number of hours, so that an authority that lives for minutes in a test is not overdue from birth.
@@ -49,8 +53,10 @@ impl AuthorityError {
 /// A pod authority that was read and found fit.
 pub struct Authority {
     pub(crate) key: KeyPair,
-    pub(crate) certificate: CertificateDer<'static>,
-    pub(crate) certificate_pem: String,
+    certificate: CertificateDer<'static>,
+    /// The authority's certificate first, then those between it and the root, if any.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) chain_pem: String,
     pub(crate) roots: Vec<CertificateDer<'static>>,
     roots_pem: String,
     not_before: Timestamp,
@@ -72,12 +78,13 @@ impl Authority {
         };
 
         let certificate_pem = read(&certificate_path)?;
-        let certificate = match &certificates(&certificate_pem)[..] {
-            [only] => only.clone(),
+        let chain = certificates(&certificate_pem);
+        let certificate = match &chain[..] {
+            [own, ..] if chain.len() <= MAX_CHAIN => own.clone(),
             _ => {
                 return Err(broken(
                     &certificate_path,
-                    "does not hold exactly one certificate",
+                    &format!("does not hold 1 to {MAX_CHAIN} certificates in PEM"),
                 ));
             }
         };
@@ -109,18 +116,11 @@ impl Authority {
             )));
         }
         let warning = check_names(&parsed, name)?;
-        let (not_before, own_end) = validity(&parsed);
-        // A chain is no longer valid than its root. Of several that bear the issuer's name, the longest-lived counts.
-        let root_end = roots
-            .iter()
-            .filter_map(|root| parse(root))
-            .filter(|root| root.subject().as_raw() == parsed.issuer().as_raw())
-            .map(|root| validity(&root).1)
-            .max();
-        let not_after = root_end.map_or(own_end, |end| end.min(own_end));
+        let (not_before, not_after) = common_validity(&chain, &roots);
         Ok(Self {
             key,
-            certificate_pem: pem_of(&certificate_pem),
+            chain_pem: blocks(&certificate_pem),
+            chain,
             certificate,
             roots,
             roots_pem,
@@ -164,7 +164,7 @@ impl Authority {
         &self.certificate
     }
 
-    /// How much longer than `lifetime` from `now` it lives; `None` if an identity of that life would outlive it.
+    /// The end of an identity of `lifetime` minted at `now`, refused if the authority ends before.
     pub(crate) fn covers(
         &self,
         now: Timestamp,
@@ -275,7 +275,7 @@ fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
         .unwrap_or_default()
 }
 
-fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+fn parse<'a>(der: &'a CertificateDer<'a>) -> Option<X509Certificate<'a>> {
     let (rest, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     rest.is_empty().then_some(certificate)
 }
@@ -289,13 +289,38 @@ fn validity(certificate: &X509Certificate<'_>) -> (Timestamp, Timestamp) {
     )
 }
 
-/// The PEM block alone, without what a file may have around it, ending in a line break.
-fn pem_of(text: &str) -> String {
+/// When the chain and its root are valid: a leaf must not go beyond. Of several roots that bear the last issuer's name,
+/// as while a root is replaced, the longest-lived counts.
+fn common_validity(
+    chain: &[CertificateDer<'_>],
+    roots: &[CertificateDer<'_>],
+) -> (Timestamp, Timestamp) {
+    let parsed: Vec<_> = chain.iter().filter_map(parse).collect();
+    let root_end = parsed.last().and_then(|last| {
+        roots
+            .iter()
+            .filter_map(parse)
+            .filter(|root| root.subject().as_raw() == last.issuer().as_raw())
+            .map(|root| validity(&root).1)
+            .max()
+    });
+    let ends = parsed.iter().map(|certificate| validity(certificate).1);
+    (
+        parsed
+            .iter()
+            .map(|certificate| validity(certificate).0)
+            .max()
+            .unwrap_or(Timestamp::MAX),
+        ends.chain(root_end).min().unwrap_or(Timestamp::MIN),
+    )
+}
+
+/// The PEM blocks without what a file may have around them, ending in a line break.
+fn blocks(text: &str) -> String {
     let start = text.find("-----BEGIN CERTIFICATE-----").unwrap_or(0);
-    let block = &text[start..];
     let marker = "-----END CERTIFICATE-----";
-    let end = block
-        .find(marker)
-        .map_or(block.len(), |at| at + marker.len());
-    format!("{}\n", &block[..end])
+    let end = text
+        .rfind(marker)
+        .map_or(text.len(), |at| at + marker.len());
+    format!("{}\n", text.get(start..end).unwrap_or(text))
 }

@@ -82,7 +82,7 @@ pub fn mint(
     let leaf = parameters.signed_by(&key, &issuer)?;
     verify(leaf.der(), authority, name, now)?;
     Ok(Identity {
-        chain_pem: leaf.pem() + &authority.certificate_pem,
+        chain_pem: leaf.pem() + &authority.chain_pem,
         key_pem: key.serialize_pem(),
         not_before: start,
         not_after: end,
@@ -108,7 +108,7 @@ fn verify(
             end.verify_for_usage(
                 &[ECDSA_P256_SHA256],
                 &anchors,
-                std::slice::from_ref(authority.certificate()),
+                &authority.chain,
                 UnixTime::since_unix_epoch(since_epoch(now)),
                 usage,
                 None,
