@@ -61,6 +61,9 @@ fn tunnel() -> Value {
             "cluster": RELAY_CLUSTER,
             "idle_timeout": duration(IDLE_LIMIT),
             "max_downstream_connection_duration": duration(SESSION_LIMIT),
+            // By default the app would get a connection for each handshake that begins.
+            "upstream_connect_mode": "ON_DOWNSTREAM_TLS_HANDSHAKE",
+            "max_early_data_bytes": 0,
             "access_log_options": { "flush_access_log_on_connected": true },
             "access_log": [json_log(&json!({
                 "time": "%START_TIME%",
@@ -79,9 +82,9 @@ fn tunnel() -> Value {
     )
 }
 
-/// Connections that were turned away before anything read from them.
+/// Handshakes that failed. The app gets a connection only after a handshake, so those without one have failed.
 fn refusals() -> Value {
-    json_log(&json!({
+    let mut log = json_log(&json!({
         "time": "%START_TIME%",
         "event": "refused",
         "from": "%DOWNSTREAM_REMOTE_ADDRESS%",
@@ -90,7 +93,13 @@ fn refusals() -> Value {
         "details": "%CONNECTION_TERMINATION_DETAILS%",
         "flags": "%RESPONSE_FLAGS%",
         "took_ms": "%DURATION%",
-    }))
+    }));
+    log["filter"] = json!({ "extension_filter": extension(
+        "envoy.access_loggers.extension_filters.cel",
+        "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        json!({ "expression": "has(connection.tls_version) && !has(upstream.address)" }),
+    ) });
+    log
 }
 
 /// What plaintext may ask for.

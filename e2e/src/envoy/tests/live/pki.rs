@@ -1,6 +1,6 @@
 //! Identities as `wosp` publishes them: root, an authority that is bound to its pod's name, a short-lived leaf.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use messages::{
     WorkloadName,
@@ -38,16 +38,11 @@ impl Pki {
 
     /// A leaf for `name`, made by the authority of `name`.
     pub(in super::super) fn publish(&self, folder: &Path, name: &WorkloadName) {
-        self.publish_as(folder, name, name);
+        self.publish_as(folder, name, &name.to_string());
     }
 
     /// A leaf for `name`, made by the authority of `owner`.
-    pub(in super::super) fn publish_as(
-        &self,
-        folder: &Path,
-        owner: &WorkloadName,
-        name: &WorkloadName,
-    ) {
+    pub(in super::super) fn publish_as(&self, folder: &Path, owner: &WorkloadName, name: &str) {
         let authority_key = KeyPair::generate().unwrap();
         let mut params = authority(owner.pod(), 0);
         params.name_constraints = Some(NameConstraints {
@@ -58,7 +53,7 @@ impl Pki {
         let authority = Issuer::new(params, authority_key);
 
         let leaf_key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([name.to_string()]).unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
@@ -66,7 +61,6 @@ impl Pki {
         ];
         let leaf_pem = params.signed_by(&leaf_key, &authority).unwrap().pem();
 
-        fs::create_dir_all(folder).unwrap();
         write(
             &folder.join(IDENTITY_FILE),
             "identity",
@@ -91,5 +85,5 @@ fn write(file: &Path, name: &str, field: &str, content: Value) {
         "name": name,
         field: content,
     }] });
-    super::replace(file, &secret);
+    super::lab::replace(file, &secret);
 }
