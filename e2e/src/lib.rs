@@ -4,12 +4,16 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+/// The wire types, for whoever shows them.
+pub use messages as wire;
+
 pub mod blueprint;
 pub mod environment;
 pub mod envoy;
 pub mod failure;
 pub mod http;
 pub mod identity;
+pub mod local;
 pub mod pinhole;
 pub mod plan;
 pub mod process;

@@ -29,6 +29,11 @@ pub struct Pinhole {
     token_file: PathBuf,
 }
 
+/// A payload from what somebody wrote.
+pub fn payload(text: String) -> Result<Payload, messages::InvalidPayload> {
+    Payload::from_text(text)
+}
+
 /// What a gateway is asked to send.
 #[derive(Clone, Debug)]
 pub enum Trigger {
@@ -44,7 +49,9 @@ impl Trigger {
     /// How many messages it makes.
     pub fn count(&self) -> usize {
         match self {
-            Self::Default { count } | Self::Same { count, .. } => usize::try_from(*count).unwrap_or(usize::MAX),
+            Self::Default { count } | Self::Same { count, .. } => {
+                usize::try_from(*count).unwrap_or(usize::MAX)
+            }
             Self::Each(payloads) => payloads.len(),
         }
     }
@@ -75,8 +82,13 @@ impl Pinhole {
     pub fn of(pod: &PodRecord) -> anyhow::Result<Self> {
         let who = format!("{} in {}", pod.name.pod(), pod.name.cluster());
         let token_file = pod.token_file.clone().ok_or_else(|| {
-            Failure::usage(format!("{who} has no pinhole, so nobody outside can reach it"))
-                .hint(format!("set `pinhole: true` for it in the blueprint `{}`", pod.name.blueprint()))
+            Failure::usage(format!(
+                "{who} has no pinhole, so nobody outside can reach it"
+            ))
+            .hint(format!(
+                "set `pinhole: true` for it in the blueprint `{}`",
+                pod.name.blueprint()
+            ))
         })?;
         let address = pod.local_address.clone().ok_or_else(|| {
             Failure::infrastructure(format!("{who} has no address yet"))
@@ -174,7 +186,11 @@ impl Pinhole {
         if self.role == role {
             return Ok(());
         }
-        Err(Failure::usage(format!("{} is a {}; only a {role} {does} messages", self.who, self.role)).into())
+        Err(Failure::usage(format!(
+            "{} is a {}; only a {role} {does} messages",
+            self.who, self.role
+        ))
+        .into())
     }
 
     fn failed(&self, error: anyhow::Error) -> anyhow::Error {
@@ -196,8 +212,13 @@ impl Acks {
     pub async fn next(&mut self) -> anyhow::Result<Option<Ack>> {
         loop {
             let line = self.lines.next().await.with_context(|| {
-                Failure::product(format!("{} stopped before every message was acknowledged", self.who))
-                    .hint("`cargo xtask status` shows how the pods are, `cargo xtask logs` what they say")
+                Failure::product(format!(
+                    "{} stopped before every message was acknowledged",
+                    self.who
+                ))
+                .hint(
+                    "`cargo xtask status` shows how the pods are, `cargo xtask logs` what they say",
+                )
             })?;
             let Some(line) = line else { return Ok(None) };
             if line.trim().is_empty() {
@@ -205,7 +226,10 @@ impl Acks {
             }
             let ack = serde_json::from_str(&line).with_context(|| {
                 let head: String = line.chars().take(120).collect();
-                Failure::product(format!("{} answers with what is no acknowledgement: `{head}`", self.who))
+                Failure::product(format!(
+                    "{} answers with what is no acknowledgement: `{head}`",
+                    self.who
+                ))
             })?;
             return Ok(Some(ack));
         }

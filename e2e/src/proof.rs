@@ -68,7 +68,10 @@ pub async fn auto_trigger(
 ) -> anyhow::Result<Verdict> {
     let record = &environment.record;
     let gateways: Vec<_> = select::gateways(record, blueprint).collect();
-    let expected = gateways.iter().map(|gateway| u64::from(gateway.auto_trigger)).sum();
+    let expected = gateways
+        .iter()
+        .map(|gateway| u64::from(gateway.auto_trigger))
+        .sum();
     timeline
         .run(format!("prove {blueprint}"), |step| async move {
             let mut delivered = 0;
@@ -89,7 +92,8 @@ pub async fn auto_trigger(
                 };
                 gateways.iter().map(flow).collect()
             };
-            let sinks = check_sinks(environment, blueprint, &Marks::default(), flows, timeline).await?;
+            let sinks =
+                check_sinks(environment, blueprint, &Marks::default(), flows, timeline).await?;
             Ok(Verdict {
                 blueprint: blueprint.into(),
                 expected,
@@ -176,7 +180,11 @@ async fn send(
     let (ids, refused) = read_acks(&acks);
     let mut problems: Vec<_> = refused;
     if ids.len() != payloads.len() {
-        problems.push(format!("{} messages were sent, {} have an acknowledgement", payloads.len(), ids.len()));
+        problems.push(format!(
+            "{} messages were sent, {} have an acknowledgement",
+            payloads.len(),
+            ids.len()
+        ));
     }
     if acks.len() != payloads.len() * routes {
         problems.push(format!(
@@ -188,7 +196,11 @@ async fn send(
     if !problems.is_empty() {
         let rest = problems.len().saturating_sub(TAIL);
         problems.truncate(TAIL);
-        let more = if rest > 0 { format!("\n  and {rest} more") } else { String::new() };
+        let more = if rest > 0 {
+            format!("\n  and {rest} more")
+        } else {
+            String::new()
+        };
         return Err(Failure::product(format!(
             "{who}: not every message was delivered\n  {}{more}",
             problems.join("\n  ")
@@ -216,7 +228,11 @@ fn read_acks(acks: &[Ack]) -> (Vec<uuid::Uuid>, Vec<String>) {
             ids.push(ack.id);
         }
         if let Outcome::Rejected { reason } = &ack.outcome {
-            refused.push(format!("message {} ({}) was rejected: {reason}", ids.len(), ack.id));
+            refused.push(format!(
+                "message {} ({}) was rejected: {reason}",
+                ids.len(),
+                ack.id
+            ));
         }
     }
     (ids, refused)
@@ -231,7 +247,12 @@ fn live_routes(
 ) -> Vec<Route> {
     let mut routes = Route::all(&record.pods, &gateway.name, &sink.name);
     for station in routes.iter_mut().flat_map(|route| &mut route.0) {
-        station.pods = live.get(&station.name).into_iter().flatten().cloned().collect();
+        station.pods = live
+            .get(&station.name)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
     }
     routes
 }
@@ -289,7 +310,11 @@ async fn check_sinks(
 }
 
 /// Thousands of signatures take seconds of a processor: not on a thread that others wait for.
-async fn check(expectation: &Expectation, output: Vec<StoredMessage>, root: &Root) -> anyhow::Result<Proof> {
+async fn check(
+    expectation: &Expectation,
+    output: Vec<StoredMessage>,
+    root: &Root,
+) -> anyhow::Result<Proof> {
     let expectation = expectation.clone();
     let certificate = root.certificate_der().clone();
     tokio::task::spawn_blocking(move || trail::check(&expectation, &output, &[certificate])).await?
@@ -304,8 +329,9 @@ async fn wait_for_auto_trigger(
     let who = format!("{} in {}", gateway.name.pod(), gateway.name.cluster());
     let expected = u64::from(gateway.auto_trigger);
     let failed = |cause: String| {
-        Failure::product(format!("{who}: {cause}"))
-            .hint("`cargo xtask logs` shows what the pods say; of a run that is over, its state folder")
+        Failure::product(format!("{who}: {cause}")).hint(
+            "`cargo xtask logs` shows what the pods say; of a run that is over, its state folder",
+        )
     };
     Wait::until(format!("the {expected} messages that {who} sends by itself"))
         .within(AUTO_TRIGGER_LIMIT)
@@ -352,7 +378,10 @@ fn completed(log: &str) -> Option<(u64, u64)> {
 }
 
 /// The first container of the blueprint's pods that has ended by itself.
-async fn dead_container(environment: &Environment, blueprint: &str) -> anyhow::Result<Option<Failure>> {
+async fn dead_container(
+    environment: &Environment,
+    blueprint: &str,
+) -> anyhow::Result<Option<Failure>> {
     for pod in runtime::status(environment).await? {
         if pod.name.blueprint() != blueprint {
             continue;
@@ -381,11 +410,17 @@ mod tests {
 
     #[test]
     fn the_last_report_of_a_log_counts() {
-        assert_eq!(completed("🔁 Auto-trigger starting — sending 5 messages\n"), None);
+        assert_eq!(
+            completed("🔁 Auto-trigger starting — sending 5 messages\n"),
+            None
+        );
         let log = "{\"message\":\"🔁 Auto-trigger complete — 3/5 messages sent.\"}\n\
                    {\"message\":\"🔁 Auto-trigger complete — 5/5 messages sent.\"}\n";
         assert_eq!(completed(log), Some((5, 5)));
-        assert_eq!(completed("🔁 Auto-trigger complete — 4/5 messages sent.\n"), Some((4, 5)));
+        assert_eq!(
+            completed("🔁 Auto-trigger complete — 4/5 messages sent.\n"),
+            Some((4, 5))
+        );
         assert_eq!(completed("🔁 Auto-trigger complete — 4/5 mess"), None);
     }
 }

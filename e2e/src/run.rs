@@ -94,7 +94,8 @@ impl Run {
             }
         }
         let path = folder.join(EVIDENCE);
-        std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
+        std::fs::write(&path, text)
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
         self.write_timeline(&folder)?;
         Ok(Some(folder))
     }
@@ -202,7 +203,11 @@ async fn kill(store: &Store, name: &Name) -> anyhow::Result<()> {
             Err(_) => return Ok(()),
         },
         Found::Environment(environment) => {
-            let recorded: Vec<_> = environment.record.processes().map(|process| process.id).collect();
+            let recorded: Vec<_> = environment
+                .record
+                .processes()
+                .map(|process| process.id)
+                .collect();
             process::stop(&recorded, Duration::ZERO).await?;
             None
         }

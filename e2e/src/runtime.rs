@@ -32,6 +32,20 @@ pub enum RuntimeChoice {
     Embedded,
 }
 
+impl std::str::FromStr for RuntimeChoice {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "embedded" => Ok(Self::Embedded),
+            _ => Err(Failure::usage(format!(
+                "`{text}` is no runtime: use `auto` or `embedded`"
+            ))),
+        }
+    }
+}
+
 /// The runtime that is taken, and why: the first line that a command shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Chosen {
@@ -74,6 +88,7 @@ pub enum Lifetime {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
     Remove,
+    /// It goes on, owned by this command, which collects evidence and then removes it.
     Keep,
 }
 

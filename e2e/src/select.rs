@@ -54,10 +54,7 @@ pub fn gateway<'a>(record: &'a Record, wanted: Option<&str>) -> anyhow::Result<&
 }
 
 /// The pods that messages of a blueprint come from.
-pub fn gateways<'a>(
-    record: &'a Record,
-    blueprint: &'a str,
-) -> impl Iterator<Item = &'a PodRecord> {
+pub fn gateways<'a>(record: &'a Record, blueprint: &'a str) -> impl Iterator<Item = &'a PodRecord> {
     record
         .pods_of(blueprint)
         .filter(|pod| pod.role == Role::Gateway)
@@ -143,17 +140,26 @@ mod tests {
         assert_eq!(error.to_string(), "environment `local` has no pod `snik`");
         assert_eq!(Failure::exit_code(&error), 2);
         let hint = Failure::of(&error).unwrap().next_step().unwrap().to_owned();
-        assert_eq!(hint, "choose one of `one/gateway`, `one/sink`, `two/gateway`");
+        assert_eq!(
+            hint,
+            "choose one of `one/gateway`, `one/sink`, `two/gateway`"
+        );
     }
 
     #[test]
     fn one_of_several_gateways_must_be_chosen() {
         let record = record();
         let error = gateway(&record, None).unwrap_err();
-        assert_eq!(error.to_string(), "environment `local` has several gateways");
+        assert_eq!(
+            error.to_string(),
+            "environment `local` has several gateways"
+        );
         assert!(gateway(&record, Some("one/sink")).is_err());
         assert_eq!(
-            gateway(&record, Some("two/gateway")).unwrap().name.blueprint(),
+            gateway(&record, Some("two/gateway"))
+                .unwrap()
+                .name
+                .blueprint(),
             "two"
         );
     }

@@ -18,7 +18,8 @@ use crate::{
     proof::{self, Verdict},
     run::Run,
     runtime::{
-        self, Container, Ending, Lifetime, OnFailure, PublicAddress, RuntimeChoice, State, UpRequest,
+        self, Container, Ending, Lifetime, OnFailure, PublicAddress, RuntimeChoice, State,
+        UpRequest,
     },
     select,
     timeline::Timeline,
@@ -120,7 +121,12 @@ where
 {
     let _turn = TURNS.acquire().await?;
     let name = Name::unique("test")?;
-    let ferry = Ferry::new(store.clone(), name.clone(), blueprint.name.clone(), Origin::Made);
+    let ferry = Ferry::new(
+        store.clone(),
+        name.clone(),
+        blueprint.name.clone(),
+        Origin::Made,
+    );
     let mut run = Run::new(store, name.clone(), Timeline::silent());
     let request = UpRequest {
         name,
@@ -147,7 +153,11 @@ where
         None => None,
         Some(failure) => Some(collect(&run, failure).await),
     };
-    let state = if evidence.is_some() { State::Keep } else { State::Remove };
+    let state = if evidence.is_some() {
+        State::Keep
+    } else {
+        State::Remove
+    };
     let ended = run.end(state).await;
     match (outcome, evidence) {
         (Err(panic), Some(evidence)) => {
@@ -160,7 +170,9 @@ where
             evidence.unwrap_or_default(),
             problem(ended)
         ))),
-        (Ok(Ok(())), _) => ended.context("the test passed, but its environment could not be removed"),
+        (Ok(Ok(())), _) => {
+            ended.context("the test passed, but its environment could not be removed")
+        }
     }
 }
 
@@ -236,7 +248,10 @@ impl Ferry {
 
     /// The blueprint's only gateway.
     pub fn gateway(&self) -> anyhow::Result<PodRecord> {
-        self.only(select::gateways(&self.environment()?.record, self.blueprint()))
+        self.only(select::gateways(
+            &self.environment()?.record,
+            self.blueprint(),
+        ))
     }
 
     /// The blueprint's only sink.
@@ -247,7 +262,11 @@ impl Ferry {
     fn only<'a>(&self, mut pods: impl Iterator<Item = &'a PodRecord>) -> anyhow::Result<PodRecord> {
         match (pods.next(), pods.next()) {
             (Some(pod), None) => Ok(pod.clone()),
-            _ => Err(Failure::usage(format!("`{}` has not exactly one such pod", self.blueprint())).into()),
+            _ => Err(Failure::usage(format!(
+                "`{}` has not exactly one such pod",
+                self.blueprint()
+            ))
+            .into()),
         }
     }
 
@@ -256,15 +275,25 @@ impl Ferry {
     pub async fn prove(&self) -> anyhow::Result<Verdict> {
         let environment = self.environment()?;
         match self.0.origin {
-            Origin::Made => proof::auto_trigger(&environment, self.blueprint(), &Timeline::silent()).await,
-            Origin::Attached => proof::again(&environment, self.blueprint(), &Timeline::silent()).await,
+            Origin::Made => {
+                proof::auto_trigger(&environment, self.blueprint(), &Timeline::silent()).await
+            }
+            Origin::Attached => {
+                proof::again(&environment, self.blueprint(), &Timeline::silent()).await
+            }
         }
     }
 
     /// Sends each payload once through the gateway, and proves that it arrived once over each route, in order, intact.
     pub async fn deliver(&self, payloads: Vec<Payload>) -> anyhow::Result<Verdict> {
         let environment = self.environment()?;
-        proof::trigger(&environment, &self.gateway()?, payloads, &Timeline::silent()).await
+        proof::trigger(
+            &environment,
+            &self.gateway()?,
+            payloads,
+            &Timeline::silent(),
+        )
+        .await
     }
 
     /// Sends without checking anything; the acknowledgements.
@@ -278,10 +307,23 @@ impl Ferry {
     }
 
     /// Ends a container.
-    pub async fn stop(&self, pod: &str, container: Container, ending: Ending) -> anyhow::Result<()> {
+    pub async fn stop(
+        &self,
+        pod: &str,
+        container: Container,
+        ending: Ending,
+    ) -> anyhow::Result<()> {
         let (mut environment, name) = (self.environment()?, self.pod(pod)?.name);
         let silent = Timeline::silent();
-        runtime::stop_container(&self.0.store, &mut environment, &name, container, ending, &silent).await
+        runtime::stop_container(
+            &self.0.store,
+            &mut environment,
+            &name,
+            container,
+            ending,
+            &silent,
+        )
+        .await
     }
 
     /// Starts it again, and waits until its pod is ready.
@@ -301,7 +343,11 @@ impl Ferry {
     pub async fn envoy_admin(&self, pod: &str, path: &str) -> anyhow::Result<String> {
         let socket = self.pod_folder(pod)?.join("admin.sock");
         let answer = Request::get(Endpoint::Unix(socket), path).send().await?;
-        anyhow::ensure!(answer.status == 200, "Envoy of {pod} answers {path} with {}", answer.status);
+        anyhow::ensure!(
+            answer.status == 200,
+            "Envoy of {pod} answers {path} with {}",
+            answer.status
+        );
         Ok(answer.text())
     }
 
@@ -331,14 +377,19 @@ impl Counters {
 
     /// The sum of those whose name starts and ends so; 0 where there is none, as Envoy leaves out what never counted.
     pub fn sum(&self, start: &str, end: &str) -> u64 {
-        let matching = self.0.iter().filter(|(name, _)| name.starts_with(start) && name.ends_with(end));
+        let matching = self
+            .0
+            .iter()
+            .filter(|(name, _)| name.starts_with(start) && name.ends_with(end));
         matching.map(|(_, value)| value).sum()
     }
 
     /// Those whose name holds `part`, for the message of a failed check.
     pub fn with(&self, part: &str) -> BTreeMap<&str, u64> {
         let matching = self.0.iter().filter(|(name, _)| name.contains(part));
-        matching.map(|(name, value)| (name.as_str(), *value)).collect()
+        matching
+            .map(|(name, value)| (name.as_str(), *value))
+            .collect()
     }
 }
 
@@ -382,14 +433,25 @@ pub fn assert_delivered(verdict: &Verdict, expected: u64) {
 /// Every trail must name these (cluster, pod) in travel order, by the pods' names in the blueprint.
 #[track_caller]
 pub fn assert_route(verdict: &Verdict, expected: &[(&str, &str)]) {
-    let crossings: Vec<_> = verdict.sinks.iter().flat_map(|sink| &sink.proof.messages).collect();
-    assert!(!crossings.is_empty(), "messages must have arrived: {verdict:#?}");
+    let crossings: Vec<_> = verdict
+        .sinks
+        .iter()
+        .flat_map(|sink| &sink.proof.messages)
+        .collect();
+    assert!(
+        !crossings.is_empty(),
+        "messages must have arrived: {verdict:#?}"
+    );
     for crossing in crossings {
         let fits = crossing.route.len() == expected.len()
-            && crossing.route.iter().zip(expected).all(|(place, (cluster, pod))| {
-                // The pod's own name is the deployment's with a suffix.
-                place.cluster == *cluster && place.pod.starts_with(&format!("{pod}-"))
-            });
+            && crossing
+                .route
+                .iter()
+                .zip(expected)
+                .all(|(place, (cluster, pod))| {
+                    // The pod's own name is the deployment's with a suffix.
+                    place.cluster == *cluster && place.pod.starts_with(&format!("{pod}-"))
+                });
         assert!(
             fits,
             "the trail must name {expected:?} in travel order: {}",
@@ -418,7 +480,12 @@ pub fn assert_all_delivered(acks: &[Ack], expected: usize) {
 #[track_caller]
 pub fn assert_rejected(acks: &[Ack], reason: &str) {
     match acks {
-        [Ack { outcome: Outcome::Rejected { reason: actual }, .. }] if actual.contains(reason) => {}
+        [
+            Ack {
+                outcome: Outcome::Rejected { reason: actual },
+                ..
+            },
+        ] if actual.contains(reason) => {}
         other => panic!("one rejection with `{reason}` must come, not {other:#?}"),
     }
 }
@@ -429,7 +496,9 @@ mod tests {
 
     #[test]
     fn counters_are_read_and_summed() {
-        let counters = Counters::parse("listener.a.ssl.handshake: 3\nlistener.b.ssl.handshake: 4\nserver.version: x\nh: P0(nan,1)\n");
+        let counters = Counters::parse(
+            "listener.a.ssl.handshake: 3\nlistener.b.ssl.handshake: 4\nserver.version: x\nh: P0(nan,1)\n",
+        );
         assert_eq!(counters.sum("listener.", ".ssl.handshake"), 7);
         assert_eq!(counters.sum("cluster.", ".ssl.handshake"), 0);
         assert_eq!(counters.with("listener.a").len(), 1);

@@ -9,7 +9,7 @@ use tokio::{
 
 /// What ended the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     Interrupt,
     Terminate,
     HangUp,
@@ -17,11 +17,11 @@ pub enum Signal {
 
 /// The command was ended from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interrupted(pub Signal);
+pub(crate) struct Interrupted(pub Signal);
 
 impl Interrupted {
     /// 128 and the signal's number, as a shell counts.
-    pub const fn exit_code(self) -> u8 {
+    pub(crate) const fn exit_code(self) -> u8 {
         match self.0 {
             Signal::Interrupt => 130,
             Signal::Terminate => 143,
@@ -44,7 +44,7 @@ impl std::error::Error for Interrupted {}
 
 /// Counts signals; clones see the same count.
 #[derive(Clone, Debug)]
-pub struct Interrupt(watch::Receiver<Seen>);
+pub(crate) struct Interrupt(watch::Receiver<Seen>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
@@ -54,7 +54,7 @@ struct Seen {
 
 impl Interrupt {
     /// Starts to listen, within a runtime.
-    pub fn listen() -> std::io::Result<Self> {
+    pub(crate) fn listen() -> std::io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hang_up = signal(SignalKind::hangup())?;
@@ -77,17 +77,20 @@ impl Interrupt {
     }
 
     /// Ends with the first signal.
-    pub async fn first(&self) -> Interrupted {
+    pub(crate) async fn first(&self) -> Interrupted {
         self.wait(1).await
     }
 
     /// Ends with the second signal.
-    pub async fn second(&self) -> Interrupted {
+    pub(crate) async fn second(&self) -> Interrupted {
         self.wait(2).await
     }
 
     /// Runs `work` unless a first signal comes, or has come, before its end.
-    pub async fn unless<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    pub(crate) async fn unless<T>(
+        &self,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
         tokio::select! {
             result = work => result,
             interrupted = self.first() => Err(interrupted.into()),

@@ -17,23 +17,23 @@ use std::{
 use e2e::{failure::Failure, timeline::Timeline};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
-pub use table::Table;
+pub(crate) use progress::seconds;
+pub(crate) use table::Table;
 
 use crate::interrupt::Interrupted;
 
 /// Colour of a word that is complete without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colour {
+pub(crate) enum Colour {
     Green,
     Red,
     Yellow,
     Bold,
-    Dim,
 }
 
 /// Whether a stream takes colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     Plain,
     Coloured,
 }
@@ -50,13 +50,12 @@ impl Style {
         }
     }
 
-    pub fn paint(self, colour: Colour, text: &str) -> String {
+    pub(crate) fn paint(self, colour: Colour, text: &str) -> String {
         let code = match colour {
             Colour::Green => 32,
             Colour::Red => 31,
             Colour::Yellow => 33,
             Colour::Bold => 1,
-            Colour::Dim => 2,
         };
         match self {
             Self::Plain => text.into(),
@@ -78,10 +77,10 @@ struct Streams {
 
 /// A handle to both streams; clones write to the same ones.
 #[derive(Clone)]
-pub struct Output(Arc<Streams>);
+pub(crate) struct Output(Arc<Streams>);
 
 impl Output {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let terminal = io::stderr().is_terminal();
         let animated = terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         Self(Arc::new(Streams {
@@ -95,23 +94,23 @@ impl Output {
     }
 
     /// Whether what goes to standard output may carry colours.
-    pub fn data_style(&self) -> Style {
+    pub(crate) fn data_style(&self) -> Style {
         self.0.data
     }
 
     /// A timeline that is shown as it happens.
-    pub fn timeline(&self) -> Timeline {
+    pub(crate) fn timeline(&self) -> Timeline {
         Timeline::new(progress::Progress::new(self.clone()))
     }
 
     /// Data, with a line end: what another program may read.
-    pub fn data(&self, text: impl AsRef<str>) {
+    pub(crate) fn data(&self, text: impl AsRef<str>) {
         self.data_bytes(text.as_ref().as_bytes());
         self.data_bytes(b"\n");
     }
 
     /// Data as it is.
-    pub fn data_bytes(&self, bytes: &[u8]) {
+    pub(crate) fn data_bytes(&self, bytes: &[u8]) {
         if self.is_closed() {
             return;
         }
@@ -125,34 +124,33 @@ impl Output {
     }
 
     /// True once nobody reads standard output any more: a command that only prints may end.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::Relaxed)
     }
 
     /// A line for the person at the screen.
-    pub fn say(&self, text: impl AsRef<str>) {
+    pub(crate) fn say(&self, text: impl AsRef<str>) {
         // There is nowhere left to complain about a standard error that is gone.
         let _ = self.alone(|| writeln!(io::stderr().lock(), "{}", text.as_ref()));
     }
 
-    pub fn warn(&self, text: impl AsRef<str>) {
+    pub(crate) fn warn(&self, text: impl AsRef<str>) {
         let label = self.0.talk.paint(Colour::Yellow, "warning:");
         self.say(format!("{label} {}", text.as_ref()));
     }
 
     /// Shows how the command ended and gives its exit code.
-    pub fn finish(&self, result: anyhow::Result<()>) -> u8 {
+    pub(crate) fn finish(&self, result: anyhow::Result<()>) -> u8 {
         let Err(error) = result else { return 0 };
-        if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
-            self.say(error_text(&error, self.0.talk));
-            return interrupted.exit_code();
-        }
         self.say(error_text(&error, self.0.talk));
-        Failure::exit_code(&error)
+        match error.downcast_ref::<Interrupted>() {
+            Some(interrupted) => interrupted.exit_code(),
+            None => Failure::exit_code(&error),
+        }
     }
 
     /// Shows an error that does not decide the command's exit code.
-    pub fn beside(&self, what: &str, error: &anyhow::Error) {
+    pub(crate) fn beside(&self, what: &str, error: &anyhow::Error) {
         self.warn(format!("{what}: {}", chain_text(error)));
     }
 
@@ -203,7 +201,10 @@ mod tests {
     fn an_error_shows_its_cause_the_causes_below_and_the_next_step() {
         let error = Err::<(), _>(anyhow::anyhow!("connection refused"))
             .context("cannot reach 127.0.0.1:30200")
-            .context(Failure::infrastructure("sink in cluster-b does not answer").hint("look at its log"))
+            .context(
+                Failure::infrastructure("sink in cluster-b does not answer")
+                    .hint("look at its log"),
+            )
             .unwrap_err();
         assert_eq!(
             error_text(&error, Style::Plain),
@@ -213,7 +214,8 @@ mod tests {
 
     #[test]
     fn an_error_says_nothing_twice() {
-        let error = anyhow::anyhow!("port 30100 is taken").context("cluster-a: port 30100 is taken");
+        let error =
+            anyhow::anyhow!("port 30100 is taken").context("cluster-a: port 30100 is taken");
         assert_eq!(
             error_text(&error, Style::Plain),
             "error: cluster-a: port 30100 is taken"

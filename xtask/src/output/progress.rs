@@ -39,7 +39,8 @@ impl Progress {
     fn start(&self, name: &str) -> Running {
         let spinner = self.output.0.spinners.as_ref().map(|spinners| {
             let spinner = spinners.add(ProgressBar::new_spinner());
-            if let Ok(style) = ProgressStyle::with_template("  {spinner}  {elapsed:>5}  {wide_msg}") {
+            if let Ok(style) = ProgressStyle::with_template("  {spinner}  {elapsed:>5}  {wide_msg}")
+            {
                 spinner.set_style(style);
             }
             spinner.set_message(name.to_owned());
@@ -86,7 +87,8 @@ impl Observer for Progress {
             }
             Event::Failed { step, name, took } => {
                 self.end(step);
-                self.output.say(step_line(Verdict::Failed, took, name, style));
+                self.output
+                    .say(step_line(Verdict::Failed, took, name, style));
             }
             Event::Note { text } => self.output.say(text),
             Event::Warning { text } => self.output.warn(text),
@@ -119,7 +121,7 @@ fn step_line(verdict: Verdict, took: Duration, name: &str, style: Style) -> Stri
 }
 
 /// `0.4s`, `12.0s`, `3m07s`
-pub(super) fn seconds(took: Duration) -> String {
+pub(crate) fn seconds(took: Duration) -> String {
     let all = took.as_secs();
     if all < 100 {
         format!("{:.1}s", took.as_secs_f64())
@@ -135,11 +137,21 @@ mod tests {
     #[test]
     fn a_step_line_has_its_verdict_time_and_name() {
         assert_eq!(
-            step_line(Verdict::Ok, Duration::from_millis(1240), "build services", Style::Plain),
+            step_line(
+                Verdict::Ok,
+                Duration::from_millis(1240),
+                "build services",
+                Style::Plain
+            ),
             "  ok        1.2s  build services"
         );
         assert_eq!(
-            step_line(Verdict::Failed, Duration::from_secs(187), "prove", Style::Plain),
+            step_line(
+                Verdict::Failed,
+                Duration::from_secs(187),
+                "prove",
+                Style::Plain
+            ),
             "  failed   3m07s  prove"
         );
     }

@@ -10,37 +10,37 @@ use std::{
 };
 
 /// The state root of one test; at its end nothing may be left in it, and what is left anyway is swept.
-pub struct Bench {
+pub(crate) struct Bench {
     folder: tempfile::TempDir,
 }
 
 /// How a command ended.
 #[derive(Debug)]
-pub struct Done {
-    pub status: ExitStatus,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             folder: tempfile::Builder::new().prefix("ferry-").tempdir().unwrap(),
         }
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
     /// A file of the test's own, outside the state root.
-    pub fn file(&self, name: &str, content: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         fs::write(&path, content).unwrap();
         path
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command
             .args(args)
@@ -52,12 +52,12 @@ impl Bench {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, args: &[&str]) -> Done {
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
         finish(&mut self.command(args))
     }
 
     /// Starts a command whose standard error is read line by line.
-    pub fn start(&self, args: &[&str]) -> Running {
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
         let mut child = self
             .command(args)
             .stdout(Stdio::piped())
@@ -81,19 +81,25 @@ impl Bench {
 
     /// No environment, no lock, no process.
     #[track_caller]
-    pub fn assert_nothing_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         let files: Vec<_> = fs::read_dir(self.state())
             .into_iter()
             .flatten()
             .map(|entry| entry.unwrap().file_name())
             .collect();
-        assert!(files.is_empty(), "the state root must be empty, holds {files:?}");
+        assert!(
+            files.is_empty(),
+            "the state root must be empty, holds {files:?}"
+        );
         let processes = processes_of(&self.state());
-        assert!(processes.is_empty(), "no process must be left: {processes:#?}");
+        assert!(
+            processes.is_empty(),
+            "no process must be left: {processes:#?}"
+        );
     }
 
     /// The records of all environments that are there.
-    pub fn records(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn records(&self) -> Vec<serde_json::Value> {
         let entries = fs::read_dir(self.state()).into_iter().flatten();
         entries
             .filter_map(|entry| fs::read(entry.unwrap().path().join("environment.json")).ok())
@@ -113,8 +119,8 @@ impl Drop for Bench {
 }
 
 /// A command that runs.
-pub struct Running {
-    pub child: Child,
+pub(crate) struct Running {
+    pub(crate) child: Child,
     lines: BufReader<std::process::ChildStderr>,
     seen: String,
     collect: JoinHandle<String>,
@@ -123,7 +129,7 @@ pub struct Running {
 impl Running {
     /// Reads standard error up to a line that holds `text`; panics where the command ends before.
     #[track_caller]
-    pub fn wait_for(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
         while let Some(line) = self.next_line() {
             if line.contains(text) {
                 return;
@@ -133,7 +139,7 @@ impl Running {
     }
 
     /// The next line of standard error; `None` at its end.
-    pub fn next_line(&mut self) -> Option<String> {
+    pub(crate) fn next_line(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = self.lines.read_line(&mut line).unwrap();
         self.seen.push_str(&line);
@@ -141,7 +147,7 @@ impl Running {
     }
 
     /// Sends a signal by its name, as a shell would.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("sh")
             .args(["-c", &format!("kill -{name} {}", self.child.id())])
             .status()
@@ -150,7 +156,7 @@ impl Running {
     }
 
     /// Reads to the end.
-    pub fn finish(mut self) -> Done {
+    pub(crate) fn finish(mut self) -> Done {
         while self.next_line().is_some() {}
         Done {
             status: self.child.wait().unwrap(),
@@ -162,29 +168,41 @@ impl Running {
 
 impl Done {
     #[track_caller]
-    pub fn assert_code(&self, code: i32) -> &Self {
-        assert_eq!(self.status.code(), Some(code), "exit code must be {code}: {self}");
+    pub(crate) fn assert_code(&self, code: i32) -> &Self {
+        assert_eq!(
+            self.status.code(),
+            Some(code),
+            "exit code must be {code}: {self}"
+        );
         self
     }
 
     #[track_caller]
-    pub fn assert_says(&self, text: &str) -> &Self {
-        assert!(self.stderr.contains(text), "standard error must hold `{text}`: {self}");
+    pub(crate) fn assert_says(&self, text: &str) -> &Self {
+        assert!(
+            self.stderr.contains(text),
+            "standard error must hold `{text}`: {self}"
+        );
         self
     }
 
     #[track_caller]
-    pub fn assert_data(&self, text: &str) -> &Self {
-        assert!(self.stdout.contains(text), "standard output must hold `{text}`: {self}");
+    pub(crate) fn assert_data(&self, text: &str) -> &Self {
+        assert!(
+            self.stdout.contains(text),
+            "standard output must hold `{text}`: {self}"
+        );
         self
     }
 
     /// Standard output as one JSON value a line.
     #[track_caller]
-    pub fn json_lines(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
         self.stdout
             .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self}")))
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self}"))
+            })
             .collect()
     }
 }
@@ -199,7 +217,7 @@ impl std::fmt::Display for Done {
     }
 }
 
-pub fn finish(command: &mut Command) -> Done {
+pub(crate) fn finish(command: &mut Command) -> Done {
     let output = command.output().unwrap();
     Done {
         status: output.status,
@@ -230,14 +248,14 @@ fn processes_of(folder: &Path) -> Vec<String> {
 }
 
 /// The right to use the fixed public ports 30100 and 30200 of this machine; others wait.
-pub fn fixed_ports() -> File {
+pub(crate) fn fixed_ports() -> File {
     let lock = File::create(std::env::temp_dir().join("ferry-tests-fixed-ports.lock")).unwrap();
     lock.lock().unwrap();
     lock
 }
 
 /// Several whole runs at once would only make each other slow: as many tests at once as there are processors.
-pub fn turn() -> impl Drop {
+pub(crate) fn turn() -> impl Drop {
     static FREE: Mutex<Option<Arc<Turns>>> = Mutex::new(None);
     let turns = FREE
         .lock()
@@ -268,7 +286,11 @@ struct Turn(Arc<Turns>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += 1;
+        *self
+            .0
+            .free
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) += 1;
         self.0.given_back.notify_one();
     }
 }

@@ -68,7 +68,10 @@ fn a_kept_run_can_be_looked_at_and_taken_down() {
         other => panic!("one environment must be kept, not {other:#?}"),
     };
     done.assert_says(&format!("cargo xtask local-down --name {name}"));
-    bench.run(&["status", "--name", &name]).assert_code(0).assert_data("sink");
+    bench
+        .run(&["status", "--name", &name])
+        .assert_code(0)
+        .assert_data("sink");
     let trail = bench.run(&["trail", "--name", &name, "--json"]);
     assert_eq!(trail.assert_code(0).json_lines().len(), 5, "{trail}");
     bench.run(&["local-down", "--name", &name]).assert_code(0);

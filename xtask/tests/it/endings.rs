@@ -21,7 +21,10 @@ fn a_killed_run_is_swept_whatever_the_moment() {
         bench.run(&["sweep"]).assert_code(0);
         bench.assert_nothing_left();
         if !alive {
-            assert!(moment > 4, "a run must have several moments, this one had {moment}");
+            assert!(
+                moment > 4,
+                "a run must have several moments, this one had {moment}"
+            );
             break;
         }
     }
@@ -31,9 +34,17 @@ fn a_killed_run_is_swept_whatever_the_moment() {
 fn ctrl_c_takes_everything_down_whatever_the_moment() {
     let _turn = turn();
     let bench = Bench::new();
-    for (moment, signal, code) in [(1, "INT", 130), (2, "TERM", 143), (4, "INT", 130), (6, "HUP", 129)] {
+    for (moment, signal, code) in [
+        (1, "INT", 130),
+        (2, "TERM", 143),
+        (4, "INT", 130),
+        (6, "HUP", 129),
+    ] {
         let mut running = bench.start(&["e2e", ONE]);
-        assert!(let_run(&mut running, moment), "the run must reach moment {moment}");
+        assert!(
+            let_run(&mut running, moment),
+            "the run must reach moment {moment}"
+        );
         running.signal(signal);
         running.finish().assert_code(code);
         bench.assert_nothing_left();

@@ -12,8 +12,14 @@ use crate::bench::{Bench, fixed_ports, turn};
 /// What `curl` would print of `http://127.0.0.1:<port><path>`.
 fn get(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -49,11 +55,18 @@ fn an_environment_stays_up_answers_and_goes_away() {
     assert_status(30200, "/metrics", "404");
     assert_status(30200, "/output", "401");
 
-    bench.run(&["status"]).assert_code(0).assert_data("terminator").assert_data("ready");
+    bench
+        .run(&["status"])
+        .assert_code(0)
+        .assert_data("terminator")
+        .assert_data("ready");
     let status = bench.run(&["status", "--json"]);
     assert_eq!(status.assert_code(0).json_lines().len(), 1, "{status}");
 
-    bench.run(&["trigger", "--count", "3"]).assert_code(0).assert_says("3 of 3 delivered");
+    bench
+        .run(&["trigger", "--count", "3"])
+        .assert_code(0)
+        .assert_says("3 of 3 delivered");
     let payload = bench.file("payload.json", r#"{"deck": 2, "car":  "blue"}"#);
     let acks = bench.run(&["trigger", "--payload", payload.to_str().unwrap(), "--json"]);
     let acks = acks.assert_code(0).json_lines();
@@ -64,23 +77,36 @@ fn an_environment_stays_up_answers_and_goes_away() {
     let messages = trail.assert_code(0).json_lines();
     assert_eq!(messages.len(), 9, "five by itself, three, and one: {trail}");
     trail.assert_data(r#"{"deck": 2, "car":  "blue"}"#);
-    bench.run(&["trail"]).assert_code(0).assert_data("cluster-a").assert_data("cluster-b");
+    bench
+        .run(&["trail"])
+        .assert_code(0)
+        .assert_data("cluster-a")
+        .assert_data("cluster-b");
 
     bench
         .run(&["logs", "initiator", "--container", "app"])
         .assert_code(0)
         .assert_data("🔁 Auto-trigger complete — 5/5 messages sent.");
-    bench.run(&["logs", "purser"]).assert_code(2).assert_says("terminator");
+    bench
+        .run(&["logs", "purser"])
+        .assert_code(2)
+        .assert_says("terminator");
 
     let again = bench.run(&["local-up"]);
-    again.assert_code(0).assert_says("already").assert_data("127.0.0.1:30200");
+    again
+        .assert_code(0)
+        .assert_says("already")
+        .assert_data("127.0.0.1:30200");
 
     bench.run(&["local-down"]).assert_code(0);
     bench.assert_nothing_left();
     for port in [30100, 30200] {
         TcpListener::bind(("127.0.0.1", port)).unwrap();
     }
-    bench.run(&["local-down"]).assert_code(2).assert_says("`local`");
+    bench
+        .run(&["local-down"])
+        .assert_code(2)
+        .assert_says("`local`");
 }
 
 #[test]
@@ -88,7 +114,9 @@ fn a_payload_comes_from_standard_input_and_a_bad_one_is_refused() {
     let _ports = fixed_ports();
     let _turn = turn();
     let bench = Bench::new();
-    bench.run(&["local-up", "international-ferry", "--name", "stdin"]).assert_code(0);
+    bench
+        .run(&["local-up", "international-ferry", "--name", "stdin"])
+        .assert_code(0);
     let trigger = |input: &str| {
         let mut child = bench
             .command(&["trigger", "--name", "stdin", "--payload", "-", "--json"])
@@ -97,9 +125,17 @@ fn a_payload_comes_from_standard_input_and_a_bad_one_is_refused() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
         let output = child.wait_with_output().unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
     };
     assert_eq!(trigger("[1, 2]").0, Some(0));
     let (code, said) = trigger("[1, 2");

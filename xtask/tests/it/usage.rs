@@ -10,10 +10,20 @@ fn help_names_every_command_and_starts_nothing() {
     let done = bench.run(&["--help"]);
     done.assert_code(0);
     for command in [
-        "e2e", "local-up", "local-down", "status", "trigger", "trail", "logs", "sweep",
+        "e2e",
+        "local-up",
+        "local-down",
+        "status",
+        "trigger",
+        "trail",
+        "logs",
+        "sweep",
     ] {
         done.assert_data(command);
-        bench.run(&[command, "--help"]).assert_code(0).assert_data("Usage:");
+        bench
+            .run(&[command, "--help"])
+            .assert_code(0)
+            .assert_data("Usage:");
     }
     bench.assert_nothing_left();
 }
@@ -23,10 +33,19 @@ fn wrong_usage_exits_with_two() {
     let bench = Bench::new();
     bench.run(&[]).assert_code(2);
     bench.run(&["e2f"]).assert_code(2).assert_says("e2e");
-    bench.run(&["e2e", "--runtime", "moon"]).assert_code(2).assert_says("embedded");
+    bench
+        .run(&["e2e", "--runtime", "moon"])
+        .assert_code(2)
+        .assert_says("embedded");
     bench.run(&["e2e", "--repeat", "0"]).assert_code(2);
-    bench.run(&["local-up", "--name", "No Name"]).assert_code(2).assert_says("help:");
-    bench.run(&["status", "--name", "nowhere"]).assert_code(2).assert_says("local-up");
+    bench
+        .run(&["local-up", "--name", "No Name"])
+        .assert_code(2)
+        .assert_says("help:");
+    bench
+        .run(&["status", "--name", "nowhere"])
+        .assert_code(2)
+        .assert_says("local-up");
     bench.assert_nothing_left();
 }
 
@@ -86,6 +105,10 @@ fn a_reader_that_goes_away_is_no_failure() {
 #[test]
 fn no_colours_go_to_what_is_no_terminal() {
     let bench = Bench::new();
-    let done = finish(bench.command(&["status", "--name", "nowhere"]).env("CLICOLOR_FORCE", "1"));
+    let done = finish(
+        bench
+            .command(&["status", "--name", "nowhere"])
+            .env("CLICOLOR_FORCE", "1"),
+    );
     assert!(!done.stderr.contains('\u{1b}'), "{done}");
 }

@@ -106,16 +106,8 @@ pub(in crate::runtime) async fn up(
             environment.save()?;
             Ok(environment)
         }
-        (Err(error), _, OnFailure::Keep) => {
-            environment.record.owner = None;
-            environment.save()?;
-            timeline.note(format!(
-                "environment `{}` is kept as it is: `{}`",
-                request.name,
-                layout.root().display()
-            ));
-            Err(error)
-        }
+        // Still owned by this command, which looks at it and removes it.
+        (Err(error), _, OnFailure::Keep) => Err(error),
         (Err(error), _, OnFailure::Remove) => {
             if let Err(left) = tear_down::down(&environment, State::Remove, timeline).await {
                 timeline.warning(format!(
