@@ -4,9 +4,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod deploy;
 pub mod environment;
+pub mod envoy;
 pub mod failure;
+pub mod kubernetes;
 pub mod plan;
 pub mod process;
+pub mod render;
 pub mod timeline;
 pub mod wait;

@@ -122,3 +122,14 @@ impl std::fmt::Display for PeerAddress {
         }
     }
 }
+
+impl PodPlan {
+    pub fn downstream(&self) -> String {
+        String::new()
+    }
+}
+impl Plan {
+    pub fn stages(&self) -> Vec<Vec<&PodPlan>> {
+        vec![]
+    }
+}
