@@ -4,6 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod blueprint;
 pub mod deploy;
 pub mod environment;
 pub mod envoy;
