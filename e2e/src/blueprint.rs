@@ -4,7 +4,10 @@
 //! every check: names are DNS labels, references resolve, the connections form routes from gateways to sinks.
 
 mod check;
+mod connections;
+mod draft;
 pub(crate) mod graph;
+mod keys;
 mod problem;
 mod read;
 mod tree;
@@ -118,7 +121,11 @@ pub struct Connection {
     #[schemars(schema_with = "one_or_more_schema")]
     pub to: Vec<String>,
     /// How this connection carries messages; the blueprint's `protocol` unless given.
-    #[schemars(default, schema_with = "protocol_schema")]
+    #[schemars(
+        default,
+        skip_serializing_if = "Option::is_none",
+        schema_with = "protocol_schema"
+    )]
     pub protocol: Option<Protocol>,
 }
 

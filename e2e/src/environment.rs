@@ -11,6 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{plan::PeerAddress, process::ProcessId};
 
+mod lock;
+mod name;
+mod store;
+
+pub use lock::Lock;
+pub(crate) use name::random_hex;
+pub use name::{InvalidName, Name};
+pub use store::{Draft, Environment, Found, STATE_VARIABLE, Store, workspace_root};
+pub(crate) use store::{private_folder, replace_file};
+
 /// Version of [`Record`]'s shape; a file of another version is refused with the fix.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -83,6 +93,16 @@ pub struct ProcessRecord {
 }
 
 impl Record {
+    /// Every process that is recorded, of clusters and of pods.
+    pub fn processes(&self) -> impl Iterator<Item = &ProcessRecord> {
+        let clusters = self.clusters.iter().flat_map(|cluster| &cluster.processes);
+        clusters.chain(self.pods.iter().flat_map(|pod| &pod.processes))
+    }
+
+    pub fn pod_mut(&mut self, name: &WorkloadName) -> Option<&mut PodRecord> {
+        self.pods.iter_mut().find(|pod| pod.name == *name)
+    }
+
     pub fn pod(&self, name: &WorkloadName) -> Option<&PodRecord> {
         self.pods.iter().find(|pod| pod.name == *name)
     }
@@ -124,6 +144,21 @@ impl Layout {
 
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")
+    }
+
+    /// The log of one container of a pod: `logs/<blueprint>.<cluster>.<pod>.<container>.log`.
+    pub fn pod_log(&self, name: &WorkloadName, container: &str) -> PathBuf {
+        self.logs().join(format!(
+            "{}.{}.{}.{container}.log",
+            name.blueprint(),
+            name.cluster(),
+            name.pod()
+        ))
+    }
+
+    /// The log of a cluster's own process.
+    pub fn cluster_log(&self, cluster: &str, container: &str) -> PathBuf {
+        self.logs().join(format!("{cluster}.{container}.log"))
     }
 
     /// The embedded runtime's folder of one pod: working directory of its processes.

@@ -14,6 +14,11 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::failure::Failure;
 
+mod detached;
+
+pub(crate) use detached::started_in;
+pub use detached::{Launch, kill, log_tail, processes_under, stop};
+
 /// A command line without secrets: those go by file or stdin, so the command is always safe to print.
 #[derive(Clone, Debug)]
 pub struct CommandLine {
@@ -198,12 +203,18 @@ pub struct ProcessId {
 impl ProcessId {
     /// The process with this pid as it runs now; `None` where there is none, or only a zombie.
     pub fn of(pid: u32) -> Option<Self> {
+        let (id, state) = Self::with_state(pid)?;
+        (!matches!(state.as_str(), "Z" | "X")).then_some(id)
+    }
+
+    /// The process with this pid, ended or not, and its state's letter.
+    fn with_state(pid: u32) -> Option<(Self, String)> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The second field is the program's name in parentheses and may hold anything, so count from the last `)`.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        let state = fields.next()?;
+        let state = fields.next()?.to_owned();
         let start_time = fields.nth(18)?.parse().ok()?;
-        (!matches!(state, "Z" | "X")).then_some(Self { pid, start_time })
+        Some((Self { pid, start_time }, state))
     }
 
     pub fn current() -> Option<Self> {

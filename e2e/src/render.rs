@@ -6,7 +6,10 @@
 mod objects;
 mod workload;
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context as _;
 use k8s_openapi::api::{
@@ -17,7 +20,10 @@ use k8s_openapi::api::{
 use messages::WorkloadName;
 use serde::Serialize;
 
-use crate::plan::{PeerAddress, Plan, PodPlan};
+use crate::{
+    blueprint::Blueprint,
+    plan::{PeerAddress, Plan, PodPlan, Ports, Sockets},
+};
 
 /// Field manager of every object that the harness applies.
 /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
@@ -34,6 +40,11 @@ pub const AUTHORITY_SECRET: &str = "authority";
 pub const PINHOLE_SECRET: &str = "pinhole";
 /// Numeric user and group of every container: the "nonroot" user of distroless images.
 pub const USER: i64 = 65532;
+
+/// Envoy's image, unless another is asked for.
+pub const ENVOY_IMAGE: &str = "envoyproxy/envoy:v1.40.0";
+/// How a pod of one k3d cluster reaches this machine, and so the published ports of another cluster.
+pub const K3D_HOST: &str = "host.k3d.internal";
 
 /// The images of a pod's containers.
 #[derive(Clone, Debug)]
@@ -52,6 +63,17 @@ pub struct PodSecrets {
     pub authority: BTreeMap<String, String>,
     /// Bearer token of a boundary pod.
     pub token: String,
+}
+
+impl Images {
+    /// What stands in files that are checked in; a deployment names the images by their content.
+    fn checked_in() -> Self {
+        Self {
+            services: "ferry/services:local".into(),
+            envoy: ENVOY_IMAGE.into(),
+            pull_policy: "Never".into(),
+        }
+    }
 }
 
 impl PodSecrets {
@@ -185,6 +207,121 @@ pub fn tree<'a>(
             files.insert(path, yaml(&manifest.objects)?);
         }
     }
+    Ok(files)
+}
+
+/// The files that are checked in beside the blueprints: for two k3d clusters on one machine with the ports as written,
+/// without keys.
+pub fn checked_in(blueprints: &[Blueprint]) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    let (secrets, images) = (PodSecrets::unset(), Images::checked_in());
+    // Each by itself: the ports of one blueprint do not depend on which others there are.
+    for blueprint in blueprints {
+        let plan = Plan::of(std::slice::from_ref(blueprint), Ports::AsWritten, &|_| {
+            Sockets::in_pod()
+        })?;
+        let peers = plan
+            .pods
+            .iter()
+            .map(|pod| {
+                (
+                    pod.name.clone(),
+                    PeerAddress {
+                        host: K3D_HOST.into(),
+                        port: pod.public_port,
+                    },
+                )
+            })
+            .collect();
+        files.extend(tree(&plan, |_| Options {
+            environment: "local",
+            images: &images,
+            peers: &peers,
+            secrets: &secrets,
+        })?);
+    }
+    Ok(files)
+}
+
+/// What of `checked_in` the folder of manifests does not hold like that: missing, different, or not rendered any more.
+pub fn differences(
+    manifests: &Path,
+    checked_in: &BTreeMap<String, String>,
+) -> anyhow::Result<Vec<String>> {
+    let mut differences = vec![];
+    for (path, text) in checked_in {
+        match std::fs::read_to_string(manifests.join(path)) {
+            Ok(found) if found == *text => {}
+            Ok(_) => differences.push(format!("{path} is not what the plan renders")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                differences.push(format!("{path} is missing"))
+            }
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot read {}", manifests.join(path).display()));
+            }
+        }
+    }
+    for path in rendered_files(manifests)? {
+        if !checked_in.contains_key(&path) {
+            differences.push(format!("{path} is not rendered any more"));
+        }
+    }
+    Ok(differences)
+}
+
+/// Writes `checked_in` below the folder of manifests and deletes what is not rendered any more; returns how many files changed.
+pub fn write(manifests: &Path, checked_in: &BTreeMap<String, String>) -> anyhow::Result<usize> {
+    let changed = differences(manifests, checked_in)?.len();
+    for path in rendered_files(manifests)? {
+        if !checked_in.contains_key(&path) {
+            std::fs::remove_file(manifests.join(&path))
+                .with_context(|| format!("cannot delete {path}"))?;
+        }
+    }
+    for (path, text) in checked_in {
+        let file = manifests.join(path);
+        let folder = file.parent().unwrap_or(manifests);
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&file, text))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(changed)
+}
+
+/// Files at the depth where the renderer writes: `<blueprint>/<cluster>/<pod>/NN-*.yaml`.
+fn rendered_files(manifests: &Path) -> anyhow::Result<Vec<String>> {
+    let mut folders = vec![manifests.to_path_buf()];
+    for _ in 0..3 {
+        let mut below = vec![];
+        for folder in &folders {
+            for entry in std::fs::read_dir(folder)
+                .with_context(|| format!("cannot read {}", folder.display()))?
+            {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    below.push(entry.path());
+                }
+            }
+        }
+        folders = below;
+    }
+    let mut files = vec![];
+    for folder in folders {
+        for entry in std::fs::read_dir(&folder)
+            .with_context(|| format!("cannot read {}", folder.display()))?
+        {
+            let path = entry?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "yaml")
+                && let Ok(relative) = path.strip_prefix(manifests)
+            {
+                files.push(relative.to_string_lossy().into_owned());
+            }
+        }
+    }
+    files.sort();
     Ok(files)
 }
 

@@ -149,7 +149,7 @@ pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .into_iter()
         .filter(|candidate| candidate.len() <= 64)
         .filter_map(|candidate| {
-            let farthest = length.max(candidate.chars().count()).div_ceil(3);
+            let farthest = length.max(candidate.chars().count()) / 3;
             let distance = distance(&text.to_lowercase(), &candidate.to_lowercase());
             (distance <= farthest && candidate != text).then_some((distance, candidate))
         })

@@ -1,123 +1,20 @@
 //! From the tree to a draft: every value of the right type in its place, or a problem said and a gap left.
 
-use std::{fmt, path::Path, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use messages::{Protocol, Role};
 
 use super::{
-    Blueprint, Connection, DEFAULT_MESSAGES, MAX_MESSAGES, MAX_TITLE, PUBLIC_PORTS, Pod,
+    MAX_MESSAGES, MAX_TITLE, PUBLIC_PORTS,
+    draft::{At, Draft, DraftConnection, DraftPod, Listed},
+    keys::{BLUEPRINT_KEYS, CONNECTION_KEYS, KnownKey, POD_KEYS},
     problem::{Collector, list, quote},
-    tree::{Node, Value},
+    tree::{self, Node, Value},
 };
-
-/// A value and its line.
-#[derive(Clone, Debug)]
-pub(super) struct At<T> {
-    pub(super) line: usize,
-    pub(super) value: T,
-}
-
-/// What could be read of a list; not `complete` when something of it could not, or could not be found.
-#[derive(Debug)]
-pub(super) struct Listed<T> {
-    pub(super) line: usize,
-    pub(super) items: Vec<T>,
-    pub(super) complete: bool,
-}
-
-/// What could be read of a file. A gap is already reported; `None` for a key with a default means that it is absent.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    pub(super) name: Option<At<String>>,
-    pub(super) title: Option<At<String>>,
-    pub(super) protocol: Option<At<Protocol>>,
-    pub(super) clusters: Listed<At<String>>,
-    pub(super) pods: Listed<DraftPod>,
-    pub(super) connections: Listed<DraftConnection>,
-    pub(super) messages: Option<At<u32>>,
-}
-
-#[derive(Debug)]
-pub(super) struct DraftPod {
-    pub(super) line: usize,
-    pub(super) name: Option<At<String>>,
-    pub(super) role: Option<At<Role>>,
-    pub(super) cluster: Option<At<String>>,
-    pub(super) port: Option<At<u16>>,
-    pub(super) pinhole: Option<At<bool>>,
-}
-
-#[derive(Debug)]
-pub(super) struct DraftConnection {
-    pub(super) from: Option<At<String>>,
-    pub(super) to: Listed<At<String>>,
-    pub(super) protocol: Option<At<Protocol>>,
-}
-
-impl<T> Default for Listed<T> {
-    fn default() -> Self {
-        Self {
-            line: 1,
-            items: Vec::new(),
-            complete: false,
-        }
-    }
-}
-
-/// A key that the format knows.
-pub(super) struct KnownKey {
-    pub(super) name: &'static str,
-    pub(super) required: bool,
-    /// How it is written; ends up in the fix of a problem.
-    example: &'static str,
-}
-
-const fn required(name: &'static str, example: &'static str) -> KnownKey {
-    KnownKey {
-        name,
-        required: true,
-        example,
-    }
-}
-
-const fn optional(name: &'static str, example: &'static str) -> KnownKey {
-    KnownKey {
-        name,
-        required: false,
-        example,
-    }
-}
-
-pub(super) const BLUEPRINT_KEYS: &[KnownKey] = &[
-    required("name", "name: fast-international-ferry"),
-    required("title", "title: Fast International Ferry"),
-    required("protocol", "protocol: websocket"),
-    required("clusters", "clusters: [cluster-a, cluster-b]"),
-    required(
-        "pods",
-        "pods: [{name: sink, role: sink, cluster: cluster-b, port: 30200}]",
-    ),
-    required("connections", "connections: [{from: gateway, to: sink}]"),
-    optional("messages", "messages: 5"),
-];
-
-pub(super) const POD_KEYS: &[KnownKey] = &[
-    required("name", "name: sink"),
-    required("role", "role: gateway"),
-    required("cluster", "cluster: cluster-a"),
-    required("port", "port: 30100"),
-    optional("pinhole", "pinhole: true"),
-];
-
-pub(super) const CONNECTION_KEYS: &[KnownKey] = &[
-    required("from", "from: gateway"),
-    required("to", "to: sink"),
-    optional("protocol", "protocol: grpc"),
-];
 
 /// Reads what can be read of `root`; the rest is in `problems`.
 pub(super) fn draft(root: Option<Node>, problems: &mut Collector) -> Draft {
-    let Some(root) = root.filter(|root| !is_null(&root.value)) else {
+    let Some(root) = root.filter(|root| !root.value.is_null()) else {
         if problems.is_empty() {
             problems.add(1, "the file is empty; begin with `name: <name of the folder>`, or copy another blueprint");
         }
@@ -134,13 +31,7 @@ pub(super) fn draft(root: Option<Node>, problems: &mut Collector) -> Draft {
             fields.take("protocol"),
             &Protocol::ALL.map(Protocol::as_str),
         ),
-        clusters: reader.list(fields.take("clusters"), |reader, item| {
-            reader.text(Some(Field {
-                key: "a cluster",
-                example: "cluster-a",
-                node: item,
-            }))
-        }),
+        clusters: reader.texts(fields.take("clusters"), "a cluster", "cluster-a"),
         pods: reader.list(fields.take("pods"), Reader::pod),
         connections: reader.list(fields.take("connections"), Reader::connection),
         messages: reader.number(fields.take("messages"), 0..=MAX_MESSAGES),
@@ -150,6 +41,8 @@ pub(super) fn draft(root: Option<Node>, problems: &mut Collector) -> Draft {
 /// The value of a known key.
 struct Field {
     key: &'static str,
+    /// How messages call it.
+    called: String,
     example: &'static str,
     node: Node,
 }
@@ -204,11 +97,12 @@ impl Reader<'_> {
         let (entries, complete) = match node.value {
             Value::Map { entries, complete } => (entries, complete),
             Value::Refused => return None,
+            other if other.is_cut() => return None,
             other => {
                 let example = known.first().map_or("", |key| key.example);
                 self.problems.add(
                     line,
-                    format!("{owner} must be a mapping of keys to values, not {}; write it as lines like `{example}`", kind(&other)),
+                    format!("{owner} must be a mapping of keys to values, not {}; write it as lines like `{example}`", other.kind()),
                 );
                 return None;
             }
@@ -243,6 +137,7 @@ impl Reader<'_> {
             lines.push((name, key.line));
             found.push(Field {
                 key: name,
+                called: format!("`{name}`"),
                 example,
                 node,
             });
@@ -268,19 +163,26 @@ impl Reader<'_> {
         field: Option<Field>,
         mut read: impl FnMut(&mut Self, Node) -> Option<T>,
     ) -> Listed<T> {
-        let Some(Field { key, example, node }) = field else {
+        let Some(Field {
+            called,
+            example,
+            node,
+            ..
+        }) = field
+        else {
             return Listed::default();
         };
         let line = node.line;
         let (items, complete) = match node.value {
             Value::List { items, complete } => (items, complete),
             Value::Refused => return Listed::default(),
+            other if other.is_cut() => return Listed::default(),
             other => {
                 self.problems.add(
                     node.line,
                     format!(
-                        "`{key}` must be a list, not {}; write `{example}`, or one `- …` a line",
-                        kind(&other)
+                        "{called} must be a list, not {}; write `{example}`, or one `- …` a line",
+                        other.kind()
                     ),
                 );
                 return Listed::default();
@@ -289,7 +191,7 @@ impl Reader<'_> {
         if items.is_empty() && complete {
             self.problems.add(
                 node.line,
-                format!("`{key}` is an empty list; write for example `{example}`"),
+                format!("{called} is an empty list; write for example `{example}`"),
             );
             return Listed::default();
         }
@@ -306,29 +208,37 @@ impl Reader<'_> {
         }
     }
 
-    fn one_or_more(&mut self, field: Option<Field>) -> Listed<At<String>> {
-        match field {
-            Some(Field {
+    /// A list of texts; messages call an item `called`.
+    fn texts(
+        &mut self,
+        field: Option<Field>,
+        called: &str,
+        example: &'static str,
+    ) -> Listed<At<String>> {
+        let key = field.as_ref().map_or("", |field| field.key);
+        self.list(field, |reader, node| {
+            let called = called.to_owned();
+            reader.text(Some(Field {
                 key,
+                called,
                 example,
-                node:
-                    node @ Node {
-                        value: Value::List { .. },
-                        ..
-                    },
-            }) => self.list(Some(Field { key, example, node }), |reader, node| {
-                reader.text(Some(Field { key, example, node }))
-            }),
-            field => {
-                let line = field.as_ref().map_or(1, |field| field.node.line);
-                let items: Vec<_> = self.text(field).into_iter().collect();
-                let complete = !items.is_empty();
-                Listed {
-                    line,
-                    items,
-                    complete,
-                }
-            }
+                node,
+            }))
+        })
+    }
+
+    fn one_or_more(&mut self, field: Option<Field>) -> Listed<At<String>> {
+        let is_list = |field: &Field| matches!(field.node.value, Value::List { .. });
+        if field.as_ref().is_some_and(is_list) {
+            return self.texts(field, "a pod in `to`", "sink");
+        }
+        let line = field.as_ref().map_or(1, |field| field.node.line);
+        let items: Vec<_> = self.text(field).into_iter().collect();
+        let complete = !items.is_empty();
+        Listed {
+            line,
+            items,
+            complete,
         }
     }
 
@@ -337,27 +247,27 @@ impl Reader<'_> {
         let line = field.node.line;
         match &field.node.value {
             Value::Refused => None,
-            value @ Value::Scalar { text, plain } if !is_null(value) => Some(At {
+            other if other.is_cut() => None,
+            value @ Value::Scalar { text, plain } if !value.is_null() => Some(At {
                 line,
                 value: (text.clone(), *plain),
             }),
             other => {
-                self.expected(field, expected, &kind(other));
+                self.expected(field, expected, &other.kind());
                 None
             }
         }
     }
 
     fn expected(&mut self, field: &Field, expected: impl fmt::Display, found: &str) {
-        let Field { key, example, node } = field;
-        let key = if key.contains(' ') {
-            (*key).to_owned()
-        } else {
-            format!("`{key}`")
-        };
+        let fix = format!("write for example `{}`", field.example);
+        self.mismatch(field, expected, found, &fix);
+    }
+
+    fn mismatch(&mut self, field: &Field, expected: impl fmt::Display, found: &str, fix: &str) {
         self.problems.add(
-            node.line,
-            format!("{key} must be {expected}, not {found}; write for example `{example}`"),
+            field.node.line,
+            format!("{} must be {expected}, not {found}; {fix}", field.called),
         );
     }
 
@@ -365,8 +275,9 @@ impl Reader<'_> {
         let field = field?;
         let At { line, value } = self.scalar(&field, "text")?;
         let (text, plain) = value;
-        if plain && let Some(other) = not_text(&text) {
-            self.expected(&field, "text", &format!("{other} {}", quote(&text)));
+        if plain && let Some(other) = tree::not_text(&text) {
+            let found = format!("{other} {}", quote(&text));
+            self.mismatch(&field, "text", &found, "put it in quotes");
             return None;
         }
         Some(At { line, value: text })
@@ -407,8 +318,8 @@ impl Reader<'_> {
                 self.problems.add(
                     line,
                     format!(
-                        "`{}` must be {choices_text}, not {}; {fix}",
-                        field.key,
+                        "{} must be {choices_text}, not {}; {fix}",
+                        field.called,
                         quote(&text)
                     ),
                 );
@@ -429,24 +340,22 @@ impl Reader<'_> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         let At { line, value } = self.scalar(&field, &expected)?;
         let (text, plain) = value;
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        match text.parse() {
-            // A leading zero is octal to some readers of YAML and decimal to others.
-            Ok(value)
-                if plain
-                    && digits
-                    && range.contains(&value)
-                    && !(text.len() > 1 && text.starts_with('0')) =>
-            {
-                Some(At { line, value })
+        // A leading zero is octal to some readers of YAML and decimal to others.
+        let decimal = text.bytes().all(|byte| byte.is_ascii_digit())
+            && (text.len() == 1 || !text.starts_with('0'));
+        let number = text
+            .parse()
+            .ok()
+            .filter(|number| decimal && range.contains(number));
+        match number {
+            Some(value) if plain => Some(At { line, value }),
+            Some(_) => {
+                let found = format!("text {}", quote(&text));
+                self.mismatch(&field, expected, &found, "remove the quotes");
+                None
             }
-            _ => {
-                let found = if plain {
-                    quote(&text)
-                } else {
-                    format!("text {}", quote(&text))
-                };
-                self.expected(&field, expected, &found);
+            None => {
+                self.expected(&field, expected, &quote(&text));
                 None
             }
         }
@@ -459,10 +368,13 @@ impl Reader<'_> {
         match (value.0.as_str(), value.1) {
             ("true", true) => Some(At { line, value: true }),
             ("false", true) => Some(At { line, value: false }),
-            (text, plain) => {
-                let text = quote(text);
-                let found = if plain { text } else { format!("text {text}") };
-                self.expected(&field, expected, &found);
+            ("true" | "false", false) => {
+                let found = format!("text {}", quote(&value.0));
+                self.mismatch(&field, expected, &found, "remove the quotes");
+                None
+            }
+            (text, _) => {
+                self.expected(&field, expected, &quote(text));
                 None
             }
         }
@@ -483,78 +395,4 @@ fn label(what: &str, key: &str, node: &Node) -> String {
             _ => None,
         })
         .unwrap_or_else(|| format!("a {}", what.trim_end_matches(" from")))
-}
-
-fn kind(value: &Value) -> String {
-    match value {
-        value if is_null(value) => "nothing".into(),
-        Value::Scalar { text, plain } => {
-            let what = not_text(text).filter(|_| *plain).unwrap_or("text");
-            format!("{what} {}", quote(text))
-        }
-        Value::List { .. } => "a list".into(),
-        Value::Map { .. } => "a mapping".into(),
-        Value::Refused => "an alias".into(),
-    }
-}
-
-fn is_null(value: &Value) -> bool {
-    matches!(value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
-}
-
-/// What a plain scalar is to YAML where it is no text (<https://yaml.org/spec/1.2.2/#1032-tag-resolution>).
-fn not_text(text: &str) -> Option<&'static str> {
-    let truth = matches!(text, "true" | "True" | "TRUE" | "false" | "False" | "FALSE");
-    let unsigned = text.trim_start_matches(['+', '-']);
-    let number = unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.')
-        && (unsigned.parse::<f64>().is_ok()
-            || unsigned.starts_with("0x")
-            || unsigned.starts_with("0o"));
-    if truth {
-        Some("a truth value")
-    } else if number {
-        Some("a number")
-    } else {
-        None
-    }
-}
-
-impl Draft {
-    /// The blueprint, where nothing is missing.
-    pub(super) fn finish(self, path: &Path) -> Option<Blueprint> {
-        let pods = self.pods.items.into_iter().map(|pod| {
-            Some(Pod {
-                name: pod.name?.value,
-                role: pod.role?.value,
-                cluster: pod.cluster?.value,
-                port: pod.port?.value,
-                pinhole: pod.pinhole.is_some_and(|pinhole| pinhole.value),
-                line: pod.line,
-            })
-        });
-        let connections = self.connections.items.into_iter().map(|connection| {
-            Some(Connection {
-                from: connection.from?.value,
-                to: connection.to.items.into_iter().map(|to| to.value).collect(),
-                protocol: connection.protocol.map(|protocol| protocol.value),
-            })
-        });
-        Some(Blueprint {
-            name: self.name?.value,
-            title: self.title?.value,
-            protocol: self.protocol?.value,
-            clusters: self
-                .clusters
-                .items
-                .into_iter()
-                .map(|cluster| cluster.value)
-                .collect(),
-            pods: pods.collect::<Option<_>>()?,
-            connections: connections.collect::<Option<_>>()?,
-            messages: self
-                .messages
-                .map_or(DEFAULT_MESSAGES, |messages| messages.value),
-            path: path.to_path_buf(),
-        })
-    }
 }

@@ -33,6 +33,57 @@ pub(super) enum Value {
     Refused,
 }
 
+impl Value {
+    /// The file broke off inside it, so what it was going to be is not known.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(
+            self,
+            Self::List {
+                complete: false,
+                ..
+            } | Self::Map {
+                complete: false,
+                ..
+            }
+        )
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self, Self::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// What it is, for a message.
+    pub(super) fn kind(&self) -> String {
+        match self {
+            value if value.is_null() => "nothing".into(),
+            Self::Scalar { text, plain } => {
+                let what = not_text(text).filter(|_| *plain).unwrap_or("text");
+                format!("{what} {}", quote(text))
+            }
+            Self::List { .. } => "a list".into(),
+            Self::Map { .. } => "a mapping".into(),
+            Self::Refused => "an alias".into(),
+        }
+    }
+}
+
+/// What a plain scalar is to YAML where it is no text (<https://yaml.org/spec/1.2.2/#1032-tag-resolution>).
+pub(super) fn not_text(text: &str) -> Option<&'static str> {
+    let truth = matches!(text, "true" | "True" | "TRUE" | "false" | "False" | "FALSE");
+    let unsigned = text.trim_start_matches(['+', '-']);
+    let number = unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.')
+        && (unsigned.parse::<f64>().is_ok()
+            || unsigned.starts_with("0x")
+            || unsigned.starts_with("0o"));
+    if truth {
+        Some("a truth value")
+    } else if number {
+        Some("a number")
+    } else {
+        None
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) line: usize,
@@ -76,15 +127,21 @@ pub(super) fn parse(text: &str, problems: &mut Collector) -> Option<Node> {
                 }
             }
             Some(Err(error)) => {
-                let line = error.marker().line().max(1);
-                problems.add(
-                    line,
-                    format!(
-                        "not valid YAML: {}; check the punctuation and the indentation (spaces, no tabs) at column {}",
-                        error.info(),
-                        error.marker().col() + 1
+                let (line, column) = (error.marker().line().max(1), error.marker().col() + 1);
+                // The parser blames the end of the line before.
+                match (line..=line + 1).find(|line| begins_with_tab(text, *line)) {
+                    Some(line) => problems.add(
+                        line,
+                        "a tab in the indentation, which is not valid YAML; indent with spaces",
                     ),
-                );
+                    None => problems.add(
+                        line,
+                        format!(
+                            "not valid YAML: {}; check punctuation, quotes and indentation at column {column} and before",
+                            error.info()
+                        ),
+                    ),
+                }
                 return tree.cut();
             }
         }
@@ -97,6 +154,14 @@ pub(super) fn line_at(text: &[u8], at: usize) -> usize {
         .iter()
         .filter(|byte| **byte == b'\n')
         .count()
+}
+
+fn begins_with_tab(text: &str, line: usize) -> bool {
+    text.lines().nth(line - 1).is_some_and(|line| {
+        line.chars()
+            .take_while(|letter| letter.is_whitespace())
+            .any(|letter| letter == '\t')
+    })
 }
 
 /// What YAML 1.2 keeps out of a file (<https://yaml.org/spec/1.2.2/#51-character-set>). Checked here because the parser takes
@@ -144,12 +209,14 @@ impl Tree {
             );
         }
         if let Some(tag) = tag {
+            let written = if tag.is_yaml_core_schema() {
+                format!("!!{}", tag.suffix)
+            } else {
+                tag.to_string()
+            };
             problems.add(
                 line,
-                format!(
-                    "YAML tags are not supported; remove {}",
-                    quote(&tag.to_string())
-                ),
+                format!("YAML tags are not supported; remove {}", quote(&written)),
             );
         }
         match event {

@@ -1,0 +1,459 @@
+//! Where an environment runs: bring-up, teardown, state, logs and faults, the same for every runtime.
+//!
+//! [`up`] makes an environment, [`down`] removes it, [`sweep`] removes what killed commands left. A runtime is one file
+//! behind the functions here.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use messages::{Role, WorkloadName};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    blueprint::Blueprint,
+    environment::{Environment, Found, Name, Record, RuntimeKind, Store},
+    failure::Failure,
+    plan::{PeerAddress, Ports},
+    process::ProcessId,
+    timeline::Timeline,
+};
+
+pub mod embedded;
+mod logs;
+
+pub use logs::{Follow, LogLines};
+
+/// Which runtime the user wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RuntimeChoice {
+    /// The best that this machine can do.
+    #[default]
+    Auto,
+    Embedded,
+}
+
+/// The runtime that is taken, and why: the first line that a command shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Chosen {
+    pub kind: RuntimeKind,
+    /// Completes "because …".
+    pub why: String,
+}
+
+/// Settles which runtime is taken.
+pub fn choose(choice: RuntimeChoice) -> Chosen {
+    let (kind, why) = match choice {
+        RuntimeChoice::Auto => (RuntimeKind::Embedded, "it needs neither Docker nor root"),
+        RuntimeChoice::Embedded => (RuntimeKind::Embedded, "it was asked for"),
+    };
+    Chosen {
+        kind,
+        why: why.into(),
+    }
+}
+
+/// Where the clusters' public ports are on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublicAddress {
+    /// 127.0.0.1, so that a port can be in use.
+    Localhost,
+    /// An address per cluster, shared with nobody.
+    OwnNetwork,
+}
+
+/// Who removes the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// This command; if it is killed, [`sweep`] does.
+    Command,
+    /// Nobody but a later [`down`].
+    Stays,
+}
+
+/// What a failed [`up`] does with what it has made so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    Remove,
+    Keep,
+}
+
+/// Whether the files of an environment outlive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Remove,
+    /// Record, logs and identities stay, for a look at what happened.
+    Keep,
+}
+
+/// An environment in the making.
+#[derive(Clone, Debug)]
+pub struct UpRequest {
+    pub name: Name,
+    pub runtime: RuntimeKind,
+    pub blueprints: Vec<Blueprint>,
+    pub ports: Ports,
+    pub public: PublicAddress,
+    pub lifetime: Lifetime,
+    pub on_failure: OnFailure,
+    /// Settings for every `app` and `wosp`: variables of [`messages::env`], such as `FERRY_SESSION_LIFETIME`.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Whether an environment is alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The command that owns it runs.
+    Owned(ProcessId),
+    /// It is meant to stay, and something of it runs.
+    Stays,
+    /// It is meant to stay, and nothing of it runs: the machine was restarted, or its state was kept.
+    Stopped,
+    /// The command that owns it was killed.
+    Abandoned,
+}
+
+/// A container of a pod, under the same name in every runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Container {
+    App,
+    Wosp,
+    Envoy,
+}
+
+impl Container {
+    pub const ALL: [Self; 3] = [Self::App, Self::Wosp, Self::Envoy];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Wosp => "wosp",
+            Self::Envoy => "envoy",
+        }
+    }
+}
+
+impl std::fmt::Display for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Container {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        Self::ALL
+            .into_iter()
+            .find(|container| container.as_str() == text)
+            .ok_or_else(|| {
+                Failure::usage(format!("`{text}` is no container"))
+                    .hint("use `app`, `wosp` or `envoy`")
+            })
+    }
+}
+
+/// How a container is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// SIGTERM, and time to drain.
+    Graceful,
+    /// SIGKILL.
+    Abrupt,
+}
+
+/// What a pod is doing.
+#[derive(Clone, Debug, Serialize)]
+pub struct PodState {
+    pub name: WorkloadName,
+    pub role: Role,
+    /// The (Kubernetes) pod's own name, as its hops carry it.
+    pub pod_name: String,
+    pub node: String,
+    pub local_address: Option<PeerAddress>,
+    pub containers: Vec<ContainerState>,
+    pub readiness: Readiness,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ContainerState {
+    pub container: Container,
+    #[serde(flatten)]
+    pub state: Liveness,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum Liveness {
+    Running,
+    /// Ended on purpose, or never started.
+    Stopped,
+    /// Ended by itself; the end of its log.
+    Crashed {
+        log_tail: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "ready", content = "waiting_for", rename_all = "lowercase")]
+pub enum Readiness {
+    Ready,
+    /// What is missing.
+    Waiting(Vec<String>),
+}
+
+/// An environment that was removed, or could not be.
+#[derive(Clone, Debug, Serialize)]
+pub struct Swept {
+    pub name: String,
+    /// Why it was a leftover.
+    pub why: String,
+    /// How many processes were ended.
+    pub processes: usize,
+}
+
+/// Brings an environment up: returns when every pod is ready, in deploy order. On failure the error names the pod, what it
+/// was waiting for and the end of the log.
+pub async fn up(
+    store: &Store,
+    request: UpRequest,
+    timeline: &Timeline,
+) -> anyhow::Result<Environment> {
+    let lock = store.lock(&request.name, timeline).await?;
+    make_room(store, &request.name, timeline).await?;
+    match request.runtime {
+        RuntimeKind::Embedded => embedded::up(store, &lock, &request, timeline).await,
+        RuntimeKind::K3d => Err(unknown_runtime(&request.name)),
+    }
+}
+
+/// Takes an environment down: its pods drain, nothing of it is left but, if wanted, its files.
+pub async fn down(
+    store: &Store,
+    name: &Name,
+    state: State,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let lock = store.lock(name, timeline).await?;
+    // Read under the lock: whoever had it before may have removed the environment.
+    let environment = store.load(name)?;
+    timeline
+        .run(format!("take down `{name}`"), |_| async {
+            remove_environment(&environment, state, timeline).await
+        })
+        .await?;
+    drop(lock);
+    Ok(())
+}
+
+async fn remove_environment(
+    environment: &Environment,
+    state: State,
+    timeline: &Timeline,
+) -> anyhow::Result<usize> {
+    match environment.record.runtime {
+        RuntimeKind::Embedded => embedded::down(environment, state, timeline).await,
+        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+    }
+}
+
+/// Removes every environment that a killed command left. Leaves alone what a running command owns or is changing, and
+/// what is meant to stay.
+pub async fn sweep(store: &Store, timeline: &Timeline) -> anyhow::Result<Vec<Swept>> {
+    let mut swept = vec![];
+    let mut failed = None;
+    for found in store.list()? {
+        match sweep_one(store, found.name(), timeline).await {
+            Ok(one) => swept.extend(one),
+            Err(error) => {
+                timeline.warning(format!("`{}` is left behind: {error:#}", found.name()));
+                failed = Some(error);
+            }
+        }
+    }
+    // Taking the lock of a killed command and giving it back deletes its file.
+    for name in store.locked_names() {
+        drop(store.try_lock(&name)?);
+    }
+    failed.map_or(Ok(swept), Err)
+}
+
+async fn sweep_one(
+    store: &Store,
+    name: &Name,
+    timeline: &Timeline,
+) -> anyhow::Result<Option<Swept>> {
+    let _lock = match store.try_lock(name)? {
+        Ok(lock) => lock,
+        Err(holder) => {
+            timeline.note(format!("`{name}` is left alone: in use by {holder}"));
+            return Ok(None);
+        }
+    };
+    // Read again under the lock.
+    let found = store.list()?.into_iter().find(|found| found.name() == name);
+    let (why, processes) = match found {
+        None => return Ok(None),
+        Some(Found::Broken {
+            layout, problem, ..
+        }) => {
+            let processes = embedded::remove_unrecorded(&layout, timeline).await?;
+            (problem, processes)
+        }
+        Some(Found::Environment(environment)) => match condition(&environment.record)? {
+            Condition::Abandoned => {
+                let processes = remove_environment(&environment, State::Remove, timeline).await?;
+                ("its command was killed".to_owned(), processes)
+            }
+            Condition::Stopped => {
+                timeline.note(format!(
+                    "`{name}` is left alone: it was kept, and nothing of it runs; `cargo xtask local-down --name {name}` deletes its files"
+                ));
+                return Ok(None);
+            }
+            Condition::Owned(_) | Condition::Stays => return Ok(None),
+        },
+    };
+    Ok(Some(Swept {
+        name: name.to_string(),
+        why,
+        processes,
+    }))
+}
+
+/// Whether the environment of this record is alive.
+pub fn condition(record: &Record) -> anyhow::Result<Condition> {
+    Ok(match record.owner {
+        Some(owner) if owner.is_running() => Condition::Owned(owner),
+        Some(_) => Condition::Abandoned,
+        None => match record.runtime {
+            RuntimeKind::Embedded if record.processes().any(|process| process.id.is_running()) => {
+                Condition::Stays
+            }
+            RuntimeKind::Embedded => Condition::Stopped,
+            RuntimeKind::K3d => return Err(unknown_runtime(&record.name.parse()?)),
+        },
+    })
+}
+
+/// Fails if an environment of this name is alive; removes one that is not. The lock must be held.
+async fn make_room(store: &Store, name: &Name, timeline: &Timeline) -> anyhow::Result<()> {
+    if !store.has(name) {
+        return Ok(());
+    }
+    let environment = match store.load(name) {
+        Ok(environment) => environment,
+        Err(problem) => {
+            timeline.note(format!("removing what is left: {problem:#}"));
+            let found = store.list()?.into_iter().find(|found| found.name() == name);
+            let found = found.context("the environment vanished under its lock")?;
+            embedded::remove_unrecorded(found.layout(), timeline).await?;
+            return Ok(());
+        }
+    };
+    let by = match condition(&environment.record)? {
+        Condition::Owned(owner) => format!("of {owner} ({})", owner.name()),
+        Condition::Stays => format!("since {:.0}", environment.record.created_at),
+        Condition::Stopped | Condition::Abandoned => {
+            timeline.note(format!("removing what is left of an earlier `{name}`"));
+            remove_environment(&environment, State::Remove, timeline).await?;
+            return Ok(());
+        }
+    };
+    Err(
+        Failure::usage(format!("environment `{name}` is up already, {by}"))
+            .hint(format!(
+                "take it down with `cargo xtask local-down --name {name}`, or choose another `--name`"
+            ))
+            .into(),
+    )
+}
+
+/// What every pod is doing, in deploy order.
+pub async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> {
+    match environment.record.runtime {
+        RuntimeKind::Embedded => Ok(embedded::status(environment).await),
+        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+    }
+}
+
+/// The names that the running pods of each workload go by: what a trail may name.
+pub async fn live_pods(
+    environment: &Environment,
+) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
+    match environment.record.runtime {
+        RuntimeKind::Embedded => Ok(embedded::live_pods(environment)),
+        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+    }
+}
+
+/// The log of a container, line by line.
+pub async fn logs(
+    environment: &Environment,
+    pod: &WorkloadName,
+    container: Container,
+    follow: Follow,
+) -> anyhow::Result<LogLines> {
+    match environment.record.runtime {
+        RuntimeKind::Embedded => embedded::logs(environment, pod, container, follow).await,
+        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+    }
+}
+
+/// Ends one container of a pod and leaves it ended. `environment` is read anew and up to date afterwards.
+pub async fn stop_container(
+    store: &Store,
+    environment: &mut Environment,
+    pod: &WorkloadName,
+    container: Container,
+    ending: Ending,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let _lock = store.lock(environment.name(), timeline).await?;
+    *environment = store.load(environment.name())?;
+    match environment.record.runtime {
+        RuntimeKind::Embedded => {
+            embedded::stop_container(environment, pod, container, ending).await
+        }
+        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+    }
+}
+
+/// Starts a container again as it was, and waits until it answers by itself; [`wait_ready`] waits for its pod.
+/// `environment` is read anew and up to date afterwards.
+pub async fn start_container(
+    store: &Store,
+    environment: &mut Environment,
+    pod: &WorkloadName,
+    container: Container,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let _lock = store.lock(environment.name(), timeline).await?;
+    *environment = store.load(environment.name())?;
+    match environment.record.runtime {
+        RuntimeKind::Embedded => {
+            embedded::start_container(environment, pod, container, timeline).await
+        }
+        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+    }
+}
+
+/// Waits until a pod has everything it needs to carry messages; fails at once if one of its containers has ended.
+pub async fn wait_ready(
+    environment: &Environment,
+    pod: &WorkloadName,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    match environment.record.runtime {
+        RuntimeKind::Embedded => embedded::wait_ready(environment, pod, timeline).await,
+        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+    }
+}
+
+fn unknown_runtime(name: &Name) -> anyhow::Error {
+    Failure::usage(format!(
+        "environment `{name}` runs in k3d, which this Ferry does not know"
+    ))
+    .hint("use the Ferry that made it")
+    .into()
+}

@@ -1,0 +1,426 @@
+//! The HTTP side of a pod: health, readiness and metrics for everybody, `/trigger` and `/output` for whoever has the token.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    extract::{Query, Request, State},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use futures_util::{Stream, StreamExt as _, stream};
+use messages::{Payload, Role};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    hooks::Headers,
+    metrics,
+    relay::{
+        Later, Onward, Pod,
+        origin::{Answers, Origin, Payloads, default_payload},
+    },
+    shutdown::Phase,
+    store::Store,
+};
+
+/// Longest body of a trigger, in bytes.
+const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// Most messages of one trigger with `?count=`.
+const MAX_COUNT: u32 = 1_000_000;
+/// Triggers at once; each may hold a whole body.
+const MAX_TRIGGERS: usize = 8;
+const NDJSON: &str = "application/x-ndjson";
+
+/// The routes of a pod. `origin` is there on a gateway.
+pub(crate) fn router(pod: &Arc<Pod>, origin: Option<Arc<Origin>>) -> Router {
+    let mut router = Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(pod.clone());
+    if pod.config.token.is_some() {
+        let guarded = match (&pod.onward, origin) {
+            (Onward::Store(store), _) => Router::new()
+                .route("/output", get(output))
+                .with_state(store.clone()),
+            (Onward::Links(_), Some(origin)) => {
+                let gate = Gate {
+                    pod: pod.clone(),
+                    origin,
+                    running: Arc::new(Semaphore::new(MAX_TRIGGERS)),
+                };
+                Router::new()
+                    .route("/trigger", post(trigger))
+                    .with_state(gate)
+            }
+            (Onward::Links(_), None) => Router::new(),
+        };
+        let token = middleware::from_fn_with_state(pod.clone(), authorized);
+        router = router.merge(guarded.route_layer(token));
+    }
+    router
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'static str,
+    pod: &'a str,
+    workload: String,
+    role: Role,
+}
+
+/// Answers as soon as the pod listens.
+async fn health(State(pod): State<Arc<Pod>>) -> Response {
+    let config = &pod.config;
+    let body = Health {
+        status: "ok",
+        pod: &config.pod_name,
+        workload: config.name.to_string(),
+        role: config.role,
+    };
+    json(StatusCode::OK, &body)
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    waiting_for: Vec<String>,
+}
+
+async fn ready(State(pod): State<Arc<Pod>>) -> Response {
+    let waiting_for = pod.ready.waiting_for();
+    let ready = waiting_for.is_empty();
+    let status = match ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    json(status, &Readiness { ready, waiting_for })
+}
+
+async fn metrics(State(pod): State<Arc<Pod>>) -> Response {
+    match pod
+        .metrics
+        .encode(pod.identity.remaining(), pod.ready.is_ready())
+    {
+        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+/// Lets through only who has the token; says nothing about why not (RFC 6750, section 3.1).
+async fn authorized(State(pod): State<Arc<Pod>>, request: Request, next: Next) -> Response {
+    let given = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| bearer(value.as_bytes()));
+    match (&pod.config.token, given) {
+        (Some(token), Some(given)) if token.matches(given) => next.run(request).await,
+        _ => {
+            let challenge = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            (StatusCode::UNAUTHORIZED, [challenge]).into_response()
+        }
+    }
+}
+
+/// The credentials of `Bearer TOKEN`; the scheme's case does not matter (RFC 9110, section 11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| token.trim_ascii())
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(body) => (status, [(CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+/// An error a client can act on: one line of text.
+fn refuse(status: StatusCode, reason: impl Into<String>) -> Response {
+    let mut text = reason.into();
+    text.push('\n');
+    (status, text).into_response()
+}
+
+#[derive(Clone)]
+struct Gate {
+    pod: Arc<Pod>,
+    origin: Arc<Origin>,
+    running: Arc<Semaphore>,
+}
+
+#[derive(Deserialize)]
+struct TriggerQuery {
+    count: Option<u32>,
+}
+
+/// Sends messages and answers with one acknowledgement a line, as they come.
+async fn trigger(
+    State(gate): State<Gate>,
+    query: Result<Query<TriggerQuery>, axum::extract::rejection::QueryRejection>,
+    request: Request,
+) -> Response {
+    let count = match query {
+        Ok(Query(TriggerQuery { count })) => count,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
+    };
+    if gate.pod.life.is(Phase::Draining) {
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the pod is ending; try again later",
+        );
+    }
+    if let Err(Later(reason)) = gate.pod.identity.check() {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
+    }
+    let Ok(slot) = gate.running.clone().try_acquire_owned() else {
+        let reason = format!("{MAX_TRIGGERS} triggers are running; wait for one to finish");
+        return refuse(StatusCode::TOO_MANY_REQUESTS, reason);
+    };
+    let headers = custom_headers(request.headers());
+    let lines = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(|value| media_type(value.as_bytes()));
+    let body = match body(request).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    let payloads = match payloads(lines.as_deref(), &body, count, &gate.pod.config.pod_name) {
+        Ok(payloads) => payloads,
+        Err((status, reason)) => return refuse(status, reason),
+    };
+    drop(body);
+    let answers = ReceiverStream::new(gate.origin.trigger(payloads, headers));
+    let lines = answers.map(move |answers| {
+        // The slot is free again when the answers are out, or nobody reads them.
+        let _held = &slot;
+        answer_lines(answers)
+    });
+    ([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
+}
+
+/// The acknowledgements of one message, a line each. An error cuts the response, so that the client sees that it is not
+/// complete.
+fn answer_lines(answers: Answers) -> Result<Bytes, std::io::Error> {
+    let acks = answers.map_err(|Later(reason)| std::io::Error::other(reason))?;
+    let mut lines = Vec::new();
+    for ack in acks {
+        serde_json::to_writer(&mut lines, &ack)?;
+        lines.push(b'\n');
+    }
+    Ok(lines.into())
+}
+
+fn custom_headers(headers: &HeaderMap) -> Headers {
+    headers
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with("x-"))
+        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+        .collect()
+}
+
+/// `application/json; charset=utf-8` → `application/json`
+fn media_type(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value);
+    let essence = text.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
+}
+
+async fn body(request: Request) -> Result<Bytes, Response> {
+    let too_large = || {
+        let reason =
+            format!("the body is over the limit of {MAX_BODY_BYTES} bytes; send it in parts");
+        refuse(StatusCode::PAYLOAD_TOO_LARGE, reason)
+    };
+    let announced = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
+        return Err(too_large());
+    }
+    to_bytes(request.into_body(), MAX_BODY_BYTES)
+        .await
+        .map_err(|error| {
+            let limit = std::error::Error::source(&error)
+                .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+            match limit {
+                true => too_large(),
+                false => refuse(
+                    StatusCode::BAD_REQUEST,
+                    format!("the body did not arrive: {error}"),
+                ),
+            }
+        })
+}
+
+type Refused = (StatusCode, String);
+
+/// The payloads of a trigger. All of the body is read before the first is sent: a bad line sends nothing.
+fn payloads(
+    media_type: Option<&str>,
+    body: &[u8],
+    count: Option<u32>,
+    pod: &str,
+) -> Result<Payloads, Refused> {
+    let bad = |reason: String| (StatusCode::BAD_REQUEST, reason);
+    if count.is_some_and(|count| !(1..=MAX_COUNT).contains(&count)) {
+        return Err(bad(format!("`count` goes from 1 to {MAX_COUNT}")));
+    }
+    let text = std::str::from_utf8(body)
+        .map_err(|error| bad(format!("the body is not UTF-8: {error}")))?;
+    match media_type {
+        Some(NDJSON) if count.is_some() => Err(bad(
+            "`count` is for one payload; with lines, each is sent once".into(),
+        )),
+        Some(NDJSON) => {
+            let mut payloads = Vec::new();
+            for (number, line) in text.lines().enumerate() {
+                if !line.trim().is_empty() {
+                    let payload = parse(line)
+                        .map_err(|error| bad(format!("line {}: {error}", number + 1)))?;
+                    payloads.push(payload);
+                }
+            }
+            Ok(Box::new(payloads.into_iter()))
+        }
+        _ if text.trim().is_empty() => {
+            let count = count.unwrap_or(1);
+            let pod = pod.to_owned();
+            Ok(Box::new(
+                (1..=count).map(move |number| default_payload(number, count, &pod)),
+            ))
+        }
+        None | Some("application/json") => {
+            let payload = parse(text).map_err(bad)?;
+            let count = usize::try_from(count.unwrap_or(1)).unwrap_or(usize::MAX);
+            Ok(Box::new(std::iter::repeat_n(payload, count)))
+        }
+        Some(other) => Err((
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!(
+                "`{other}` is not taken: send `application/json` (one payload) or `{NDJSON}` (one a line)"
+            ),
+        )),
+    }
+}
+
+fn parse(text: &str) -> Result<Payload, String> {
+    Payload::from_text(text.trim().to_owned()).map_err(|error| error.to_string())
+}
+
+#[derive(Deserialize)]
+struct OutputQuery {
+    #[serde(default)]
+    after: u64,
+    limit: Option<u64>,
+}
+
+/// What is stored, one record a line, oldest first.
+async fn output(
+    State(store): State<Store>,
+    query: Result<Query<OutputQuery>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    match query {
+        Ok(Query(OutputQuery { after, limit })) => {
+            let lines = Body::from_stream(records(store, after, limit.unwrap_or(u64::MAX)));
+            ([(CONTENT_TYPE, NDJSON)], lines).into_response()
+        }
+        Err(error) => refuse(StatusCode::BAD_REQUEST, error.body_text()),
+    }
+}
+
+/// Reads piece by piece, as fast as the client takes them.
+fn records(
+    store: Store,
+    after: u64,
+    limit: u64,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
+    /// Most records of one piece.
+    const PIECE: u64 = 256;
+    stream::try_unfold((store, after, limit), async |(store, after, left)| {
+        let most = usize::try_from(left.min(PIECE)).unwrap_or(usize::MAX);
+        let reader = store.clone();
+        let records = tokio::task::spawn_blocking(move || reader.read(after, most))
+            .await?
+            .map_err(std::io::Error::other)?;
+        let Some((last, _)) = records.last() else {
+            return Ok(None);
+        };
+        let (last, count) = (*last, records.len() as u64);
+        let mut lines = Vec::new();
+        for (_, line) in records {
+            lines.extend(line);
+            lines.push(b'\n');
+        }
+        Ok(Some((Bytes::from(lines), (store, last, left - count))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(media_type: Option<&str>, body: &str, count: Option<u32>) -> Result<usize, Refused> {
+        payloads(media_type, body.as_bytes(), count, "gateway-1").map(Iterator::count)
+    }
+
+    #[test]
+    fn a_trigger_takes_one_payload_many_or_none() {
+        assert_eq!(count(None, "", None).unwrap(), 1);
+        assert_eq!(count(None, "", Some(7)).unwrap(), 7);
+        assert_eq!(
+            count(Some("application/json"), "{\"a\":1}", None).unwrap(),
+            1
+        );
+        assert_eq!(
+            count(Some("application/json"), "{\n\"a\":1}\n", Some(3)).unwrap(),
+            3
+        );
+        assert_eq!(count(Some(NDJSON), "1\n\n\"two\"\n[3]\n", None).unwrap(), 3);
+        assert_eq!(count(Some(NDJSON), "", None).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_trigger_says_what_is_wrong_with_it() {
+        for (media_type, body, number, expected) in [
+            (None, "{", None, "not JSON"),
+            (None, "", Some(0), "`count`"),
+            (None, "", Some(MAX_COUNT + 1), "`count`"),
+            (Some(NDJSON), "1\nnope\n", None, "line 2"),
+            (Some(NDJSON), "1\n", Some(2), "`count`"),
+            (
+                Some("application/x-www-form-urlencoded"),
+                "a=1",
+                None,
+                "application/json",
+            ),
+        ] {
+            let (_, reason) = count(media_type, body, number).unwrap_err();
+            assert!(
+                reason.contains(expected),
+                "`{body}` must be refused for {expected}: {reason}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_is_taken_from_its_scheme_only() {
+        assert_eq!(bearer(b"Bearer abc"), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"bearer abc "), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"Basic abc"), None);
+        assert_eq!(bearer(b"Bearer"), None);
+        assert_eq!(bearer(b""), None);
+    }
+}
