@@ -8,16 +8,19 @@
 pub use messages as wire;
 
 pub mod blueprint;
+pub mod deploy;
 pub mod environment;
 pub mod envoy;
 pub mod failure;
 pub mod http;
 pub mod identity;
+pub mod kubernetes;
 pub mod local;
 pub mod pinhole;
 pub mod plan;
 pub mod process;
 pub mod proof;
+pub mod render;
 pub mod run;
 pub mod runtime;
 pub mod select;

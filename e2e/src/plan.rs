@@ -63,6 +63,21 @@ pub struct PodPlan {
     pub sockets: Sockets,
 }
 
+impl PodPlan {
+    /// The value of [`messages::env::DOWNSTREAM`]: `<pod>=<ws|grpc>://<IP>:<PORT>`, comma separated.
+    pub fn downstream(&self) -> String {
+        let connections = self.egress.iter().map(|out| {
+            format!(
+                "{}={}://{}",
+                out.target.pod(),
+                out.protocol.scheme(),
+                out.listen
+            )
+        });
+        connections.collect::<Vec<_>>().join(",")
+    }
+}
+
 /// One connection out of a pod, through a port of its own Envoy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Egress {
