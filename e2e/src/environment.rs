@@ -18,6 +18,7 @@ mod store;
 pub use lock::Lock;
 pub use name::{InvalidName, Name};
 pub use store::{Draft, Environment, Found, STATE_VARIABLE, Store, workspace_root};
+pub(crate) use store::{private_folder, replace_file};
 
 /// Version of [`Record`]'s shape; a file of another version is refused with the fix.
 pub const SCHEMA_VERSION: u32 = 1;

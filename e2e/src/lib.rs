@@ -4,11 +4,15 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod docker;
+pub mod doctor;
 pub mod environment;
 pub mod failure;
 pub mod http;
+pub mod image;
 pub mod plan;
 pub mod process;
+pub mod runtime;
 pub mod services;
 pub mod timeline;
 pub mod wait;

@@ -1,0 +1,3 @@
+//! Where an environment runs.
+
+pub mod k3d;
