@@ -9,11 +9,14 @@ pub use messages as wire;
 
 pub mod blueprint;
 pub mod deploy;
+pub mod docker;
+pub mod doctor;
 pub mod environment;
 pub mod envoy;
 pub mod failure;
 pub mod http;
 pub mod identity;
+pub mod image;
 pub mod kubernetes;
 pub mod local;
 pub mod pinhole;

@@ -19,6 +19,7 @@ use crate::{
 };
 
 pub mod embedded;
+pub mod k3d;
 mod logs;
 
 pub use logs::{Follow, LogLines};

@@ -25,7 +25,7 @@ const INHERITED: [&str; 6] = ["PATH", "HOME", "USER", "TMPDIR", "LANG", "TZ"];
 /// Set for every detached process, to its working folder. Together with that folder it is the label by which
 /// [`processes_under`] finds a process whose start was not recorded any more, and leaves a shell alone that somebody
 /// has there.
-const LABEL: &str = "FERRY_STARTED_IN";
+pub(crate) const LABEL: &str = "FERRY_STARTED_IN";
 
 /// Longest time that a process may take to vanish after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(10);

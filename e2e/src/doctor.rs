@@ -1,0 +1,205 @@
+//! Whether this machine can run Ferry: each check with what was found and the exact fix. Decides nothing, starts nothing.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::environment::{RuntimeKind, workspace_root};
+
+mod clusters;
+mod machine;
+pub mod ports;
+mod programs;
+
+/// What came out of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Ok,
+    /// It may work.
+    Warn,
+    /// It will not work.
+    Fail,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    pub name: String,
+    pub outcome: Outcome,
+    /// What was found.
+    pub detail: String,
+    /// What to do; absent where all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &str, detail: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            outcome: Outcome::Ok,
+            detail: detail.into(),
+            fix: None,
+        }
+    }
+
+    fn warn(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Warn,
+            fix: Some(fix.into()),
+            ..Self::ok(name, detail)
+        }
+    }
+
+    fn fail(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Fail,
+            ..Self::warn(name, detail, fix)
+        }
+    }
+}
+
+/// The worst outcome of all.
+pub fn verdict(checks: &[Check]) -> Outcome {
+    checks
+        .iter()
+        .map(|check| check.outcome)
+        .max()
+        .unwrap_or(Outcome::Ok)
+}
+
+/// Looks at everything that `runtime` needs, side by side. `host_ports` are the ones that must be free on this machine.
+pub async fn run(runtime: RuntimeKind, host_ports: &[u16]) -> Vec<Check> {
+    match runtime {
+        RuntimeKind::Embedded => embedded(host_ports),
+        RuntimeKind::K3d => k3d(host_ports).await,
+    }
+}
+
+fn embedded(host_ports: &[u16]) -> Vec<Check> {
+    let root = workspace_root().unwrap_or_else(|_| "/".into());
+    let mut checks = vec![
+        programs::envoy(),
+        machine::disk(&root, machine::EMBEDDED),
+        machine::memory(machine::EMBEDDED),
+    ];
+    checks.extend(
+        host_ports
+            .iter()
+            .map(|port| port_check(*port, ports::local_holder(*port).as_ref())),
+    );
+    checks
+}
+
+async fn k3d(host_ports: &[u16]) -> Vec<Check> {
+    let (docker, info) = clusters::engine().await;
+    let mut checks = vec![docker];
+    let (k3d, kubectl) = tokio::join!(programs::k3d(), programs::kubectl());
+    checks.extend([k3d, kubectl]);
+    if let Some(info) = &info {
+        checks.extend([
+            clusters::cgroups(info),
+            clusters::clock(info),
+            clusters::address_pools(info).await,
+        ]);
+        checks.push(clusters::leftovers().await);
+        let root = Path::new(&info.docker_root_dir);
+        // An engine in a virtual machine keeps its data where this machine has no such folder.
+        if root.exists() {
+            checks.push(machine::disk(root, machine::K3D));
+        }
+    }
+    checks.push(machine::memory(machine::K3D));
+    checks.extend(machine::inotify());
+    let has_engine = info.is_some();
+    let holders = host_ports.iter().map(|port| async move {
+        let holder = if has_engine {
+            ports::holder(*port).await
+        } else {
+            ports::local_holder(*port)
+        };
+        port_check(*port, holder.as_ref())
+    });
+    checks.extend(futures_util::future::join_all(holders).await);
+    checks
+}
+
+fn port_check(port: u16, holder: Option<&ports::Holder>) -> Check {
+    let name = format!("port {port}");
+    match holder {
+        None => Check::ok(&name, "free"),
+        Some(holder) => Check::fail(
+            &name,
+            format!("taken by {holder}"),
+            format!("{}, or change the port in the blueprint", holder.remedy()),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_outcome_is_the_verdict() {
+        let checks = [
+            Check::ok("a", ""),
+            Check::fail("b", "", "x"),
+            Check::warn("c", "", "y"),
+        ];
+        assert_eq!(verdict(&checks), Outcome::Fail);
+        assert_eq!(verdict(&checks[..1]), Outcome::Ok);
+        assert_eq!(verdict(&[]), Outcome::Ok);
+    }
+
+    #[test]
+    fn a_check_is_json_that_a_script_can_read() {
+        let check = serde_json::to_value(Check::warn("disk", "9 % free", "df -h")).unwrap();
+        assert_eq!(
+            check,
+            serde_json::json!({"name": "disk", "outcome": "warn", "detail": "9 % free", "fix": "df -h"})
+        );
+        assert!(
+            serde_json::to_value(Check::ok("disk", "fine"))
+                .unwrap()
+                .get("fix")
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_taken_port_fails_with_its_holder_and_the_fix() {
+        let check = port_check(30200, Some(&ports::Holder::Container("web".into())));
+        assert_eq!(check.outcome, Outcome::Fail);
+        assert_eq!(check.detail, "taken by container `web`");
+        assert!(
+            check
+                .fix
+                .unwrap()
+                .starts_with("stop it (`docker stop web`)")
+        );
+        assert_eq!(port_check(30200, None).outcome, Outcome::Ok);
+    }
+
+    #[tokio::test]
+    async fn every_check_that_is_not_ok_has_a_fix() {
+        for runtime in [RuntimeKind::Embedded, RuntimeKind::K3d] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let checks = run(runtime, &[port]).await;
+            for check in &checks {
+                assert_eq!(
+                    check.outcome == Outcome::Ok,
+                    check.fix.is_none(),
+                    "{check:?}"
+                );
+            }
+            let check = checks
+                .iter()
+                .find(|check| check.name == format!("port {port}"))
+                .unwrap();
+            assert_eq!(check.outcome, Outcome::Fail);
+        }
+    }
+}

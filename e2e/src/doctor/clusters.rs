@@ -1,0 +1,316 @@
+//! The Docker engine, and what is on it.
+
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Check;
+use crate::{
+    docker::{self, AddressPool, Info},
+    environment::{Layout, Record},
+    failure::Failure,
+    runtime::k3d::{self, Owner},
+};
+
+/// k3d needs it: <https://k3d.io/stable/#requirements>.
+const MINIMUM_DOCKER: (u32, u32, u32) = (20, 10, 5);
+/// Networks that two clusters and a test beside them take.
+const NETWORKS_NEEDED: u64 = 3;
+/// What the engine has without a setting: 172.17 to 172.31, and 192.168 in sixteen parts.
+const BUILT_IN_NETWORKS: u64 = 31;
+/// An identity is made valid from 10 s before its birth.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Whether an engine answers, and how it describes itself.
+pub(super) async fn engine() -> (Check, Option<Info>) {
+    match docker::info().await {
+        Ok(info) => (engine_version(&info), Some(info)),
+        Err(error) => {
+            let fix = Failure::of(&error)
+                .and_then(Failure::next_step)
+                .unwrap_or("install Docker: https://docs.docker.com/engine/install/")
+                .to_owned();
+            (Check::fail("Docker", error.to_string(), fix), None)
+        }
+    }
+}
+
+fn engine_version(info: &Info) -> Check {
+    let detail = format!("version {}", info.server_version);
+    let mut numbers = info
+        .server_version
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    let found: (u32, u32, u32) = (next(), next(), next());
+    if found < MINIMUM_DOCKER {
+        return Check::fail(
+            "Docker",
+            detail,
+            "k3d needs Docker 20.10.5 or later: https://docs.docker.com/engine/install/",
+        );
+    }
+    Check::ok("Docker", detail)
+}
+
+pub(super) fn cgroups(info: &Info) -> Check {
+    match info.cgroup_version.as_deref() {
+        Some("2") => Check::ok("cgroups", "version 2"),
+        other => Check::warn(
+            "cgroups",
+            format!(
+                "version {}: Kubernetes gives up on what is older than 2",
+                other.unwrap_or("unknown")
+            ),
+            "boot with the kernel parameter `systemd.unified_cgroup_hierarchy=1`",
+        ),
+    }
+}
+
+pub(super) fn clock(info: &Info) -> Check {
+    clock_difference(&info.system_time, Timestamp::now())
+}
+
+/// Identities live for a minute, so an engine in a virtual machine whose clock stood still makes every handshake fail.
+fn clock_difference(engine: &str, now: Timestamp) -> Check {
+    let fix =
+        "set the clocks right: `sudo chronyc makestep`, or restart the machine that Docker runs in";
+    let Ok(engine) = engine.parse::<Timestamp>() else {
+        return Check::warn(
+            "clock",
+            format!("the engine's clock cannot be read: `{engine}`"),
+            fix,
+        );
+    };
+    let difference = now.duration_since(engine).abs();
+    if difference > CLOCK_TOLERANCE {
+        Check::fail(
+            "clock",
+            format!("the engine's clock differs by {difference:#}"),
+            fix,
+        )
+    } else {
+        Check::ok("clock", "the engine's agrees with this machine's")
+    }
+}
+
+pub(super) async fn address_pools(info: &Info) -> Check {
+    match docker::networks().await {
+        Ok(networks) => {
+            let bridges = networks
+                .iter()
+                .filter(|network| network.driver == "bridge")
+                .count();
+            free_networks(
+                u64::try_from(bridges).unwrap_or(u64::MAX),
+                capacity(info.default_address_pools.as_deref()),
+            )
+        }
+        Err(error) => Check::warn(
+            "Docker networks",
+            error.to_string(),
+            "look at `docker network ls`",
+        ),
+    }
+}
+
+/// How many networks the engine can make.
+fn capacity(pools: Option<&[AddressPool]>) -> u64 {
+    let Some(pools) = pools.filter(|pools| !pools.is_empty()) else {
+        return BUILT_IN_NETWORKS;
+    };
+    let sizes = pools.iter().filter_map(|pool| {
+        // Networks of IPv6 are not what k3d asks for.
+        let (base, prefix) = pool
+            .base
+            .split_once('/')
+            .filter(|(base, _)| base.contains('.'))?;
+        let _: std::net::Ipv4Addr = base.parse().ok()?;
+        let bits = pool.size.checked_sub(prefix.parse().ok()?)?;
+        1_u64.checked_shl(u32::from(bits))
+    });
+    sizes.fold(0, u64::saturating_add)
+}
+
+fn free_networks(used: u64, capacity: u64) -> Check {
+    let free = capacity.saturating_sub(used);
+    let detail = format!("{used} of about {capacity} address pools are used");
+    let fix = "`docker network prune` deletes the networks that nobody uses; `default-address-pools` in `/etc/docker/daemon.json` makes room for more";
+    if free < NETWORKS_NEEDED - 1 {
+        Check::fail("Docker networks", detail, fix)
+    } else if free < NETWORKS_NEEDED {
+        Check::warn("Docker networks", detail, fix)
+    } else {
+        Check::ok("Docker networks", detail)
+    }
+}
+
+pub(super) async fn leftovers() -> Check {
+    match k3d::owners().await {
+        Ok(owners) => {
+            let left = owners.into_iter().filter_map(|(owner, clusters)| {
+                Some(format!("{} ({})", clusters.join(", "), abandoned(&owner)?))
+            });
+            leftover_clusters(&left.collect::<Vec<_>>())
+        }
+        Err(error) => Check::warn(
+            "leftover clusters",
+            error.to_string(),
+            "look at `k3d cluster list`",
+        ),
+    }
+}
+
+fn leftover_clusters(left: &[String]) -> Check {
+    if left.is_empty() {
+        return Check::ok("leftover clusters", "none");
+    }
+    Check::warn(
+        "leftover clusters",
+        left.join("; "),
+        "`cargo xtask sweep`, in the checkout that they belong to; `k3d cluster delete NAME` where that is gone",
+    )
+}
+
+/// Why nobody will take the clusters of `owner` down; `None` where somebody may.
+fn abandoned(owner: &Owner) -> Option<String> {
+    let path = Layout::new(&owner.state).record();
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        return Some(format!(
+            "the state folder `{}` is gone",
+            owner.state.display()
+        ));
+    };
+    record_is_abandoned(&text, &path)
+}
+
+fn record_is_abandoned(text: &str, path: &Path) -> Option<String> {
+    match serde_json::from_str::<Record>(text) {
+        Ok(record) => match record.owner {
+            Some(process) if !process.is_running() => Some(format!(
+                "the command of environment `{}` was killed",
+                record.name
+            )),
+            _ => None,
+        },
+        Err(error) => Some(format!("`{}` cannot be read: {error}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{doctor::Outcome, process::ProcessId};
+
+    fn info(version: &str, cgroups: &str) -> Info {
+        Info {
+            server_version: version.into(),
+            cgroup_version: Some(cgroups.into()),
+            docker_root_dir: "/".into(),
+            system_time: String::new(),
+            mem_total: 0,
+            default_address_pools: None,
+        }
+    }
+
+    #[test]
+    fn an_engine_is_judged_by_its_version() {
+        for (version, outcome) in [
+            ("19.03.15", Outcome::Fail),
+            ("20.10.4", Outcome::Fail),
+            ("20.10.24+dfsg1", Outcome::Ok),
+            ("29.0.0-rc.1", Outcome::Ok),
+        ] {
+            assert_eq!(
+                engine_version(&info(version, "2")).outcome,
+                outcome,
+                "{version}"
+            );
+        }
+    }
+
+    #[test]
+    fn old_cgroups_are_a_warning() {
+        assert_eq!(cgroups(&info("29.0.0", "2")).outcome, Outcome::Ok);
+        assert_eq!(cgroups(&info("29.0.0", "1")).outcome, Outcome::Warn);
+    }
+
+    #[test]
+    fn a_clock_that_stood_still_is_found() {
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        assert_eq!(
+            clock_difference("2026-01-02T03:04:04.1+00:00", now).outcome,
+            Outcome::Ok
+        );
+        assert_eq!(
+            clock_difference("2026-01-02T03:03:05Z", now).outcome,
+            Outcome::Fail
+        );
+        assert_eq!(
+            clock_difference("2026-01-02T03:05:05Z", now).outcome,
+            Outcome::Fail
+        );
+        assert_eq!(clock_difference("noon", now).outcome, Outcome::Warn);
+    }
+
+    #[test]
+    fn address_pools_are_counted() {
+        let pool = |base: &str, size| AddressPool {
+            base: base.into(),
+            size,
+        };
+        assert_eq!(capacity(None), 31);
+        assert_eq!(capacity(Some(&[])), 31);
+        assert_eq!(
+            capacity(Some(&[pool("172.80.0.0/16", 24), pool("10.0.0.0/24", 26)])),
+            260
+        );
+        assert_eq!(
+            capacity(Some(&[
+                pool("fd00::/48", 64),
+                pool("bad", 24),
+                pool("10.0.0.0/24", 20)
+            ])),
+            0
+        );
+        assert_eq!(capacity(Some(&[pool("10.0.0.0/0", 64)])), 0);
+        assert_eq!(free_networks(3, 31).outcome, Outcome::Ok);
+        assert_eq!(free_networks(29, 31).outcome, Outcome::Warn);
+        assert_eq!(free_networks(31, 31).outcome, Outcome::Fail);
+    }
+
+    #[test]
+    fn an_environment_without_its_command_is_left_over() {
+        let record = |owner: Option<ProcessId>| {
+            serde_json::json!({"schema_version": 1, "name": "e2e-1", "runtime": "k3d", "created_at": "2026-01-02T03:04:05Z",
+                "owner": owner, "blueprints": {}, "clusters": [], "pods": []})
+            .to_string()
+        };
+        let path = Path::new("environment.json");
+        let own = ProcessId::current().unwrap();
+        let dead = ProcessId {
+            start_time: own.start_time + 1,
+            ..own
+        };
+        assert_eq!(record_is_abandoned(&record(None), path), None);
+        assert_eq!(record_is_abandoned(&record(Some(own)), path), None);
+        assert!(
+            record_is_abandoned(&record(Some(dead)), path)
+                .unwrap()
+                .contains("was killed")
+        );
+        assert!(
+            record_is_abandoned("{", path)
+                .unwrap()
+                .contains("cannot be read")
+        );
+    }
+
+    #[test]
+    fn leftovers_are_named_with_the_command_that_removes_them() {
+        assert_eq!(leftover_clusters(&[]).outcome, Outcome::Ok);
+        let check = leftover_clusters(&["a, b (the state folder `/x` is gone)".into()]);
+        assert_eq!(check.outcome, Outcome::Warn);
+        assert!(check.fix.unwrap().contains("cargo xtask sweep"));
+    }
+}

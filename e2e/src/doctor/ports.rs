@@ -1,0 +1,226 @@
+//! Ports of this machine: who has one, and which is free.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+};
+
+use crate::{docker, failure::Failure, process::ProcessId};
+
+/// Where free ports are looked for: below what Linux takes for outgoing connections (32768 and up) and below the fixed
+/// ports of the blueprints and of NodePort Services (30000 and up).
+const FREE_PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// `TCP_LISTEN` of `include/net/tcp_states.h`, as `/proc/net/tcp` writes it.
+const LISTENING: &str = "0A";
+
+/// Who has a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The container that publishes it.
+    Container(String),
+    Process(ProcessId),
+    /// A process that this user cannot look into.
+    Hidden,
+}
+
+impl Holder {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Container(name) => format!("stop it (`docker stop {name}`)"),
+            Self::Process(process) => format!("end it (`kill {}`)", process.pid),
+            Self::Hidden => "find it with `sudo ss -ltnp` and end it".into(),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Container(name) => write!(f, "container `{name}`"),
+            Self::Process(process) => write!(f, "`{}` ({process})", process.name()),
+            Self::Hidden => f.write_str("a process of another user"),
+        }
+    }
+}
+
+/// The failure of `whom`, who needs a port that `holder` has.
+pub fn taken(whom: &str, port: u16, holder: &Holder) -> anyhow::Error {
+    Failure::infrastructure(format!("{whom}: host port {port} is taken by {holder}"))
+        .hint(format!(
+            "{}, or change the port in the blueprint",
+            holder.remedy()
+        ))
+        .into()
+}
+
+/// Who keeps this port from being bound on all addresses; `None` where nobody does. A container counts even where the
+/// engine listens for it nowhere (without its userland proxy); an engine that does not answer publishes nothing.
+pub async fn holder(port: u16) -> Option<Holder> {
+    match docker::container_on_port(port).await {
+        Ok(Some(container)) => Some(Holder::Container(container)),
+        _ => local_holder(port),
+    }
+}
+
+/// As [`holder`], without asking Docker.
+pub fn local_holder(port: u16) -> Option<Holder> {
+    let inodes: BTreeSet<u64> = listeners()
+        .filter(|listener| listener.address.port() == port)
+        .map(|listener| listener.inode)
+        .collect();
+    if inodes.is_empty() {
+        return None;
+    }
+    Some(owner(&inodes).map_or(Holder::Hidden, Holder::Process))
+}
+
+/// A port that nobody listens on, on no address. It stays free only as long as nobody else takes it.
+pub fn free() -> anyhow::Result<u16> {
+    let taken: BTreeSet<u16> = listeners()
+        .map(|listener| listener.address.port())
+        .collect();
+    let count = FREE_PORTS.end - FREE_PORTS.start;
+    let start = u16::try_from(random() % u64::from(count)).unwrap_or_default();
+    (0..count)
+        .map(|step| FREE_PORTS.start + (start + step) % count)
+        .find(|port| !taken.contains(port) && can_bind(*port))
+        .ok_or_else(|| {
+            let (first, end) = (FREE_PORTS.start, FREE_PORTS.end);
+            Failure::infrastructure(format!("no port from {first} to {end} is free"))
+                .hint("`ss -ltn` shows who listens")
+                .into()
+        })
+}
+
+/// The end of a UUIDv7 is random (RFC 9562, section 5.7).
+fn random() -> u64 {
+    uuid::Uuid::now_v7().as_u64_pair().1 & 0xffff_ffff
+}
+
+fn can_bind(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+}
+
+/// A line of `/proc/net/tcp` or `tcp6` (proc_net_tcp in the kernel's documentation).
+#[derive(Debug, PartialEq, Eq)]
+struct Listener {
+    address: SocketAddr,
+    inode: u64,
+}
+
+fn listeners() -> impl Iterator<Item = Listener> {
+    ["/proc/net/tcp", "/proc/net/tcp6"]
+        .into_iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .flat_map(|table| {
+            table
+                .lines()
+                .filter_map(Listener::parse)
+                .collect::<Vec<_>>()
+        })
+}
+
+impl Listener {
+    fn parse(line: &str) -> Option<Self> {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let (ip, port) = fields.get(1)?.split_once(':')?;
+        if *fields.get(3)? != LISTENING {
+            return None;
+        }
+        Some(Self {
+            address: SocketAddr::new(ip_address(ip)?, u16::from_str_radix(port, 16).ok()?),
+            inode: fields.get(9)?.parse().ok()?,
+        })
+    }
+}
+
+/// An address as the kernel prints it: 32-bit words in the byte order of the machine, in hex.
+fn ip_address(hex: &str) -> Option<IpAddr> {
+    let words = hex.as_bytes().chunks(8).map(|word| {
+        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    });
+    let bytes = words.collect::<Option<Vec<_>>>()?.concat();
+    if let Ok(bytes) = <[u8; 4]>::try_from(bytes.as_slice()) {
+        return Some(Ipv4Addr::from(bytes).into());
+    }
+    let bytes = <[u8; 16]>::try_from(bytes.as_slice()).ok()?;
+    Some(Ipv6Addr::from(bytes).into())
+}
+
+/// The process that has one of these sockets open.
+fn owner(inodes: &BTreeSet<u64>) -> Option<ProcessId> {
+    let links: BTreeSet<_> = inodes
+        .iter()
+        .map(|inode| PathBuf::from(format!("socket:[{inode}]")))
+        .collect();
+    std::fs::read_dir("/proc")
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .find(|pid| {
+            let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"));
+            descriptors.into_iter().flatten().flatten().any(|entry| {
+                std::fs::read_link(entry.path()).is_ok_and(|link| links.contains(&link))
+            })
+        })
+        .and_then(ProcessId::of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_read_from_the_kernels_table() {
+        let line = "   1: 0100007F:75F8 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 41873 1 0000 100 0 0 10 0";
+        assert_eq!(
+            Listener::parse(line),
+            Some(Listener {
+                address: "127.0.0.1:30200".parse().unwrap(),
+                inode: 41873
+            })
+        );
+        for other in [
+            line.replace(" 0A ", " 01 "),
+            String::new(),
+            "sl local_address rem_address st".into(),
+        ] {
+            assert_eq!(Listener::parse(&other), None);
+        }
+    }
+
+    #[test]
+    fn the_holder_of_a_port_is_named_whatever_the_address() {
+        for bind in ["127.0.0.1:0", "0.0.0.0:0", "127.9.9.9:0"] {
+            let listener = TcpListener::bind(bind).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let holder = local_holder(port).unwrap();
+            assert!(
+                matches!(&holder, Holder::Process(process) if process.pid == std::process::id()),
+                "{bind} is held by this process, not by {holder}"
+            );
+            let error = taken("cluster `a`", port, &holder);
+            assert_eq!(Failure::exit_code(&error), 3);
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("cluster `a`: host port {port} is taken by `")),
+                "{error}"
+            );
+            drop(listener);
+            assert_eq!(local_holder(port), None);
+        }
+    }
+
+    #[test]
+    fn a_free_port_can_be_bound() {
+        let port = free().unwrap();
+        assert!(FREE_PORTS.contains(&port));
+        assert!(can_bind(port));
+    }
+}

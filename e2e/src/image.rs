@@ -1,0 +1,278 @@
+//! Images on the nodes: built or fetched, streamed into every node, and compared there with what is on this machine.
+//! An exit status is never taken as proof of arrival.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use futures_util::future::try_join_all;
+use messages::Role;
+
+use crate::{
+    docker::{self, Load},
+    failure::Failure,
+    services::Binaries,
+    timeline::{Step, Timeline},
+    wait::{Seen, Wait},
+};
+
+mod context;
+mod node;
+
+use context::BuildContext;
+use node::{Listing, Presence};
+
+/// Repository of the image with the service binaries; its tag is a hash of the content. The binaries are at
+/// `/gateway`, `/processor`, `/sink` and `/wosp`.
+pub const REPOSITORY: &str = "ferry/services";
+/// Numeric user and group of the image, so that `runAsNonRoot` can be checked.
+pub const USER: u32 = 65_532;
+
+/// The Envoy release that Ferry is tested with.
+pub const ENVOY_IMAGE: &str = "envoyproxy/envoy:v1.40.0";
+/// Names another Envoy image than [`ENVOY_IMAGE`].
+pub const ENVOY_IMAGE_VARIABLE: &str = "FERRY_ENVOY_IMAGE";
+
+/// Label of a built image: the whole hash of its content.
+const CONTENT_LABEL: &str = "ferry.content";
+/// Characters of the hash in a tag.
+const TAG_LENGTH: usize = 12;
+/// Built images that are kept besides the current one; each change of a service makes one.
+const KEPT: usize = 4;
+
+const BUILD_LIMIT: Duration = Duration::from_secs(300);
+const PULL_LIMIT: Duration = Duration::from_secs(600);
+/// Two images of about 200 MB took 6 s into one node of a busy machine.
+const IMPORT_LIMIT: Duration = Duration::from_secs(240);
+/// Time for the kubelet's side of containerd to take note of an image.
+const NOTICE_LIMIT: Duration = Duration::from_secs(30);
+const LIST_LIMIT: Duration = Duration::from_secs(30);
+
+/// Builds the image with the service binaries, unless one of the same content is there, and returns its name.
+pub async fn services(binaries: &Binaries, timeline: &Timeline) -> anyhow::Result<String> {
+    let programs = [Role::Gateway, Role::Processor, Role::Sink]
+        .map(|role| (role.as_str(), binaries.app(role)))
+        .into_iter()
+        .chain([("wosp", binaries.wosp())]);
+    build(programs, timeline).await
+}
+
+/// Builds the image with these programs, each at `/<name>`.
+async fn build(
+    programs: impl IntoIterator<Item = (&str, &Path)>,
+    timeline: &Timeline,
+) -> anyhow::Result<String> {
+    let context = BuildContext::of(programs).await?;
+    let reference = format!("{REPOSITORY}:{}", &context.hash()[..TAG_LENGTH]);
+    let found = docker::image(&reference).await?;
+    if found.is_some_and(|image| {
+        image
+            .labels
+            .get(CONTENT_LABEL)
+            .is_some_and(|hash| hash == context.hash())
+    }) {
+        return Ok(reference);
+    }
+    timeline
+        .run(format!("build image `{reference}`"), |_| async {
+            let folder =
+                tempfile::tempdir().context("cannot make a folder for the image's content")?;
+            context.write(folder.path()).await?;
+            docker::build(
+                folder.path(),
+                &reference,
+                &[(CONTENT_LABEL, context.hash())],
+                BUILD_LIMIT,
+            )
+            .await
+        })
+        .await?;
+    remove_old(&reference, timeline).await;
+    Ok(reference)
+}
+
+/// Removes the images that earlier versions of the services have left. What cannot be removed is no reason to fail.
+async fn remove_old(current: &str, timeline: &Timeline) {
+    let tags = docker::tags(REPOSITORY).await.unwrap_or_default();
+    for old in tags.iter().filter(|tag| *tag != current).skip(KEPT) {
+        if let Err(error) = docker::remove_image(old).await {
+            timeline.warning(format!("the old image `{old}` stays: {error:#}"));
+        }
+    }
+}
+
+/// Envoy's image: taken as it is where it is on this machine, else pulled. Returns its name.
+pub async fn envoy(timeline: &Timeline) -> anyhow::Result<String> {
+    let named = std::env::var(ENVOY_IMAGE_VARIABLE)
+        .ok()
+        .filter(|image| !image.is_empty());
+    let image = named.unwrap_or_else(|| ENVOY_IMAGE.into());
+    if image.contains('@') {
+        return Err(Failure::usage(format!(
+            "`{ENVOY_IMAGE_VARIABLE}={image}` names an image by its digest"
+        ))
+        .hint("name it by a tag: an image without one has no name on a node")
+        .into());
+    }
+    if docker::image(&image).await?.is_none() {
+        timeline
+            .run(format!("pull `{image}`"), |_| {
+                docker::pull(&image, PULL_LIMIT)
+            })
+            .await
+            .map_err(|error| {
+                Failure::infrastructure(format!(
+                    "the Envoy image `{image}` cannot be fetched: {error:#}"
+                ))
+                .hint(format!(
+                    "`docker pull {image}` shows why; `{ENVOY_IMAGE_VARIABLE}` names another image"
+                ))
+            })?;
+    }
+    Ok(image)
+}
+
+/// Brings images of this machine into nodes, all at once, and checks on every node that what arrived is the same.
+/// What is there already is not sent again.
+pub async fn import(
+    images: &[String],
+    nodes: &[String],
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let before = local_ids(images).await?;
+    let missing = missing(&before, nodes).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let name = format!(
+        "import images into {} nodes",
+        missing.values().flatten().count()
+    );
+    timeline
+        .run(name, |step| async move {
+            send(&missing, &step).await?;
+            let Err(error) = verify(images, nodes).await else {
+                return Ok(());
+            };
+            // Another command may have built the same tag anew in the meantime; what was sent is then the older one.
+            let now = local_ids(images).await?;
+            if now == before {
+                return Err(error);
+            }
+            step.progress("an image was replaced on this machine meanwhile, sending it again");
+            send(&self::missing(&now, nodes).await?, &step).await?;
+            verify(images, nodes).await
+        })
+        .await
+}
+
+/// Checks that every node has the images that this machine has; a difference names the node and both ids.
+pub async fn verify(images: &[String], nodes: &[String]) -> anyhow::Result<()> {
+    let ids = local_ids(images).await?;
+    try_join_all(nodes.iter().map(|node| verify_node(&ids, node))).await?;
+    Ok(())
+}
+
+async fn verify_node(ids: &BTreeMap<String, String>, node: &str) -> anyhow::Result<()> {
+    Wait::until(format!("the images on node `{node}`"))
+        .within(NOTICE_LIMIT)
+        .hint(format!(
+            "look at `docker exec {node} ctr -n k8s.io images list`"
+        ))
+        .poll(async || {
+            let listing = list(node).await?;
+            for (image, local) in ids {
+                match listing.presence(image, local) {
+                    Presence::Same => {}
+                    Presence::Unnoticed => {
+                        return Ok(Seen::Waiting(format!("`{image}` is not noticed yet")));
+                    }
+                    other => return Err(different(node, image, local, &other)),
+                }
+            }
+            Ok(Seen::Ready(()))
+        })
+        .await
+}
+
+fn different(node: &str, image: &str, local: &str, found: &Presence) -> anyhow::Error {
+    let found = match found {
+        Presence::Other(ids) => format!("has it as `{}`", ids.join("`, `")),
+        _ => "does not have it".into(),
+    };
+    Failure::infrastructure(format!(
+        "node `{node}`: wrong image `{image}`: the node {found}, this machine as `{local}`"
+    ))
+    .hint(format!(
+        "run it again; if it stays: `docker exec {node} ctr -n k8s.io images rm {}`",
+        node::full_name(image)
+    ))
+    .into()
+}
+
+/// Image → its id on this machine.
+async fn local_ids(images: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let ids = images.iter().map(|name| async move {
+        let image = docker::image(name).await?.ok_or_else(|| {
+            Failure::infrastructure(format!("the image `{name}` is not on this machine"))
+                .hint("run it again: it is built or pulled first")
+        })?;
+        anyhow::Ok((name.clone(), image.id))
+    });
+    Ok(try_join_all(ids).await?.into_iter().collect())
+}
+
+/// Which images are to be sent → where to.
+async fn missing(
+    ids: &BTreeMap<String, String>,
+    nodes: &[String],
+) -> anyhow::Result<BTreeMap<Vec<String>, Vec<String>>> {
+    let looks = nodes.iter().map(|node| async move {
+        let listing = list(node).await?;
+        let absent: Vec<_> = ids
+            .iter()
+            .filter(|(image, local)| !matches!(listing.presence(image, local), Presence::Same))
+            .map(|(image, _)| image.clone())
+            .collect();
+        anyhow::Ok((absent, node.clone()))
+    });
+    let mut groups = BTreeMap::<Vec<String>, Vec<String>>::new();
+    for (absent, node) in try_join_all(looks).await? {
+        if !absent.is_empty() {
+            groups.entry(absent).or_default().push(node);
+        }
+    }
+    Ok(groups)
+}
+
+async fn send(groups: &BTreeMap<Vec<String>, Vec<String>>, step: &Step) -> anyhow::Result<()> {
+    let loads = groups.iter().map(|(images, nodes)| {
+        step.progress(format!("{} → {}", images.join(", "), nodes.join(", ")));
+        docker::load(Load {
+            images,
+            containers: nodes,
+            command: &["ctr", "--namespace", "k8s.io", "images", "import", "-"],
+            limit: IMPORT_LIMIT,
+        })
+    });
+    try_join_all(loads).await?;
+    Ok(())
+}
+
+async fn list(node: &str) -> anyhow::Result<Listing> {
+    let done = docker::exec(
+        node,
+        &["ctr", "--namespace", "k8s.io", "images", "list"],
+        LIST_LIMIT,
+    )
+    .await?;
+    if !done.status.success() {
+        return Err(Failure::infrastructure(format!(
+            "node `{node}`: its images cannot be listed: {}\n{}",
+            done.status,
+            done.tail(5)
+        ))
+        .hint(format!("is the node up? `docker logs --tail 20 {node}`"))
+        .into());
+    }
+    Ok(Listing::parse(&done.stdout))
+}

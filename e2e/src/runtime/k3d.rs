@@ -1,0 +1,25 @@
+//! Real clusters on this machine: the only caller of `k3d`.
+
+mod cli;
+mod clusters;
+mod deletion;
+mod kubeconfig;
+mod nodes;
+
+pub use cli::{MINIMUM_VERSION, TESTED_VERSION, version};
+pub use clusters::{Cluster, ClusterSpec, Clusters, HostPort, PortMapping, cluster_name};
+pub use nodes::{ENVIRONMENT_LABEL, Owner, STATE_LABEL, owners};
+
+/// The k3s release that Ferry is tested with.
+pub const K3S_IMAGE: &str = "rancher/k3s:v1.34.4-k3s1";
+
+/// Names another k3s image than [`K3S_IMAGE`].
+pub const K3S_IMAGE_VARIABLE: &str = "FERRY_K3S_IMAGE";
+
+/// The k3s image that clusters are made from.
+pub fn k3s_image() -> String {
+    std::env::var(K3S_IMAGE_VARIABLE)
+        .ok()
+        .filter(|image| !image.is_empty())
+        .unwrap_or_else(|| K3S_IMAGE.into())
+}

@@ -1,0 +1,473 @@
+//! Clusters side by side: taken as they are, created, started, deleted, and never somebody else's.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use futures_util::future::try_join_all;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    cli, k3s_image, kubeconfig,
+    nodes::{self, CLUSTER_LABEL, Owner, Ownership},
+};
+use crate::{
+    docker::{self, Container},
+    doctor::ports,
+    environment::private_folder,
+    failure::Failure,
+    timeline::{Step, Timeline},
+};
+
+/// k3d refuses longer ones.
+const LONGEST_NAME: usize = 32;
+/// Lines of a node's log in a report.
+const LOG_LINES: usize = 15;
+const PULL_LIMIT: Duration = Duration::from_secs(600);
+
+/// A cluster that is wanted.
+#[derive(Clone, Debug)]
+pub struct ClusterSpec {
+    /// k3d's name for it: a DNS label of at most 32 characters, see [`cluster_name`].
+    pub name: String,
+    pub ports: Vec<PortMapping>,
+}
+
+/// A port of the cluster's load balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortMapping {
+    pub host: HostPort,
+    /// Port of the Service of type LoadBalancer.
+    pub service: u16,
+}
+
+/// Where a port is on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostPort {
+    Fixed(u16),
+    /// Whichever is free; another one if it is taken in the meantime.
+    Free,
+}
+
+impl HostPort {
+    fn fixed(self) -> Option<u16> {
+        match self {
+            Self::Fixed(port) => Some(port),
+            Self::Free => None,
+        }
+    }
+}
+
+/// A cluster that runs.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub name: String,
+    /// Names of the containers that run pods, the server first.
+    pub nodes: Vec<String>,
+    /// Port of a Service → the port of this machine.
+    pub ports: BTreeMap<u16, u16>,
+    /// Its kubeconfig, mode 0600.
+    pub kubeconfig: PathBuf,
+}
+
+impl Cluster {
+    /// Its context in either kubeconfig.
+    pub fn context(&self) -> String {
+        context(&self.name)
+    }
+
+    /// Its Docker network.
+    pub fn network(&self) -> String {
+        network(&self.name)
+    }
+}
+
+fn context(cluster: &str) -> String {
+    format!("k3d-{cluster}")
+}
+
+pub(super) fn network(cluster: &str) -> String {
+    format!("k3d-{cluster}")
+}
+
+pub(super) fn image_volume(cluster: &str) -> String {
+    format!("k3d-{cluster}-images")
+}
+
+/// `<environment>-<cluster>` as k3d takes it: cut, and made unique again by a hash, where it is too long.
+pub fn cluster_name(environment: &str, cluster: &str) -> String {
+    let name = format!("{environment}-{cluster}");
+    if name.len() <= LONGEST_NAME {
+        return name;
+    }
+    let hash = Sha256::digest(&name);
+    let hash: String = hash
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("{}-{hash}", name[..LONGEST_NAME - 9].trim_end_matches('-'))
+}
+
+/// The clusters of one environment.
+#[derive(Clone, Debug)]
+pub struct Clusters {
+    pub(super) owner: Owner,
+    image: String,
+}
+
+impl Clusters {
+    /// `state` is the environment's state folder, absolute; it must be there for [`Clusters::up`].
+    pub fn new(environment: &str, state: &Path) -> Self {
+        Self::of(Owner {
+            environment: environment.into(),
+            state: state.into(),
+        })
+    }
+
+    pub fn of(owner: Owner) -> Self {
+        Self {
+            owner,
+            image: k3s_image(),
+        }
+    }
+
+    /// Another k3s image than [`k3s_image`].
+    #[must_use]
+    pub fn with_image(self, image: impl Into<String>) -> Self {
+        Self {
+            image: image.into(),
+            ..self
+        }
+    }
+
+    /// The kubeconfig with all clusters.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.owner.state.join("kubeconfig")
+    }
+
+    /// One folder per cluster; that it is there says that the name is ours, even before there is a container.
+    pub(super) fn claims(&self) -> PathBuf {
+        self.owner.state.join("k3d")
+    }
+
+    pub(super) fn folder(&self, cluster: &str) -> PathBuf {
+        self.claims().join(cluster)
+    }
+
+    /// Written last, so it also says that the cluster was created to the end.
+    fn own_kubeconfig(&self, cluster: &str) -> PathBuf {
+        self.folder(cluster).join("kubeconfig")
+    }
+
+    /// Makes these clusters run, side by side, and writes the kubeconfig files. One that is there and is as wanted is
+    /// taken as it is, and started if it is stopped; one of ours that is not as wanted is replaced. A creation that
+    /// fails is deleted and tried once more. Stops at the first failure: what was made by then is for [`Clusters::down`].
+    pub async fn up(
+        &self,
+        specs: &[ClusterSpec],
+        timeline: &Timeline,
+    ) -> anyhow::Result<Vec<Cluster>> {
+        for spec in specs {
+            if !messages::is_dns_label(&spec.name) || spec.name.len() > LONGEST_NAME {
+                return Err(Failure::usage(format!(
+                    "`{}` is no name for a k3d cluster",
+                    spec.name
+                ))
+                .hint(format!(
+                    "use a DNS label of at most {LONGEST_NAME} characters"
+                ))
+                .into());
+            }
+        }
+        if docker::image(&self.image).await?.is_none() {
+            timeline
+                .run(format!("pull `{}`", self.image), |_| {
+                    docker::pull(&self.image, PULL_LIMIT)
+                })
+                .await
+                .map_err(|error| no_image(&self.image, &error))?;
+        }
+        let clusters = try_join_all(specs.iter().map(|spec| self.one_up(spec, timeline))).await?;
+        let files: Vec<_> = clusters.iter().map(|cluster| &cluster.kubeconfig).collect();
+        kubeconfig::merge(&files, &self.kubeconfig())?;
+        Ok(clusters)
+    }
+
+    async fn one_up(&self, spec: &ClusterSpec, timeline: &Timeline) -> anyhow::Result<Cluster> {
+        let name = &spec.name;
+        let seen = self.look(name).await?;
+        match nodes::ownership(&self.owner, &seen, self.folder(name).exists()) {
+            Ownership::Foreign(whose) => return Err(foreign(name, &whose)),
+            Ownership::Free => refuse_remains(name).await?,
+            Ownership::Ours => {
+                let ports: Vec<_> = spec
+                    .ports
+                    .iter()
+                    .map(|port| (port.host.fixed(), port.service))
+                    .collect();
+                let finished = self.own_kubeconfig(name).exists();
+                match nodes::reason_to_replace(&seen, &self.image, &ports, finished) {
+                    None => return self.take(name, &seen, timeline).await,
+                    Some(reason) => {
+                        if !seen.is_empty() {
+                            timeline.note(format!("cluster `{name}` is replaced: {reason}"));
+                        }
+                        self.delete(name).await?;
+                    }
+                }
+            }
+        }
+        timeline
+            .run(format!("create cluster `{name}`"), |step| async move {
+                self.create(spec, &step).await
+            })
+            .await
+    }
+
+    /// A cluster that is whole, started where it is stopped.
+    async fn take(
+        &self,
+        name: &str,
+        seen: &[Container],
+        timeline: &Timeline,
+    ) -> anyhow::Result<Cluster> {
+        if !seen.iter().all(Container::is_running) {
+            timeline
+                .run(format!("start cluster `{name}`"), |_| async {
+                    cli::start(name, &self.folder(name)).await
+                })
+                .await?;
+        }
+        Ok(self.cluster(name, seen))
+    }
+
+    fn cluster(&self, name: &str, seen: &[Container]) -> Cluster {
+        Cluster {
+            name: name.into(),
+            nodes: nodes::kubernetes_nodes(seen),
+            ports: nodes::published(seen),
+            kubeconfig: self.own_kubeconfig(name),
+        }
+    }
+
+    async fn create(&self, spec: &ClusterSpec, step: &Step) -> anyhow::Result<Cluster> {
+        let first = match self.try_create(spec).await {
+            Ok(cluster) => return Ok(cluster),
+            Err(error) => error,
+        };
+        let first = self.explain(spec, first).await;
+        self.delete(&spec.name)
+            .await
+            .context("after a failed creation")?;
+        if first.is_final {
+            return Err(first.error);
+        }
+        step.progress(format!("trying again: {:#}", first.error));
+        let second = match self.try_create(spec).await {
+            Ok(cluster) => return Ok(cluster),
+            Err(error) => error,
+        };
+        let second = self.explain(spec, second).await;
+        self.delete(&spec.name)
+            .await
+            .context("after a failed creation")?;
+        Err(second.error)
+    }
+
+    async fn try_create(&self, spec: &ClusterSpec) -> anyhow::Result<Cluster> {
+        let name = &spec.name;
+        let folder = self.folder(name);
+        private_folder(&folder)?;
+        let mut ports = vec![];
+        for mapping in &spec.ports {
+            let host = match mapping.host {
+                HostPort::Fixed(port) => port,
+                HostPort::Free => ports::free()?,
+            };
+            ports.push((host, mapping.service));
+        }
+        if let Some(taken) = self.taken(spec).await {
+            return Err(taken);
+        }
+        cli::create(name, &folder, &self.owner, &self.image, &ports).await?;
+        let text = cli::kubeconfig(name, &folder).await?;
+        kubeconfig::save(&text, &context(name), &self.own_kubeconfig(name))?;
+        Ok(self.cluster(name, &self.look(name).await?))
+    }
+
+    /// The failure for a fixed port that somebody else has.
+    async fn taken(&self, spec: &ClusterSpec) -> Option<anyhow::Error> {
+        for port in spec.ports.iter().filter_map(|mapping| mapping.host.fixed()) {
+            if let Some(holder) = ports::holder(port).await {
+                return Some(ports::taken(
+                    &format!("cluster `{}`", spec.name),
+                    port,
+                    &holder,
+                ));
+            }
+        }
+        None
+    }
+
+    /// Adds to a failed creation what its containers tell, before they are deleted.
+    async fn explain(&self, spec: &ClusterSpec, error: anyhow::Error) -> Explained {
+        let text = format!("{error:#}");
+        let is_port = text.contains("already allocated")
+            || text.contains("already in use")
+            || text.contains("is taken by");
+        // With ports of our choice another try takes others; a fixed one stays taken.
+        let is_final = is_port
+            && spec
+                .ports
+                .iter()
+                .any(|mapping| mapping.host.fixed().is_some());
+        if is_final {
+            let error = match self.taken_by_others(spec).await {
+                Some(taken) => taken,
+                None => error,
+            };
+            return Explained { error, is_final };
+        }
+        let seen = self.look(&spec.name).await.unwrap_or_default();
+        let Some(node) = nodes::suspect(&seen) else {
+            return Explained { error, is_final };
+        };
+        let log = docker::logs(&node.name, LOG_LINES)
+            .await
+            .unwrap_or_else(|error| error.to_string());
+        let cause = format!(
+            "{text}\nlog of `{}` ({}, exit code {}):\n{log}",
+            node.name, node.state, node.exit_code
+        );
+        let failure = Failure::infrastructure(cause);
+        let hint = Failure::of(&error)
+            .and_then(Failure::next_step)
+            .map(str::to_owned);
+        let error = match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        };
+        Explained {
+            error: error.into(),
+            is_final,
+        }
+    }
+
+    /// As [`Clusters::taken`], for a cluster that may hold some of its ports itself.
+    async fn taken_by_others(&self, spec: &ClusterSpec) -> Option<anyhow::Error> {
+        let own = format!("k3d-{}-", spec.name);
+        for port in spec.ports.iter().filter_map(|mapping| mapping.host.fixed()) {
+            match ports::holder(port).await {
+                Some(ports::Holder::Container(name)) if name.starts_with(&own) => {}
+                Some(holder) => {
+                    return Some(ports::taken(
+                        &format!("cluster `{}`", spec.name),
+                        port,
+                        &holder,
+                    ));
+                }
+                None => {}
+            }
+        }
+        None
+    }
+
+    pub(super) async fn look(&self, name: &str) -> anyhow::Result<Vec<Container>> {
+        docker::containers(&[format!("{CLUSTER_LABEL}={name}")]).await
+    }
+}
+
+struct Explained {
+    error: anyhow::Error,
+    /// Another try would end the same.
+    is_final: bool,
+}
+
+/// Refuses a name of which there is a network or a volume that is not ours: k3d would take them over.
+async fn refuse_remains(name: &str) -> anyhow::Result<()> {
+    let (volume, network) = (image_volume(name), network(name));
+    let (what, fix) = if docker::networks()
+        .await?
+        .iter()
+        .any(|found| found.name == network)
+    {
+        (
+            format!("network `{network}`"),
+            format!("docker network rm {network}"),
+        )
+    } else if docker::volumes().await?.contains(&volume) {
+        (
+            format!("volume `{volume}`"),
+            format!("docker volume rm {volume}"),
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Failure::infrastructure(format!(
+        "cluster `{name}`: there is a Docker {what} already, and it is not ours"
+    ))
+    .hint(format!("if nobody needs it: `{fix}`"))
+    .into())
+}
+
+pub(super) fn foreign(name: &str, whose: &str) -> anyhow::Error {
+    Failure::infrastructure(format!(
+        "there is a k3d cluster `{name}` already, and it belongs to {whose}"
+    ))
+    .hint(format!(
+        "it was not touched; if nobody needs it: `k3d cluster delete {name}`"
+    ))
+    .into()
+}
+
+fn no_image(image: &str, error: &anyhow::Error) -> anyhow::Error {
+    Failure::infrastructure(format!(
+        "the k3s image `{image}` cannot be fetched: {error:#}"
+    ))
+    .hint(format!(
+        "`docker pull {image}` shows why; `{}` names another image",
+        super::K3S_IMAGE_VARIABLE
+    ))
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_names_fit_and_stay_apart() {
+        assert_eq!(
+            cluster_name("e2e-0a1b2c3d", "cluster-a"),
+            "e2e-0a1b2c3d-cluster-a"
+        );
+        let [one, other] = ["cluster-a", "cluster-b"]
+            .map(|cluster| cluster_name("a-very-long-environment-indeed", cluster));
+        for name in [&one, &other] {
+            assert!(
+                name.len() <= LONGEST_NAME && messages::is_dns_label(name),
+                "{name}"
+            );
+        }
+        assert_ne!(one, other);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_k3d_would_refuse_is_refused_before_anything_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let clusters = Clusters::new("x", folder.path());
+        for name in ["", "A", "a_b", &"a".repeat(33)] {
+            let spec = ClusterSpec {
+                name: name.into(),
+                ports: vec![],
+            };
+            let error = clusters.up(&[spec], &Timeline::silent()).await.unwrap_err();
+            assert_eq!(Failure::exit_code(&error), 2, "{error}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
