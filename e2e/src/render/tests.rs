@@ -204,7 +204,13 @@ fn the_public_port_leads_to_envoys_ingress_and_the_peer_is_one_value() {
     let peers = gateway["ConfigMap/peers"]["data"]["cds.json"]
         .as_str()
         .unwrap();
-    assert_eq!(peers.matches(K3D_HOST).count(), 1, "{peers}");
+    assert_eq!(
+        peers
+            .matches(&format!("\"address\": \"{K3D_HOST}\""))
+            .count(),
+        1,
+        "{peers}"
+    );
     assert!(
         !gateway["ConfigMap/envoy"]["data"]["bootstrap.json"]
             .as_str()

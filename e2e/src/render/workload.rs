@@ -1,6 +1,6 @@
 //! The Deployment: `wosp`, then Envoy, then the service, each up before the next starts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use k8s_openapi::{
     api::{
@@ -26,7 +26,7 @@ use super::{
     objects::{self, BOOTSTRAP_CONFIG_MAP, BOOTSTRAP_FILE},
 };
 use crate::{
-    envoy::EnvoyPaths,
+    envoy::{self, EnvoyPaths},
     plan::{ENVOY_STATS_PORT, HTTP_PORT, INGRESS_PORT, PodPlan, WOSP_PORT},
 };
 
@@ -83,7 +83,7 @@ fn pod_spec(pod: &PodPlan, options: &Options<'_>) -> PodSpec {
     PodSpec {
         // Native sidecars: each is up, by its startup probe, before the next container starts.
         // https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
-        init_containers: Some(vec![wosp(pod, options), envoy(options)]),
+        init_containers: Some(vec![wosp(pod, options), proxy(options)]),
         containers: vec![app(pod, options)],
         volumes: Some(volumes(pod)),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
@@ -178,7 +178,7 @@ fn wosp(pod: &PodPlan, options: &Options<'_>) -> Container {
     }
 }
 
-fn envoy(options: &Options<'_>) -> Container {
+fn proxy(options: &Options<'_>) -> Container {
     let paths = EnvoyPaths::in_pod();
     let bootstrap = format!("{BOOTSTRAP_DIR}/{BOOTSTRAP_FILE}");
     let mut mounts = vec![
@@ -201,17 +201,10 @@ fn envoy(options: &Options<'_>) -> Container {
     Container {
         command: Some(
             [
-                "envoy",
-                "-c",
-                &bootstrap,
-                "--disable-hot-restart",
-                "--concurrency",
-                "1",
-                "--log-level",
-                "warning",
+                vec!["envoy".to_owned()],
+                envoy::arguments(Path::new(&bootstrap)),
             ]
-            .map(String::from)
-            .into(),
+            .concat(),
         ),
         restart_policy: Some("Always".into()),
         volume_mounts: Some(mounts),
