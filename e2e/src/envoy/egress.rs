@@ -56,19 +56,25 @@ pub(super) fn listener(egress: &Egress) -> Value {
     inner_listener(&name, egress.listen, &[proxy])
 }
 
-/// A peer in the peers file. `STRICT_DNS`, since a load balancer may have a host name; an IP address passes as it is.
-/// <https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/service_discovery#strict-dns>
+/// A peer in the peers file. By strict DNS, since a load balancer may have a host name; an IP address passes as it is.
+/// The extension is what `type: STRICT_DNS` has become: that one's `dns_refresh_rate` is deprecated.
+/// <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/clusters/dns/v3/dns_cluster.proto>
 pub(super) fn peer(target: &WorkloadName, address: &PeerAddress, paths: &EnvoyPaths) -> Value {
     let name = peer_cluster(target);
     any(
         "envoy.config.cluster.v3.Cluster",
         json!({
             "name": name,
-            "type": "STRICT_DNS",
             "connect_timeout": duration(CONNECT_LIMIT),
             "per_connection_buffer_limit_bytes": BUFFER_BYTES,
-            "dns_lookup_family": "V4_PREFERRED",
-            "dns_refresh_rate": duration(DNS_REFRESH),
+            "cluster_type": extension(
+                "envoy.clusters.dns",
+                "envoy.extensions.clusters.dns.v3.DnsCluster",
+                json!({
+                    "dns_lookup_family": "V4_PREFERRED",
+                    "dns_refresh_rate": duration(DNS_REFRESH),
+                }),
+            ),
             // A name that does not resolve yet must not keep the pod's own ports closed.
             "wait_for_warm_on_init": false,
             "load_assignment": endpoint(&name, &socket(&address.host, address.port)),

@@ -15,8 +15,8 @@ use super::{
 const IDENTITY_SECRET: &str = "identity";
 const ROOTS_SECRET: &str = "roots";
 
-/// How many authorities may stand between a leaf and its root: the pod authority.
-const MAX_VERIFY_DEPTH: u32 = 1;
+/// Certificates above the leaf that a chain may have: the pod authority and the root.
+const MAX_VERIFY_DEPTH: u32 = 2;
 
 /// The server's side: admits exactly `upstreams`. ALPN is answered for clients that insist on it (gRPC libraries do);
 /// pods themselves offer none, since the bytes within are not Envoy's business.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rstest::rstest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     super::{EnvoyPaths, bootstrap, load_balancer, peers},
@@ -70,16 +70,45 @@ fn configuration_is_as_in_its_golden_file(
     );
 }
 
+/// Validation does not read a peers file: its clusters are put where it looks.
+fn as_bootstrap(mut config: Value) -> Value {
+    match config["resources"].take() {
+        Value::Array(mut clusters) => {
+            for cluster in &mut clusters {
+                cluster.as_object_mut().unwrap().remove("@type");
+            }
+            json!({
+                "node": { "id": "test", "cluster": "test" },
+                "static_resources": { "clusters": clusters },
+            })
+        }
+        _ => {
+            config.as_object_mut().unwrap().remove("resources");
+            config
+        }
+    }
+}
+
 /// Envoy refuses unknown fields and values out of range; its warnings, such as on a deprecated field, count as well.
 #[rstest]
 #[tokio::test]
 async fn envoy_accepts_the_configuration(
-    #[values("gateway", "sink", "fan-out-gateway", "fan-in-sink", "load-balancer")] case: &str,
+    #[values(
+        "gateway",
+        "sink",
+        "gateway-peers",
+        "fan-out-gateway",
+        "fan-in-sink",
+        "load-balancer"
+    )]
+    case: &str,
 ) {
     let envoy = tools::envoy(&Timeline::silent()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     // Validation reads the files that the configuration names, so the paths of a pod become relative ones.
-    let text = generated(case).to_string().replace("/run/ferry/", "");
+    let text = as_bootstrap(generated(case))
+        .to_string()
+        .replace("/run/ferry/", "");
     std::fs::write(folder.path().join("envoy.json"), text).unwrap();
     std::fs::create_dir(folder.path().join("peers")).unwrap();
     std::fs::write(

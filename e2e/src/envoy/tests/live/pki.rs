@@ -1,6 +1,6 @@
 //! Identities as `wosp` publishes them: root, an authority that is bound to its pod's name, a short-lived leaf.
 
-use std::{fs, path::Path};
+use std::{path::Path, sync::Arc};
 
 use messages::{
     WorkloadName,
@@ -10,7 +10,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
 };
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::{Value, json};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion},
+};
 
 pub(in super::super) struct Pki {
     root: Issuer<'static, KeyPair>,
@@ -36,18 +41,28 @@ impl Pki {
         }
     }
 
+    /// A client that trusts the root and has no identity.
+    pub(in super::super) fn stranger(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.root_pem.as_bytes()).unwrap())
+            .unwrap();
+        let config = ClientConfig::builder_with_protocol_versions(versions)
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config).into()
+    }
+
     /// A leaf for `name`, made by the authority of `name`.
     pub(in super::super) fn publish(&self, folder: &Path, name: &WorkloadName) {
-        self.publish_as(folder, name, name);
+        self.publish_as(folder, name, &name.to_string());
     }
 
     /// A leaf for `name`, made by the authority of `owner`.
-    pub(in super::super) fn publish_as(
-        &self,
-        folder: &Path,
-        owner: &WorkloadName,
-        name: &WorkloadName,
-    ) {
+    pub(in super::super) fn publish_as(&self, folder: &Path, owner: &WorkloadName, name: &str) {
         let authority_key = KeyPair::generate().unwrap();
         let mut params = authority(owner.pod(), 0);
         params.name_constraints = Some(NameConstraints {
@@ -58,7 +73,7 @@ impl Pki {
         let authority = Issuer::new(params, authority_key);
 
         let leaf_key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([name.to_string()]).unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
@@ -66,7 +81,6 @@ impl Pki {
         ];
         let leaf_pem = params.signed_by(&leaf_key, &authority).unwrap().pem();
 
-        fs::create_dir_all(folder).unwrap();
         write(
             &folder.join(IDENTITY_FILE),
             "identity",
@@ -91,5 +105,5 @@ fn write(file: &Path, name: &str, field: &str, content: Value) {
         "name": name,
         field: content,
     }] });
-    super::replace(file, &secret);
+    super::lab::replace(file, &secret);
 }
