@@ -15,7 +15,7 @@ use node::{Headers, Hooks, Payload, Refusal};
 /// * A panic counts as a refusal; the pod lives on.
 /// * What several messages share (a client, a counter) goes into fields of the struct below: one value serves them all at
 ///   the same time.
-pub struct Gateway;
+pub(crate) struct Gateway;
 
 impl Hooks for Gateway {
     /// `payload` is what was posted to `/trigger`, or the text of an auto-trigger; what is returned is sent. `headers` are

@@ -15,7 +15,7 @@ use node::{Hooks, Payload, Refusal};
 /// * A panic counts as a refusal; the pod lives on.
 /// * What several messages share (a client, a counter) goes into fields of the struct below: one value serves them all at
 ///   the same time.
-pub struct Processor;
+pub(crate) struct Processor;
 
 impl Hooks for Processor {
     /// What is returned is passed on, to every downstream pod. Read the payload with `payload.parse::<YourType>()?`, and

@@ -16,7 +16,7 @@ use node::{Hooks, Payload, Refusal};
 /// * A panic counts as a refusal; the pod lives on.
 /// * What several messages share (a client, a counter) goes into fields of the struct below: one value serves them all at
 ///   the same time.
-pub struct Sink;
+pub(crate) struct Sink;
 
 impl Hooks for Sink {
     /// `Ok` lets the message be stored exactly as it came; once it is on disk, the gateway hears `delivered`. Read the
