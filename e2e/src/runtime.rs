@@ -73,7 +73,11 @@ pub enum Lifetime {
 /// What a failed [`up`] does with what it has made so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
+    /// Nothing is left; the error has the end of the log.
     Remove,
+    /// Its processes are ended, its files stay for a look at what happened.
+    KeepFiles,
+    /// It stays as it is, running.
     Keep,
 }
 

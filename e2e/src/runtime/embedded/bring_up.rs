@@ -99,32 +99,36 @@ pub(in crate::runtime) async fn up(
     }
     .await;
     let mut environment = shared.lock().clone();
-    match (result, request.lifetime, request.on_failure) {
-        (Ok(()), Lifetime::Command, _) => Ok(environment),
-        (Ok(()), Lifetime::Stays, _) => {
+    if let Err(error) = result {
+        give_up(environment, request, timeline).await;
+        return Err(error);
+    }
+    if request.lifetime == Lifetime::Stays {
+        environment.record.owner = None;
+        environment.save()?;
+    }
+    Ok(environment)
+}
+
+/// What becomes of an environment that did not come up. What goes wrong here stands beside the failure, not in its place.
+async fn give_up(mut environment: Environment, request: &UpRequest, timeline: &Timeline) {
+    let left = match request.on_failure {
+        OnFailure::Remove => tear_down::down(&environment, State::Remove, timeline)
+            .await
+            .map(drop),
+        OnFailure::KeepFiles => tear_down::down(&environment, State::Keep, timeline)
+            .await
+            .map(drop),
+        OnFailure::Keep => {
             environment.record.owner = None;
-            environment.save()?;
-            Ok(environment)
+            environment.save()
         }
-        (Err(error), _, OnFailure::Keep) => {
-            environment.record.owner = None;
-            environment.save()?;
-            timeline.note(format!(
-                "environment `{}` is kept as it is: `{}`",
-                request.name,
-                layout.root().display()
-            ));
-            Err(error)
-        }
-        (Err(error), _, OnFailure::Remove) => {
-            if let Err(left) = tear_down::down(&environment, State::Remove, timeline).await {
-                timeline.warning(format!(
-                    "environment `{}` is left behind: {left:#}",
-                    request.name
-                ));
-            }
-            Err(error)
-        }
+    };
+    let (name, folder) = (&request.name, environment.layout().root().display());
+    match left {
+        Err(left) => timeline.warning(format!("environment `{name}` is left behind: {left:#}")),
+        Ok(()) if request.on_failure == OnFailure::Remove => {}
+        Ok(()) => timeline.note(format!("environment `{name}` is kept: `{folder}`")),
     }
 }
 
