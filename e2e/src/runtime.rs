@@ -88,6 +88,7 @@ pub enum Lifetime {
 /// What a failed [`up`] does with what it has made so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
+    /// Nothing is left; the error has the end of the log.
     Remove,
     /// It goes on, owned by this command, which collects evidence and then removes it.
     Keep,

@@ -8,7 +8,9 @@ use axum::{
     extract::{Query, Request, State},
     http::{
         HeaderMap, HeaderValue, StatusCode,
-        header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE},
+        header::{
+            AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+        },
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -35,8 +37,10 @@ use crate::{
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// Most messages of one trigger with `?count=`.
 const MAX_COUNT: u32 = 1_000_000;
-/// Triggers at once; each may hold a whole body.
-const MAX_TRIGGERS: usize = 8;
+/// Bodies of all triggers that are not finished, in KiB: 256 MiB.
+const MAX_PENDING_KIB: u32 = 256 * 1024;
+/// What a trigger counts at least, in KiB: at most 1,024 triggers at once.
+const MIN_PENDING_KIB: u32 = 256;
 const NDJSON: &str = "application/x-ndjson";
 
 /// The routes of a pod. `origin` is there on a gateway.
@@ -50,7 +54,7 @@ pub(crate) fn router(pod: &Arc<Pod>, origin: Option<Arc<Origin>>) -> Router {
         let guarded = match (&pod.onward, origin) {
             (Onward::Store(store), _) => Some(("/output", get(output).with_state(store.clone()))),
             (Onward::Links(_), Some(origin)) => {
-                let running = Arc::new(Semaphore::new(MAX_TRIGGERS));
+                let running = Arc::new(Semaphore::new(MAX_PENDING_KIB as usize));
                 let gate = Gate {
                     pod: pod.clone(),
                     origin,
@@ -183,9 +187,15 @@ async fn trigger(
     if let Err(Later(reason)) = gate.pod.identity.check() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
     }
-    let Ok(slot) = gate.running.clone().try_acquire_owned() else {
-        let reason = format!("{MAX_TRIGGERS} triggers are running; wait for one to finish");
-        return refuse(StatusCode::TOO_MANY_REQUESTS, reason);
+    let Ok(pending) = gate
+        .running
+        .clone()
+        .try_acquire_many_owned(kib_of(&request))
+    else {
+        return refuse(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too much is being sent already; wait for a trigger to finish",
+        );
     };
     let headers = custom_headers(request.headers());
     let lines = request
@@ -201,13 +211,32 @@ async fn trigger(
         Err((status, reason)) => return refuse(status, reason),
     };
     drop(body);
-    let answers = ReceiverStream::new(gate.origin.trigger(payloads, headers));
-    let lines = answers.map(move |answers| {
-        // The slot is free again when the answers are out, or nobody reads them.
-        let _held = &slot;
-        answer_lines(answers)
-    });
+    let answers = gate.origin.trigger(payloads, headers, Some(pending));
+    let lines = ReceiverStream::new(answers).map(answer_lines);
     ([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
+}
+
+/// What a request counts against [`MAX_PENDING_KIB`]: its announced length, otherwise the most it may have.
+fn kib_of(request: &Request) -> u32 {
+    let bytes = announced_length(request)
+        .unwrap_or(MAX_BODY_BYTES)
+        .min(MAX_BODY_BYTES);
+    u32::try_from(bytes / 1024)
+        .unwrap_or(u32::MAX)
+        .max(MIN_PENDING_KIB)
+}
+
+fn announced_length(request: &Request) -> Option<usize> {
+    let length = request.headers().get(CONTENT_LENGTH);
+    match length {
+        Some(length) => length.to_str().ok()?.parse().ok(),
+        // Without a length and without chunks there is no body (RFC 9112, section 6.3).
+        None => request
+            .headers()
+            .get(TRANSFER_ENCODING)
+            .is_none()
+            .then_some(0),
+    }
 }
 
 /// The acknowledgements of one message, a line each. An error cuts the response, so that the client sees that it is not
@@ -243,11 +272,7 @@ async fn body(request: Request) -> Result<Bytes, Response> {
             format!("the body is over the limit of {MAX_BODY_BYTES} bytes; send it in parts");
         refuse(StatusCode::PAYLOAD_TOO_LARGE, reason)
     };
-    let announced = request
-        .headers()
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
+    if announced_length(&request).is_some_and(|length| length > MAX_BODY_BYTES) {
         return Err(too_large());
     }
     to_bytes(request.into_body(), MAX_BODY_BYTES)
