@@ -69,13 +69,13 @@ pub enum TrailError {
     Hop {
         index: usize,
         pod: String,
-        problem: HopProblem,
+        problem: Box<HopProblem>,
     },
 }
 
 impl TrailError {
     /// What is wrong with the hop, where it is a hop that is wrong.
-    pub const fn problem(&self) -> Option<&HopProblem> {
+    pub fn problem(&self) -> Option<&HopProblem> {
         match self {
             Self::Hop { problem, .. } => Some(problem),
             Self::Root { .. } | Self::NoRoot => None,

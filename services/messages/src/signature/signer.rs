@@ -28,9 +28,9 @@ impl fmt::Debug for Signer {
     /// Whose and until when; never the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signer")
-            .field("name", &self.identity.name)
-            .field("not_before", &self.not_before())
-            .field("not_after", &self.not_after())
+            .field("name", &format_args!("{}", self.identity.name))
+            .field("not_before", &format_args!("{}", self.not_before()))
+            .field("not_after", &format_args!("{}", self.not_after()))
             .finish_non_exhaustive()
     }
 }

@@ -84,7 +84,7 @@ impl TrailVerifier {
                 .map_err(|problem| TrailError::Hop {
                     index,
                     pod: shorten(&hop.pod, 80),
-                    problem,
+                    problem: Box::new(problem),
                 })?;
             names.push(name);
             last = Some(hop.at);
