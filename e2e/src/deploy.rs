@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Longest time for a pod to be scheduled, started and ready, images being on the nodes.
-const ROLLOUT_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const ROLLOUT_LIMIT: Duration = Duration::from_secs(120);
 const ADDRESS_LIMIT: Duration = Duration::from_secs(90);
 /// k3d's load balancer leaves a node out for 10 s after one refused connection, so the dial itself gets more than twice that.
 const DIAL_SECONDS: u16 = 25;
@@ -38,6 +38,7 @@ pub struct Request<'a> {
     pub clusters: &'a BTreeMap<String, Cluster>,
     pub images: &'a Images,
     pub secrets: &'a BTreeMap<WorkloadName, PodSecrets>,
+    pub settings: &'a BTreeMap<String, String>,
     /// Where pods of other clusters dial a pod, given the address that its load balancer got.
     pub peer_address: &'a (dyn Fn(&PodPlan, &str) -> PeerAddress + Sync),
 }
@@ -152,6 +153,7 @@ fn options<'a>(
         images: request.images,
         peers,
         secrets,
+        settings: request.settings,
     })
 }
 

@@ -6,6 +6,7 @@ mod watch;
 use std::path::Path;
 
 use anyhow::Context as _;
+use futures_util::{AsyncBufReadExt as _, Stream};
 use k8s_openapi::{
     ClusterResourceScope, NamespaceResourceScope,
     api::core::v1::{Namespace, Pod},
@@ -223,6 +224,42 @@ impl Cluster {
                     self.name
                 )
             })
+    }
+
+    /// The lines of a container's log; followed, until the container ends.
+    pub(crate) async fn log_lines(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        follow: bool,
+    ) -> anyhow::Result<impl Stream<Item = std::io::Result<String>> + use<>> {
+        let params = LogParams {
+            container: Some(container.into()),
+            follow,
+            ..LogParams::default()
+        };
+        let log = self
+            .namespaced::<Pod>(namespace)
+            .log_stream(pod, &params)
+            .await;
+        Ok(log
+            .with_context(|| {
+                format!(
+                    "{}: no log of {container} in pod {namespace}/{pod}",
+                    self.name
+                )
+            })?
+            .lines())
+    }
+
+    /// What a pod lacks to be ready; `None` where it is.
+    pub(crate) fn missing(&self, pod: &Pod) -> Option<String> {
+        match diagnose::pod(pod) {
+            diagnose::State::Ready => None,
+            diagnose::State::Coming(text) | diagnose::State::Unschedulable(text) => Some(text),
+            diagnose::State::Broken(trouble) => Some(trouble.cause),
+        }
     }
 
     /// Deletes a pod; one that is gone already is no error.

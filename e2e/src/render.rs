@@ -102,6 +102,8 @@ pub struct Options<'a> {
     /// Where the downstream pods are; one without an address is left out and heals when it is added.
     pub peers: &'a BTreeMap<WorkloadName, PeerAddress>,
     pub secrets: &'a PodSecrets,
+    /// Variables of [`messages::env`] for `app` and `wosp`, where the defaults do not do.
+    pub settings: &'a BTreeMap<String, String>,
 }
 
 /// One Kubernetes object.
@@ -214,7 +216,7 @@ pub fn tree<'a>(
 /// without keys.
 pub fn checked_in(blueprints: &[Blueprint]) -> anyhow::Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    let (secrets, images) = (PodSecrets::unset(), Images::checked_in());
+    let (secrets, images, settings) = (PodSecrets::unset(), Images::checked_in(), BTreeMap::new());
     // Each by itself: the ports of one blueprint do not depend on which others there are.
     for blueprint in blueprints {
         let plan = Plan::of(std::slice::from_ref(blueprint), Ports::AsWritten, &|_| {
@@ -238,6 +240,7 @@ pub fn checked_in(blueprints: &[Blueprint]) -> anyhow::Result<BTreeMap<String, S
             images: &images,
             peers: &peers,
             secrets: &secrets,
+            settings: &settings,
         })?);
     }
     Ok(files)

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
 use crate::{
-    environment::{Environment, Found, Name, Store},
+    environment::{Environment, Found, Name, RuntimeKind, Store},
     process::{self, ProcessId},
     runtime::{self, Container, Follow, Liveness, Readiness, State, UpRequest},
     timeline::{Entry, Timeline},
@@ -209,6 +209,11 @@ async fn kill(store: &Store, name: &Name) -> anyhow::Result<()> {
                 .map(|process| process.id)
                 .collect();
             process::stop(&recorded, Duration::ZERO).await?;
+            if environment.record.runtime == RuntimeKind::K3d {
+                // Deleting clusters is killing them: there is no grace in it to leave out.
+                let ended = runtime::kill(environment, &Timeline::silent()).await;
+                return ended.map(drop);
+            }
             None
         }
     };

@@ -5,23 +5,24 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use messages::{Role, WorkloadName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     blueprint::Blueprint,
-    environment::{Environment, Found, Name, Record, RuntimeKind, Store},
+    docker,
+    environment::{Environment, Name, RuntimeKind, Store},
     failure::Failure,
     plan::{PeerAddress, Ports},
-    process::ProcessId,
     timeline::Timeline,
 };
 
 pub mod embedded;
 pub mod k3d;
+mod leftovers;
 mod logs;
 
+pub use leftovers::{Condition, Swept, condition, sweep};
 pub use logs::{Follow, LogLines};
 
 /// Which runtime the user wants.
@@ -31,6 +32,7 @@ pub enum RuntimeChoice {
     #[default]
     Auto,
     Embedded,
+    K3d,
 }
 
 impl std::str::FromStr for RuntimeChoice {
@@ -40,8 +42,9 @@ impl std::str::FromStr for RuntimeChoice {
         match text {
             "auto" => Ok(Self::Auto),
             "embedded" => Ok(Self::Embedded),
+            "k3d" => Ok(Self::K3d),
             _ => Err(Failure::usage(format!(
-                "`{text}` is no runtime: use `auto` or `embedded`"
+                "`{text}` is no runtime: use `auto`, `embedded` or `k3d`"
             ))),
         }
     }
@@ -55,16 +58,21 @@ pub struct Chosen {
     pub why: String,
 }
 
-/// Settles which runtime is taken.
-pub fn choose(choice: RuntimeChoice) -> Chosen {
+/// Settles which runtime is taken: `Auto` takes k3d where a Docker engine and `k3d` answer, else the embedded one.
+pub async fn choose(choice: RuntimeChoice) -> Chosen {
     let (kind, why) = match choice {
-        RuntimeChoice::Auto => (RuntimeKind::Embedded, "it needs neither Docker nor root"),
-        RuntimeChoice::Embedded => (RuntimeKind::Embedded, "it was asked for"),
+        RuntimeChoice::Embedded => (RuntimeKind::Embedded, "it was asked for".to_owned()),
+        RuntimeChoice::K3d => (RuntimeKind::K3d, "it was asked for".to_owned()),
+        RuntimeChoice::Auto => match tokio::join!(docker::info(), k3d::version()) {
+            (Ok(_), Ok(_)) => (
+                RuntimeKind::K3d,
+                "a Docker engine and k3d answer".to_owned(),
+            ),
+            (Err(_), _) => (RuntimeKind::Embedded, "no Docker engine answers".to_owned()),
+            (_, Err(_)) => (RuntimeKind::Embedded, "`k3d` does not answer".to_owned()),
+        },
     };
-    Chosen {
-        kind,
-        why: why.into(),
-    }
+    Chosen { kind, why }
 }
 
 /// Where the clusters' public ports are on this machine.
@@ -114,19 +122,6 @@ pub struct UpRequest {
     pub on_failure: OnFailure,
     /// Settings for every `app` and `wosp`: variables of [`messages::env`], such as `FERRY_SESSION_LIFETIME`.
     pub settings: BTreeMap<String, String>,
-}
-
-/// Whether an environment is alive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// The command that owns it runs.
-    Owned(ProcessId),
-    /// It is meant to stay, and something of it runs.
-    Stays,
-    /// It is meant to stay, and nothing of it runs: the machine was restarted, or its state was kept.
-    Stopped,
-    /// The command that owns it was killed.
-    Abandoned,
 }
 
 /// A container of a pod, under the same name in every runtime.
@@ -219,16 +214,6 @@ pub enum Readiness {
     Waiting(Vec<String>),
 }
 
-/// An environment that was removed, or could not be.
-#[derive(Clone, Debug, Serialize)]
-pub struct Swept {
-    pub name: String,
-    /// Why it was a leftover.
-    pub why: String,
-    /// How many processes were ended.
-    pub processes: usize,
-}
-
 /// Brings an environment up: returns when every pod is ready, in deploy order. On failure the error names the pod, what it
 /// was waiting for and the end of the log.
 pub async fn up(
@@ -237,10 +222,30 @@ pub async fn up(
     timeline: &Timeline,
 ) -> anyhow::Result<Environment> {
     let lock = store.lock(&request.name, timeline).await?;
-    make_room(store, &request.name, timeline).await?;
+    leftovers::make_room(store, &request.name, timeline).await?;
     match request.runtime {
         RuntimeKind::Embedded => embedded::up(store, &lock, &request, timeline).await,
-        RuntimeKind::K3d => Err(unknown_runtime(&request.name)),
+        RuntimeKind::K3d => k3d::up(store, &lock, &request, timeline).await,
+    }
+}
+
+/// Brings an environment that stays to what `request` asks for, without making it anew: what is stopped is started, what
+/// has changed is built and rolled out. Only clusters can; `environment` is up to date afterwards.
+pub async fn refresh(
+    store: &Store,
+    environment: &mut Environment,
+    request: &UpRequest,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let _lock = store.lock(environment.name(), timeline).await?;
+    *environment = store.load(environment.name())?;
+    match environment.record.runtime {
+        RuntimeKind::K3d => k3d::refresh(environment, request, timeline).await,
+        RuntimeKind::Embedded => Err(Failure::usage(format!(
+            "environment `{}` runs as processes, which are made anew",
+            environment.name()
+        ))
+        .into()),
     }
 }
 
@@ -263,6 +268,12 @@ pub async fn down(
     Ok(())
 }
 
+/// Removes an environment that this very process owns, at once and without its lock, which a command that is being ended may
+/// still hold.
+pub(crate) async fn kill(environment: &Environment, timeline: &Timeline) -> anyhow::Result<usize> {
+    remove_environment(environment, State::Remove, timeline).await
+}
+
 async fn remove_environment(
     environment: &Environment,
     state: State,
@@ -270,127 +281,15 @@ async fn remove_environment(
 ) -> anyhow::Result<usize> {
     match environment.record.runtime {
         RuntimeKind::Embedded => embedded::down(environment, state, timeline).await,
-        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+        RuntimeKind::K3d => k3d::down(environment, state, timeline).await,
     }
-}
-
-/// Removes every environment that a killed command left. Leaves alone what a running command owns or is changing, and
-/// what is meant to stay.
-pub async fn sweep(store: &Store, timeline: &Timeline) -> anyhow::Result<Vec<Swept>> {
-    let mut swept = vec![];
-    let mut failed = None;
-    for found in store.list()? {
-        match sweep_one(store, found.name(), timeline).await {
-            Ok(one) => swept.extend(one),
-            Err(error) => {
-                timeline.warning(format!("`{}` is left behind: {error:#}", found.name()));
-                failed = Some(error);
-            }
-        }
-    }
-    // Taking the lock of a killed command and giving it back deletes its file.
-    for name in store.locked_names() {
-        drop(store.try_lock(&name)?);
-    }
-    failed.map_or(Ok(swept), Err)
-}
-
-async fn sweep_one(
-    store: &Store,
-    name: &Name,
-    timeline: &Timeline,
-) -> anyhow::Result<Option<Swept>> {
-    let _lock = match store.try_lock(name)? {
-        Ok(lock) => lock,
-        Err(holder) => {
-            timeline.note(format!("`{name}` is left alone: in use by {holder}"));
-            return Ok(None);
-        }
-    };
-    // Read again under the lock.
-    let found = store.list()?.into_iter().find(|found| found.name() == name);
-    let (why, processes) = match found {
-        None => return Ok(None),
-        Some(Found::Broken {
-            layout, problem, ..
-        }) => {
-            let processes = embedded::remove_unrecorded(&layout, timeline).await?;
-            (problem, processes)
-        }
-        Some(Found::Environment(environment)) => match condition(&environment.record)? {
-            Condition::Abandoned => {
-                let processes = remove_environment(&environment, State::Remove, timeline).await?;
-                ("its command was killed".to_owned(), processes)
-            }
-            Condition::Stopped => {
-                timeline.note(format!(
-                    "`{name}` is left alone: it was kept, and nothing of it runs; `cargo xtask local-down --name {name}` deletes its files"
-                ));
-                return Ok(None);
-            }
-            Condition::Owned(_) | Condition::Stays => return Ok(None),
-        },
-    };
-    Ok(Some(Swept {
-        name: name.to_string(),
-        why,
-        processes,
-    }))
-}
-
-/// Whether the environment of this record is alive.
-pub fn condition(record: &Record) -> anyhow::Result<Condition> {
-    Ok(match record.owner {
-        Some(owner) if owner.is_running() => Condition::Owned(owner),
-        Some(_) => Condition::Abandoned,
-        None => match record.runtime {
-            RuntimeKind::Embedded if record.processes().any(|process| process.id.is_running()) => {
-                Condition::Stays
-            }
-            RuntimeKind::Embedded => Condition::Stopped,
-            RuntimeKind::K3d => return Err(unknown_runtime(&record.name.parse()?)),
-        },
-    })
-}
-
-/// Fails if an environment of this name is alive; removes one that is not. The lock must be held.
-async fn make_room(store: &Store, name: &Name, timeline: &Timeline) -> anyhow::Result<()> {
-    if !store.has(name) {
-        return Ok(());
-    }
-    let environment = match store.load(name) {
-        Ok(environment) => environment,
-        Err(problem) => {
-            timeline.note(format!("removing what is left: {problem:#}"));
-            let found = store.list()?.into_iter().find(|found| found.name() == name);
-            let found = found.context("the environment vanished under its lock")?;
-            embedded::remove_unrecorded(found.layout(), timeline).await?;
-            return Ok(());
-        }
-    };
-    let by = match condition(&environment.record)? {
-        Condition::Owned(owner) => format!("of {owner} ({})", owner.name()),
-        Condition::Stays => format!("since {:.0}", environment.record.created_at),
-        Condition::Stopped | Condition::Abandoned => {
-            timeline.note(format!("removing what is left of an earlier `{name}`"));
-            remove_environment(&environment, State::Remove, timeline).await?;
-            return Ok(());
-        }
-    };
-    Err(
-        Failure::usage(format!("environment `{name}` is up already, {by}"))
-            .hint(format!(
-                "take it down with `cargo xtask local-down --name {name}`, or choose another `--name`"
-            ))
-            .into(),
-    )
 }
 
 /// What every pod is doing, in deploy order.
 pub async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> {
     match environment.record.runtime {
         RuntimeKind::Embedded => Ok(embedded::status(environment).await),
-        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+        RuntimeKind::K3d => Ok(k3d::status(environment).await),
     }
 }
 
@@ -400,7 +299,7 @@ pub async fn live_pods(
 ) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
     match environment.record.runtime {
         RuntimeKind::Embedded => Ok(embedded::live_pods(environment)),
-        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+        RuntimeKind::K3d => k3d::live_pods(environment).await,
     }
 }
 
@@ -413,7 +312,7 @@ pub async fn logs(
 ) -> anyhow::Result<LogLines> {
     match environment.record.runtime {
         RuntimeKind::Embedded => embedded::logs(environment, pod, container, follow).await,
-        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+        RuntimeKind::K3d => k3d::logs(environment, pod, container, follow).await,
     }
 }
 
@@ -432,7 +331,7 @@ pub async fn stop_container(
         RuntimeKind::Embedded => {
             embedded::stop_container(environment, pod, container, ending).await
         }
-        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+        RuntimeKind::K3d => Err(no_faults(environment.name())),
     }
 }
 
@@ -451,7 +350,7 @@ pub async fn start_container(
         RuntimeKind::Embedded => {
             embedded::start_container(environment, pod, container, timeline).await
         }
-        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+        RuntimeKind::K3d => Err(no_faults(environment.name())),
     }
 }
 
@@ -463,14 +362,15 @@ pub async fn wait_ready(
 ) -> anyhow::Result<()> {
     match environment.record.runtime {
         RuntimeKind::Embedded => embedded::wait_ready(environment, pod, timeline).await,
-        RuntimeKind::K3d => Err(unknown_runtime(environment.name())),
+        RuntimeKind::K3d => k3d::wait_ready(environment, pod, timeline).await,
     }
 }
 
-fn unknown_runtime(name: &Name) -> anyhow::Error {
+/// A kubelet starts a container again at once, so on a cluster none stays stopped.
+fn no_faults(name: &Name) -> anyhow::Error {
     Failure::usage(format!(
-        "environment `{name}` runs in k3d, which this Ferry does not know"
+        "environment `{name}` runs on clusters, where a single container cannot be kept stopped"
     ))
-    .hint("use the Ferry that made it")
+    .hint("use the embedded runtime for this")
     .into()
 }

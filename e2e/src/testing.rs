@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     blueprint::{self, Blueprint},
-    environment::{Environment, Name, PodRecord, Store, workspace_root},
+    environment::{Environment, Name, PodRecord, RuntimeKind, Store, workspace_root},
     failure::Failure,
     http::{Endpoint, Request},
     pinhole::{Pinhole, Trigger},
@@ -17,10 +17,7 @@ use crate::{
     process::tail,
     proof::{self, Verdict},
     run::Run,
-    runtime::{
-        self, Container, Ending, Lifetime, OnFailure, PublicAddress, RuntimeChoice, State,
-        UpRequest,
-    },
+    runtime::{self, Container, Ending, Lifetime, OnFailure, PublicAddress, State, UpRequest},
     select,
     timeline::Timeline,
     trail::StoredMessage,
@@ -130,7 +127,7 @@ where
     let mut run = Run::new(store, name.clone(), Timeline::silent());
     let request = UpRequest {
         name,
-        runtime: runtime::choose(RuntimeChoice::default()).kind,
+        runtime: RuntimeKind::Embedded,
         blueprints: vec![blueprint],
         ports: Ports::Spread,
         public: PublicAddress::OwnNetwork,

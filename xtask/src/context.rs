@@ -46,8 +46,8 @@ impl Context {
     }
 
     /// Settles the runtime, and says first of all which and why.
-    pub(crate) fn choose(&self, choice: Option<RuntimeChoice>) -> Chosen {
-        let chosen = runtime::choose(choice.unwrap_or_default());
+    pub(crate) async fn choose(&self, choice: Option<RuntimeChoice>) -> Chosen {
+        let chosen = runtime::choose(choice.unwrap_or_default()).await;
         self.output.say(format!(
             "runtime: {}, because {}",
             view::runtime(chosen.kind),

@@ -40,7 +40,7 @@ pub struct LivePod {
 }
 
 impl LivePod {
-    pub(super) fn of(pod: &Pod) -> Option<Self> {
+    pub(crate) fn of(pod: &Pod) -> Option<Self> {
         let status = pod.status.as_ref()?;
         let ready = status
             .conditions

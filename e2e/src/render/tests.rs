@@ -33,6 +33,7 @@ fn rendered(workload: &str) -> BTreeMap<String, serde_json::Value> {
         images: &Images::checked_in(),
         peers: &peers,
         secrets: &PodSecrets::unset(),
+        settings: &BTreeMap::new(),
     };
     let objects = pod(planned, &options)
         .unwrap()

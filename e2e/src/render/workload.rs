@@ -105,7 +105,7 @@ fn pod_spec(pod: &PodPlan, options: &Options<'_>) -> PodSpec {
 }
 
 fn app(pod: &PodPlan, options: &Options<'_>) -> Container {
-    let mut env = who(pod);
+    let mut env = who(pod, options);
     env.extend([
         value(env::ROLE, pod.role),
         field(env::POD_NAME, "metadata.name"),
@@ -152,7 +152,7 @@ fn app(pod: &PodPlan, options: &Options<'_>) -> Container {
 }
 
 fn wosp(pod: &PodPlan, options: &Options<'_>) -> Container {
-    let mut env = who(pod);
+    let mut env = who(pod, options);
     env.extend([
         value(env::AUTHORITY_DIR, AUTHORITY_DIR),
         value(env::IDENTITY_DIR, identity_dir()),
@@ -331,12 +331,19 @@ fn identity_dir() -> String {
     EnvoyPaths::in_pod().identity_dir.display().to_string()
 }
 
-fn who(pod: &PodPlan) -> Vec<EnvVar> {
-    vec![
+fn who(pod: &PodPlan, options: &Options<'_>) -> Vec<EnvVar> {
+    let mut env = vec![
         value(env::BLUEPRINT, pod.name.blueprint()),
         value(env::CLUSTER, pod.name.cluster()),
         value(env::WORKLOAD, pod.name.pod()),
-    ]
+    ];
+    env.extend(
+        options
+            .settings
+            .iter()
+            .map(|(name, setting)| value(name, setting)),
+    );
+    env
 }
 
 fn value(name: &str, value: impl std::fmt::Display) -> EnvVar {

@@ -97,6 +97,7 @@ impl Listeners {
 /// Exit codes: 0 after a shutdown in good order; 2 for wrong configuration, every problem on a line of its own; 3 when a
 /// port is taken or the store cannot be opened.
 pub async fn run(role: Role, hooks: impl Hooks) -> ExitCode {
+    let shutdown = shutdown_signal();
     let mut problems = logging::init();
     let config = match Config::from_env(role) {
         Ok(config) if problems.is_empty() => config,
@@ -109,7 +110,7 @@ pub async fn run(role: Role, hooks: impl Hooks) -> ExitCode {
         }
     };
     let result = match Listeners::bind(&config).await {
-        Ok(listeners) => serve(config, listeners, hooks, shutdown_signal()).await,
+        Ok(listeners) => serve(config, listeners, hooks, shutdown).await,
         Err(error) => Err(error),
     };
     match result {

@@ -21,7 +21,7 @@ use crate::{
 
 pub(crate) async fn run(args: E2e, context: &Context) -> anyhow::Result<()> {
     let blueprints = blueprint::select(&manifests()?, &args.blueprints)?;
-    let chosen = context.choose(args.runtime);
+    let chosen = context.choose(args.runtime).await;
     let rounds = args.repeat.unwrap_or(1);
     for round in 1..=rounds {
         let began = Instant::now();

@@ -24,7 +24,7 @@ pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> 
         wanted.push(local::BLUEPRINT.into());
     }
     let blueprints = blueprint::select(&manifests()?, &wanted)?;
-    let chosen = context.choose(args.runtime);
+    let chosen = context.choose(args.runtime).await;
     let timeline = context.output.timeline();
     let there = context
         .interrupt

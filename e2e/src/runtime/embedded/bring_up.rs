@@ -196,6 +196,7 @@ fn record_plan(
             stage: pod.stage,
             pod_name: format!("{}-{}-{}", pod.name.pod(), random_hex(10), random_hex(5)),
             node: node.trim().to_owned(),
+            load_balancer: None,
             peer_address: None,
             local_address: None,
             token_file: pod::token_file(workshop.layout, pod),
@@ -207,6 +208,7 @@ fn record_plan(
                 .collect(),
             started_at: None,
             ready_at: None,
+            dialled_at: None,
             processes: vec![],
         })
         .collect();

@@ -86,6 +86,8 @@ async fn serve(pod: &Pod, socket: WebSocket) {
         End::Broken(Broken::TooLarge(reason)) => (ws::close_code::SIZE, reason),
         End::Broken(Broken::Gone(reason)) => {
             tracing::debug!(reason, "a WebSocket sender is gone");
+            // Where it said goodbye this is the answer (RFC 6455, section 5.5.1); else there is nobody to hear it.
+            let _ = timeout(CLOSE_LIMIT, writer.close()).await;
             return;
         }
     };
@@ -98,9 +100,8 @@ async fn serve(pod: &Pod, socket: WebSocket) {
 
 /// RFC 6455, section 5.5: a control frame has at most 125 bytes, two of them the code.
 fn close_reason(reason: &str) -> &str {
-    reason
-        .get(..reason.floor_char_boundary(123))
-        .unwrap_or_default()
+    let end = (0..=reason.len().min(123)).rfind(|&end| reason.is_char_boundary(end));
+    reason.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
 async fn write_answers(

@@ -357,3 +357,19 @@ async fn a_gateway_takes_no_messages() {
         .await;
     assert_rejected(&ack.outcome, "gateway");
 }
+
+#[tokio::test]
+async fn a_websocket_that_says_goodbye_is_answered() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut socket = Socket::open(sink.relay).await;
+    assert_eq!(
+        socket.ask(&message(1, "1")).await.outcome,
+        Outcome::Delivered
+    );
+    let code = tungstenite::protocol::frame::coding::CloseCode::Normal;
+    let reason = "".into();
+    let close = tungstenite::protocol::CloseFrame { code, reason };
+    socket.send(Frame::Close(Some(close))).await;
+    assert_eq!(socket.closed().await.0, 1000);
+}
