@@ -20,6 +20,7 @@ use e2e::{
     runtime::k3d::{Cluster, ClusterSpec, Clusters, HostPort, PortMapping, cluster_name},
     services,
     timeline::Timeline,
+    wait::{Seen, Wait},
 };
 
 /// True where these tests are wanted; says plainly when they are not.
@@ -339,30 +340,31 @@ async fn a_creation_that_fails_twice_is_reported_with_the_nodes_log() {
         .await;
 }
 
-#[tokio::test]
-async fn what_a_killed_creation_leaves_is_found_by_the_state_folder_and_deleted() {
-    if !wanted("what_a_killed_creation_leaves_is_found_by_the_state_folder_and_deleted") {
-        return;
-    }
+/// Cuts a creation off as soon as something of the cluster is there whose name ends with `trace`.
+async fn kill_creation_at(trace: &'static str) {
     Scene::new()
-        .run(async |scene: Arc<Scene>| {
+        .run(async move |scene: Arc<Scene>| {
             let spec = scene.spec("a", HostPort::Free);
-            // Dropping the future kills k3d in the middle: the network is there, and at most the first containers.
+            let wanted = format!("{}{trace}", spec.name);
+            // Dropping the future kills k3d.
             let up = scene
                 .clusters
                 .up(std::slice::from_ref(&spec), &scene.timeline);
-            let begun = e2e::wait::Wait::until("the first trace of the cluster").poll(|| async {
-                let networks = docker::networks().await?;
-                Ok(
-                    match networks
-                        .iter()
-                        .any(|network| network.name.ends_with(&spec.name))
-                    {
-                        true => e2e::wait::Seen::Ready(()),
-                        false => e2e::wait::Seen::Waiting("nothing".into()),
-                    },
-                )
-            });
+            let begun = Wait::until(format!("`{wanted}`"))
+                .looking_every(Duration::from_millis(20))
+                .poll(|| async {
+                    let networks = docker::networks()
+                        .await?
+                        .into_iter()
+                        .map(|network| network.name);
+                    let containers = docker::containers(&["app=k3d".into()]).await?;
+                    let mut names =
+                        networks.chain(containers.into_iter().map(|container| container.name));
+                    Ok(match names.any(|name| name.ends_with(&wanted)) {
+                        true => Seen::Ready(()),
+                        false => Seen::Waiting("nothing of it".into()),
+                    })
+                });
             tokio::select! {
                 done = up => panic!("the creation ended before it could be killed: {done:?}"),
                 begun = begun => begun.unwrap(),
@@ -370,4 +372,56 @@ async fn what_a_killed_creation_leaves_is_found_by_the_state_folder_and_deleted(
             assert_eq!(scene.clusters.names().await.unwrap(), [spec.name]);
         })
         .await;
+}
+
+#[tokio::test]
+async fn what_a_killed_creation_leaves_is_found_and_deleted() {
+    if !wanted("what_a_killed_creation_leaves_is_found_and_deleted") {
+        return;
+    }
+    for trace in ["", "-tools", "-server-0", "-serverlb"] {
+        kill_creation_at(trace).await;
+    }
+}
+
+#[tokio::test]
+async fn the_image_is_built_once_and_its_programs_run() {
+    if !wanted("the_image_is_built_once_and_its_programs_run") {
+        return;
+    }
+    let timeline = Timeline::silent();
+    let binaries = services::binaries(&timeline).await.unwrap();
+    let first = image::services(&binaries, &timeline).await.unwrap();
+    let steps = timeline.entries().len();
+    let began = Instant::now();
+    assert_eq!(image::services(&binaries, &timeline).await.unwrap(), first);
+    let took = began.elapsed();
+    assert_eq!(
+        timeline.entries().len(),
+        steps,
+        "nothing must be built a second time"
+    );
+    let said = format!(
+        "finding that nothing changed took {took:.1?}\n{:#?}\n",
+        timeline.entries()
+    );
+    std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
+    for program in ["/gateway", "/processor", "/sink", "/wosp"] {
+        let line = CommandLine::new("docker").args([
+            "run",
+            "--rm",
+            "--network=none",
+            "--read-only",
+            &first,
+            program,
+        ]);
+        let done = process::output(&line).await.unwrap();
+        // Without its configuration a service says what is missing; that it can say so shows that it runs.
+        let said = format!("{}{}", done.stdout, done.stderr);
+        assert!(
+            said.contains("FERRY_"),
+            "{program}: {}\n{said}",
+            done.status
+        );
+    }
 }

@@ -176,21 +176,19 @@ pub async fn remove_volume(name: &str) -> anyhow::Result<()> {
 
 /// Cuts off whatever is still on a network and deletes it; one that is gone already is no error.
 pub async fn remove_network(name: &str) -> anyhow::Result<()> {
-    for network in networks()
-        .await?
-        .iter()
-        .filter(|network| network.name == name)
-    {
-        for container in network.containers.values() {
-            remove(docker([
-                "network",
-                "disconnect",
-                "--force",
-                name,
-                &container.name,
-            ]))
-            .await?;
-        }
+    let all = networks().await?;
+    let Some(network) = all.iter().find(|network| network.name == name) else {
+        return Ok(());
+    };
+    for container in network.containers.values() {
+        remove(docker([
+            "network",
+            "disconnect",
+            "--force",
+            name,
+            &container.name,
+        ]))
+        .await?;
     }
     remove(docker(["network", "rm", name])).await
 }
@@ -206,10 +204,11 @@ async fn remove(line: process::CommandLine) -> anyhow::Result<()> {
 
 /// True where every complaint is that the thing is not there, or is being removed by somebody else.
 fn only_absent(stderr: &str) -> bool {
+    // `docker network rm` of some versions adds `exit status 1`.
     let mut lines = stderr
         .lines()
         .map(str::trim)
-        .filter(|line| !line.is_empty())
+        .filter(|line| !line.is_empty() && !line.starts_with("exit status"))
         .peekable();
     lines.peek().is_some()
         && lines.all(|line| {
@@ -317,7 +316,7 @@ mod tests {
             "Error response from daemon: removal of container x is already in progress"
         ));
         assert!(only_absent(
-            "Error response from daemon: network k3d-a not found"
+            "Error response from daemon: network k3d-a not found\nexit status 1"
         ));
         assert!(!only_absent(
             "Error: No such container: a\nError: volume is in use"

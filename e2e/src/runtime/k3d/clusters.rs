@@ -271,7 +271,11 @@ impl Clusters {
         if first.is_final {
             return Err(first.error);
         }
-        step.progress(format!("trying again: {:#}", first.error));
+        let said = format!("{:#}", first.error);
+        step.progress(format!(
+            "trying again: {}",
+            said.lines().next().unwrap_or_default()
+        ));
         let second = match self.try_create(spec).await {
             Ok(cluster) => return Ok(cluster),
             Err(error) => error,
