@@ -13,17 +13,18 @@ use crate::{
     failure::Failure,
     http::{Endpoint, Request},
     pinhole::{Pinhole, Trigger},
-    plan::Ports,
+    plan::{PeerAddress, Ports},
     process::tail,
     proof::{self, Verdict},
     run::Run,
     runtime::{
-        self, Container, Ending, Lifetime, OnFailure, PublicAddress, RuntimeChoice, State,
-        UpRequest,
+        self, Container, Ending, Lifetime, OnFailure, PodState, PublicAddress, Readiness,
+        RuntimeChoice, State, UpRequest,
     },
     select,
     timeline::Timeline,
     trail::StoredMessage,
+    wait::{Seen, Wait},
 };
 
 /// Names an environment that is up, for tests to attach to instead of making their own.
@@ -201,6 +202,12 @@ pub fn show(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// What of `pod.json` is of use here.
+#[derive(serde::Deserialize)]
+struct PodFile {
+    http: std::net::SocketAddr,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     Made,
@@ -299,6 +306,48 @@ impl Ferry {
     /// Sends without checking anything; the acknowledgements.
     pub async fn trigger(&self, trigger: &Trigger) -> anyhow::Result<Vec<Ack>> {
         Pinhole::of(&self.gateway()?)?.trigger_all(trigger).await
+    }
+
+    /// The gateway, to be asked directly at its `app`, past its Envoy; embedded runtime only.
+    pub fn gateway_inside(&self) -> anyhow::Result<Pinhole> {
+        let mut gateway = self.gateway()?;
+        let path = self.pod_folder(gateway.name.pod())?.join("pod.json");
+        let file: PodFile = serde_json::from_slice(&std::fs::read(&path)?)?;
+        gateway.local_address = Some(PeerAddress {
+            host: file.http.ip().to_string(),
+            port: file.http.port(),
+        });
+        Pinhole::of(&gateway)
+    }
+
+    /// What a pod is doing at this moment.
+    pub async fn state(&self, pod: &str) -> anyhow::Result<PodState> {
+        let name = self.name(pod)?;
+        let pods = runtime::status(&self.environment()?).await?;
+        pods.into_iter()
+            .find(|state| state.name == name)
+            .context("the pod has no state")
+    }
+
+    /// Waits until a pod says that it is not ready, and what it waits for: proof that a fault is in force.
+    pub async fn not_ready(&self, pod: &str) -> anyhow::Result<Vec<String>> {
+        Wait::until(format!("{pod} to notice"))
+            .poll(|| async {
+                Ok(match self.state(pod).await?.readiness {
+                    Readiness::Waiting(missing) => Seen::Ready(missing),
+                    Readiness::Ready => Seen::Waiting("it is ready".into()),
+                })
+            })
+            .await
+    }
+
+    /// The index of the last message that the sink has stored; 0 where there is none.
+    pub async fn last_index(&self) -> anyhow::Result<u64> {
+        Ok(self
+            .output(0)
+            .await?
+            .last()
+            .map_or(0, |stored| stored.index))
     }
 
     /// What the sink has stored after the message of index `after`.

@@ -92,7 +92,12 @@ fn the_vocabulary_of_the_harness_stands_on_itself() {
 #[test]
 fn only_one_module_prints() {
     let words = [
-        "println!", "eprintln!", "print!", "eprint!", "stdout()", "stderr()",
+        "println!",
+        "eprintln!",
+        "print!",
+        "eprint!",
+        "stdout()",
+        "stderr()",
     ];
     for (path, text) in product_sources() {
         let place = path.strip_prefix(root()).unwrap().display().to_string();
@@ -158,7 +163,11 @@ fn a_file_is_no_longer_than_a_room() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    let words = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "unimplemen".to_owned() + "ted!"];
+    let words = [
+        "TO".to_owned() + "DO",
+        "FIX".to_owned() + "ME",
+        "unimplemen".to_owned() + "ted!",
+    ];
     for (path, text) in product_sources() {
         for (number, line) in text.lines().enumerate() {
             let hit = words.iter().find(|word| line.contains(word.as_str()));
@@ -225,7 +234,10 @@ fn the_top_level_holds_what_the_design_names() {
     let listing = String::from_utf8(listing.stdout).unwrap();
     for path in listing.lines() {
         let top = path.split('/').next().unwrap();
-        assert!(allowed.contains(top), "`{top}` has no place at the top level");
+        assert!(
+            allowed.contains(top),
+            "`{top}` has no place at the top level"
+        );
     }
 }
 
@@ -236,7 +248,11 @@ fn every_blueprint_has_its_test() {
         if !path.join("blueprint.yaml").is_file() {
             continue;
         }
-        let name = path.file_name().unwrap().to_string_lossy().replace('-', "_");
+        let name = path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .replace('-', "_");
         let test = root().join(format!("e2e/tests/it/{name}.rs"));
         assert!(test.is_file(), "`{}` is missing", test.display());
     }
@@ -245,7 +261,13 @@ fn every_blueprint_has_its_test() {
 /// Every member with the names of all its dependencies, of every kind.
 fn members() -> BTreeMap<String, Vec<String>> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
@@ -268,7 +290,10 @@ fn members() -> BTreeMap<String, Vec<String>> {
 }
 
 fn manifests_of_members() -> Vec<PathBuf> {
-    let mut all = vec![root().join("xtask/Cargo.toml"), root().join("e2e/Cargo.toml")];
+    let mut all = vec![
+        root().join("xtask/Cargo.toml"),
+        root().join("e2e/Cargo.toml"),
+    ];
     for entry in fs::read_dir(root().join("services")).unwrap() {
         all.push(entry.unwrap().path().join("Cargo.toml"));
     }
@@ -279,9 +304,11 @@ fn manifests_of_members() -> Vec<PathBuf> {
 fn product_sources() -> Vec<(PathBuf, String)> {
     let mut all = sources("e2e/src");
     all.extend(sources("xtask/src"));
-    all.extend(sources("services").into_iter().filter(|(path, _)| {
-        !path.components().any(|part| part.as_os_str() == "tests")
-    }));
+    all.extend(
+        sources("services")
+            .into_iter()
+            .filter(|(path, _)| !path.components().any(|part| part.as_os_str() == "tests")),
+    );
     all
 }
 
@@ -306,7 +333,9 @@ fn modules_of_the_harness() -> Vec<String> {
 /// Rust files below `folder`, wherever they are; none where there is no such folder.
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     fn collect(folder: &Path, all: &mut Vec<(PathBuf, String)>) {
-        let Ok(entries) = fs::read_dir(folder) else { return };
+        let Ok(entries) = fs::read_dir(folder) else {
+            return;
+        };
         for entry in entries {
             let path = entry.unwrap().path();
             if path.is_dir() {
@@ -334,7 +363,10 @@ fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 /// Whether the code names `crate::<module>` in a path or inside `use crate::{…}`.
 fn uses(text: &str, module: &str) -> bool {
-    let code: String = code_lines(text).map(|(_, line)| line.trim()).collect::<Vec<_>>().join(" ");
+    let code: String = code_lines(text)
+        .map(|(_, line)| line.trim())
+        .collect::<Vec<_>>()
+        .join(" ");
     if code.contains(&format!("crate::{module}::")) || code.contains(&format!("crate::{module};")) {
         return true;
     }
