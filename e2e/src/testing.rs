@@ -140,7 +140,9 @@ where
         settings,
     };
     let work = async {
-        run.up(request).await?;
+        let environment = run.up(request).await?;
+        // Settled before the body begins: what the gateways send by themselves must not mix with what a test sends.
+        proof::auto_trigger(&environment, ferry.blueprint(), &Timeline::silent()).await?;
         body(ferry.clone()).await
     };
     // A panic of the body is its verdict; evidence and clean-up come all the same.
