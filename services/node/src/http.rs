@@ -4,39 +4,28 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    body::{Body, Bytes, to_bytes},
+    body::{Body, Bytes},
     extract::{Query, Request, State},
     http::{
-        HeaderMap, HeaderValue, StatusCode,
-        header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE},
+        HeaderValue, StatusCode,
+        header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use futures_util::{Stream, StreamExt as _, stream};
-use messages::{Payload, Role};
+use futures_util::{Stream, stream};
+use messages::Role;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
-    hooks::Headers,
     metrics,
-    relay::{
-        Later, Onward, Pod,
-        origin::{Answers, Origin, Payloads, default_payload},
-    },
-    shutdown::Phase,
+    relay::{Onward, Pod, origin::Origin},
     store::Store,
 };
 
-/// Longest body of a trigger, in bytes.
-const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
-/// Most messages of one trigger with `?count=`.
-const MAX_COUNT: u32 = 1_000_000;
-/// Triggers at once; each may hold a whole body.
-const MAX_TRIGGERS: usize = 8;
+mod trigger;
+
 const NDJSON: &str = "application/x-ndjson";
 
 /// The routes of a pod. `origin` is there on a gateway.
@@ -50,13 +39,8 @@ pub(crate) fn router(pod: &Arc<Pod>, origin: Option<Arc<Origin>>) -> Router {
         let guarded = match (&pod.onward, origin) {
             (Onward::Store(store), _) => Some(("/output", get(output).with_state(store.clone()))),
             (Onward::Links(_), Some(origin)) => {
-                let running = Arc::new(Semaphore::new(MAX_TRIGGERS));
-                let gate = Gate {
-                    pod: pod.clone(),
-                    origin,
-                    running,
-                };
-                Some(("/trigger", post(trigger).with_state(gate)))
+                let gate = trigger::Gate::new(pod.clone(), origin);
+                Some(("/trigger", post(trigger::trigger).with_state(gate)))
             }
             // A processor has nothing behind a token.
             (Onward::Links(_), None) => None,
@@ -152,174 +136,6 @@ fn refuse(status: StatusCode, reason: impl Into<String>) -> Response {
     (status, text).into_response()
 }
 
-#[derive(Clone)]
-struct Gate {
-    pod: Arc<Pod>,
-    origin: Arc<Origin>,
-    running: Arc<Semaphore>,
-}
-
-#[derive(Deserialize)]
-struct TriggerQuery {
-    count: Option<u32>,
-}
-
-/// Sends messages and answers with one acknowledgement a line, as they come.
-async fn trigger(
-    State(gate): State<Gate>,
-    query: Result<Query<TriggerQuery>, axum::extract::rejection::QueryRejection>,
-    request: Request,
-) -> Response {
-    let count = match query {
-        Ok(Query(TriggerQuery { count })) => count,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
-    };
-    if gate.pod.life.is(Phase::Draining) {
-        return refuse(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the pod is ending; try again later",
-        );
-    }
-    if let Err(Later(reason)) = gate.pod.identity.check() {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
-    }
-    let Ok(slot) = gate.running.clone().try_acquire_owned() else {
-        let reason = format!("{MAX_TRIGGERS} triggers are running; wait for one to finish");
-        return refuse(StatusCode::TOO_MANY_REQUESTS, reason);
-    };
-    let headers = custom_headers(request.headers());
-    let lines = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .map(|value| media_type(value.as_bytes()));
-    let body = match body(request).await {
-        Ok(body) => body,
-        Err(response) => return response,
-    };
-    let payloads = match payloads(lines.as_deref(), &body, count, &gate.pod.config.pod_name) {
-        Ok(payloads) => payloads,
-        Err((status, reason)) => return refuse(status, reason),
-    };
-    drop(body);
-    let answers = ReceiverStream::new(gate.origin.trigger(payloads, headers));
-    let lines = answers.map(move |answers| {
-        // The slot is free again when the answers are out, or nobody reads them.
-        let _held = &slot;
-        answer_lines(answers)
-    });
-    ([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
-}
-
-/// The acknowledgements of one message, a line each. An error cuts the response, so that the client sees that it is not
-/// complete.
-fn answer_lines(answers: Answers) -> Result<Bytes, std::io::Error> {
-    let acks = answers.map_err(|Later(reason)| std::io::Error::other(reason))?;
-    let mut lines = Vec::new();
-    for ack in acks {
-        serde_json::to_writer(&mut lines, &ack)?;
-        lines.push(b'\n');
-    }
-    Ok(lines.into())
-}
-
-fn custom_headers(headers: &HeaderMap) -> Headers {
-    headers
-        .iter()
-        .filter(|(name, _)| name.as_str().starts_with("x-"))
-        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
-        .collect()
-}
-
-/// `application/json; charset=utf-8` → `application/json`
-fn media_type(value: &[u8]) -> String {
-    let text = String::from_utf8_lossy(value);
-    let essence = text.split(';').next().unwrap_or_default();
-    essence.trim().to_ascii_lowercase()
-}
-
-async fn body(request: Request) -> Result<Bytes, Response> {
-    let too_large = || {
-        let reason =
-            format!("the body is over the limit of {MAX_BODY_BYTES} bytes; send it in parts");
-        refuse(StatusCode::PAYLOAD_TOO_LARGE, reason)
-    };
-    let announced = request
-        .headers()
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
-        return Err(too_large());
-    }
-    to_bytes(request.into_body(), MAX_BODY_BYTES)
-        .await
-        .map_err(|error| {
-            let limit = std::error::Error::source(&error)
-                .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-            match limit {
-                true => too_large(),
-                false => refuse(
-                    StatusCode::BAD_REQUEST,
-                    format!("the body did not arrive: {error}"),
-                ),
-            }
-        })
-}
-
-type Refused = (StatusCode, String);
-
-/// The payloads of a trigger. All of the body is read before the first is sent: a bad line sends nothing.
-fn payloads(
-    media_type: Option<&str>,
-    body: &[u8],
-    count: Option<u32>,
-    pod: &str,
-) -> Result<Payloads, Refused> {
-    let bad = |reason: String| (StatusCode::BAD_REQUEST, reason);
-    if count.is_some_and(|count| !(1..=MAX_COUNT).contains(&count)) {
-        return Err(bad(format!("`count` goes from 1 to {MAX_COUNT}")));
-    }
-    let text = std::str::from_utf8(body)
-        .map_err(|error| bad(format!("the body is not UTF-8: {error}")))?;
-    match media_type {
-        Some(NDJSON) if count.is_some() => Err(bad(
-            "`count` is for one payload; with lines, each is sent once".into(),
-        )),
-        Some(NDJSON) => {
-            let mut payloads = Vec::new();
-            for (number, line) in text.lines().enumerate() {
-                if !line.trim().is_empty() {
-                    let payload = parse(line)
-                        .map_err(|error| bad(format!("line {}: {error}", number + 1)))?;
-                    payloads.push(payload);
-                }
-            }
-            Ok(Box::new(payloads.into_iter()))
-        }
-        _ if text.trim().is_empty() => {
-            let count = count.unwrap_or(1);
-            let pod = pod.to_owned();
-            Ok(Box::new(
-                (1..=count).map(move |number| default_payload(number, count, &pod)),
-            ))
-        }
-        None | Some("application/json") => {
-            let payload = parse(text).map_err(bad)?;
-            let count = usize::try_from(count.unwrap_or(1)).unwrap_or(usize::MAX);
-            Ok(Box::new(std::iter::repeat_n(payload, count)))
-        }
-        Some(other) => Err((
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            format!(
-                "`{other}` is not taken: send `application/json` (one payload) or `{NDJSON}` (one a line)"
-            ),
-        )),
-    }
-}
-
-fn parse(text: &str) -> Result<Payload, String> {
-    Payload::from_text(text.trim().to_owned()).map_err(|error| error.to_string())
-}
-
 #[derive(Deserialize)]
 struct OutputQuery {
     #[serde(default)]
@@ -371,49 +187,6 @@ fn records(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn count(media_type: Option<&str>, body: &str, count: Option<u32>) -> Result<usize, Refused> {
-        payloads(media_type, body.as_bytes(), count, "gateway-1").map(Iterator::count)
-    }
-
-    #[test]
-    fn a_trigger_takes_one_payload_many_or_none() {
-        assert_eq!(count(None, "", None).unwrap(), 1);
-        assert_eq!(count(None, "", Some(7)).unwrap(), 7);
-        assert_eq!(
-            count(Some("application/json"), "{\"a\":1}", None).unwrap(),
-            1
-        );
-        assert_eq!(
-            count(Some("application/json"), "{\n\"a\":1}\n", Some(3)).unwrap(),
-            3
-        );
-        assert_eq!(count(Some(NDJSON), "1\n\n\"two\"\n[3]\n", None).unwrap(), 3);
-        assert_eq!(count(Some(NDJSON), "", None).unwrap(), 0);
-    }
-
-    #[test]
-    fn a_trigger_says_what_is_wrong_with_it() {
-        for (media_type, body, number, expected) in [
-            (None, "{", None, "not JSON"),
-            (None, "", Some(0), "`count`"),
-            (None, "", Some(MAX_COUNT + 1), "`count`"),
-            (Some(NDJSON), "1\nnope\n", None, "line 2"),
-            (Some(NDJSON), "1\n", Some(2), "`count`"),
-            (
-                Some("application/x-www-form-urlencoded"),
-                "a=1",
-                None,
-                "application/json",
-            ),
-        ] {
-            let (_, reason) = count(media_type, body, number).unwrap_err();
-            assert!(
-                reason.contains(expected),
-                "`{body}` must be refused for {expected}: {reason}"
-            );
-        }
-    }
 
     #[test]
     fn a_bearer_token_is_taken_from_its_scheme_only() {

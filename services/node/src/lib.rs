@@ -3,7 +3,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{io, net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
@@ -35,8 +35,11 @@ use relay::{
 };
 use shutdown::{Life, Phase, Work};
 use sign::Identity;
-use store::{Retention, Store};
+use store::{Closed, Retention, Store};
 use transport::{dialer, grpc, websocket};
+
+/// Longest wait for the store to be closed at the end.
+const STORE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The ports of a pod, bound before anything else happens.
 #[derive(Debug)]
@@ -94,6 +97,7 @@ impl Listeners {
 /// Exit codes: 0 after a shutdown in good order; 2 for wrong configuration, every problem on a line of its own; 3 when a
 /// port is taken or the store cannot be opened.
 pub async fn run(role: Role, hooks: impl Hooks) -> ExitCode {
+    let shutdown = shutdown_signal();
     let mut problems = logging::init();
     let config = match Config::from_env(role) {
         Ok(config) if problems.is_empty() => config,
@@ -106,7 +110,7 @@ pub async fn run(role: Role, hooks: impl Hooks) -> ExitCode {
         }
     };
     let result = match Listeners::bind(&config).await {
-        Ok(listeners) => serve(config, listeners, hooks, shutdown_signal()).await,
+        Ok(listeners) => serve(config, listeners, hooks, shutdown).await,
         Err(error) => Err(error),
     };
     match result {
@@ -134,8 +138,13 @@ pub async fn serve(
     let mut links = JoinSet::new();
     let mut helpers = JoinSet::new();
     helpers.spawn(identity.clone().follow());
+    let mut store_closed = None;
     let onward = match (config.role, &config.data_dir) {
-        (Role::Sink, Some(dir)) => Onward::Store(open_store(dir).await?),
+        (Role::Sink, Some(dir)) => {
+            let (store, closed) = open_store(dir).await?;
+            store_closed = Some(closed);
+            Onward::Store(store)
+        }
         (Role::Sink, None) => return Err(ServeError::Start("a sink needs FERRY_DATA_DIR".into())),
         (Role::Gateway | Role::Processor, _) => {
             let settings = config.downstream.iter().map(|downstream| LinkSettings {
@@ -212,11 +221,17 @@ pub async fn serve(
     server::join(servers).await;
     helpers.shutdown().await;
     links.shutdown().await;
+    drop(pod);
+    if let Some(closed) = store_closed
+        && timeout(STORE_LIMIT, closed.wait()).await.is_err()
+    {
+        tracing::warn!("the store is still in use; its next start will check the whole file");
+    }
     tracing::info!("ended");
     Ok(())
 }
 
-async fn open_store(dir: &std::path::Path) -> Result<Store, ServeError> {
+async fn open_store(dir: &Path) -> Result<(Store, Closed), ServeError> {
     let dir = dir.to_owned();
     tokio::task::spawn_blocking(move || Store::open(&dir, Retention::default()))
         .await

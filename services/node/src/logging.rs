@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use messages::env;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt as _};
 
 /// Sets logging up from [`env::LOG`] and [`env::LOG_FORMAT`]. Returns what was wrong with them; logging then runs with
 /// the defaults, so that the problems can be reported.
@@ -21,26 +21,66 @@ pub fn init() -> Vec<String> {
         problems.push(problem);
         true
     });
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let result = if human {
-        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        builder.with_ansi(colour).with_target(false).try_init()
-    } else {
-        // Flattened, so that a message stands in the top-level field `message`.
-        builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .try_init()
+    let colour = match std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        true => Colour::Ansi,
+        false => Colour::None,
     };
-    if let Err(error) = result {
+    let format = if human {
+        Format::Human(colour)
+    } else {
+        Format::Json
+    };
+    if let Err(error) = subscriber(format, filter, std::io::stderr).try_init() {
         // A second pod in one process, as in tests: the first one's logging stays.
         tracing::debug!(%error, "logging was set up before");
     }
     problems
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Human(Colour),
+    /// One object a line, with the text in its member `message`.
+    Json,
+}
+
+/// Whether a human line has colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    Ansi,
+    None,
+}
+
+/// The subscriber that [`init`] installs.
+pub fn subscriber<W>(
+    format: Format,
+    filter: EnvFilter,
+    writer: W,
+) -> Box<dyn tracing::Subscriber + Send + Sync>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer);
+    match format {
+        Format::Human(colour) => Box::new(
+            builder
+                .with_ansi(colour == Colour::Ansi)
+                .with_target(false)
+                .finish(),
+        ),
+        // Flattened, so that the text stands in the object itself.
+        Format::Json => Box::new(
+            builder
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false)
+                .finish(),
+        ),
+    }
 }
 
 fn filter(text: Option<&str>) -> Result<EnvFilter, String> {

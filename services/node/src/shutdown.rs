@@ -8,31 +8,35 @@ use tokio::{
 };
 
 /// Resolves on the first SIGTERM or Ctrl-C; a second one ends the process at once.
-pub async fn shutdown_signal() {
-    let (mut terminate, mut interrupt) = match (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "cannot listen for signals; the pod will not drain, only be killed");
-            return std::future::pending().await;
-        }
-    };
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
-    tracing::info!("{name}: finishing what is in flight; a second signal ends at once");
-    tokio::spawn(async move {
-        // 128 and the signal's number, as a shell reports a death by signal.
-        let code = tokio::select! {
-            _ = terminate.recv() => 143,
-            _ = interrupt.recv() => 130,
+///
+/// Signals count from this call on, not only once the future is awaited: one that comes while the pod starts is not
+/// lost, and does not kill it half-way.
+pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
+    let listeners = signal(SignalKind::terminate())
+        .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
+    async move {
+        let (mut terminate, mut interrupt) = match listeners {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                tracing::error!(%error, "cannot listen for signals; the pod will not drain, only be killed");
+                return std::future::pending().await;
+            }
         };
-        tracing::warn!("second signal: ending at once");
-        std::process::exit(code);
-    });
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!("{name}: finishing what is in flight; a second signal ends at once");
+        tokio::spawn(async move {
+            // 128 and the signal's number, as a shell reports a death by signal.
+            let code = tokio::select! {
+                _ = terminate.recv() => 143,
+                _ = interrupt.recv() => 130,
+            };
+            tracing::warn!("second signal: ending at once");
+            std::process::exit(code);
+        });
+    }
 }
 
 /// Where a pod is in its life.

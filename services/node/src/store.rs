@@ -128,11 +128,23 @@ impl IntoFuture for Storing {
     }
 }
 
+/// Tells when the last [`Store`] is gone and the database is closed.
+pub(crate) struct Closed(oneshot::Receiver<()>);
+
+impl Closed {
+    /// An orderly close spares the next start the check of the whole file.
+    pub(crate) async fn wait(self) {
+        // Nothing is ever sent: the end of the sender is the message.
+        let _ = self.0.await;
+    }
+}
+
 /// Cheap to clone. The writer ends when the last one is dropped.
 #[derive(Clone)]
 pub(crate) struct Store {
-    queue: mpsc::Sender<Write>,
+    // Dropped first: the writer, which the end of the queue ends, closes the database.
     shared: Arc<Shared>,
+    queue: mpsc::Sender<Write>,
 }
 
 struct Shared {
@@ -155,8 +167,8 @@ struct Record<'a> {
 }
 
 impl Store {
-    /// Opens the store in `dir`, made if need be, and starts its writer.
-    pub(crate) fn open(dir: &Path, retention: Retention) -> Result<Self, StoreError> {
+    /// Opens the store in `dir`, made if need be, and starts its writer. The second value tells when it is closed.
+    pub(crate) fn open(dir: &Path, retention: Retention) -> Result<(Self, Closed), StoreError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -197,11 +209,16 @@ impl Store {
         });
         let (queue, writes) = mpsc::channel(QUEUE);
         let writer = shared.clone();
+        let (ended, closed) = oneshot::channel::<()>();
         std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || writer.write_all(writes))
+            .spawn(move || {
+                writer.write_all(writes);
+                drop(writer);
+                drop(ended);
+            })
             .map_err(|error| failed(format!("cannot start its thread: {error}")))?;
-        Ok(Self { queue, shared })
+        Ok((Self { queue, shared }, Closed(closed)))
     }
 
     /// Whether the message is on disk already.
@@ -362,3 +379,6 @@ fn record(key: &Key, index: u64, message: &Message) -> Result<Vec<u8>, StoreErro
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

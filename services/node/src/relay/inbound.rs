@@ -33,6 +33,14 @@ pub(crate) const ACK_BUFFER: usize = 64;
 /// Takes messages from `incoming` until it ends or the pod does. Past the window nothing more is read, so that the
 /// sender feels it. `acks` is closed when nobody can be answered any more.
 pub(crate) async fn serve(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> End {
+    tokio::select! {
+        end = carry(pod, incoming, acks) => end,
+        // Past its limit the pod waits for nobody.
+        () = pod.life.reached(Phase::Ended) => End::Draining,
+    }
+}
+
+async fn carry(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> End {
     let (taken, answers) = mpsc::unbounded_channel();
     let answering = answer(answers, &acks);
     let taking = async {

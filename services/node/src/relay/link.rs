@@ -103,6 +103,7 @@ pub(crate) fn link(settings: LinkSettings) -> (Link, impl Future<Output = ()> + 
         unsent: 0,
         backoff: Backoff::new(),
         pending: Some(pending),
+        connected: false,
         failures: 0,
     };
     (link, task.run())
@@ -124,6 +125,8 @@ struct Task {
     unsent: usize,
     backoff: Backoff,
     pending: Option<Pending>,
+    /// Whether there was ever a session.
+    connected: bool,
     failures: u32,
 }
 
@@ -179,7 +182,7 @@ impl Task {
             let dial = (self.settings.dial)();
             match self.while_taking(dial).await? {
                 Ok(session) => {
-                    if self.failures > 0 {
+                    if self.failures > 0 || !self.connected {
                         tracing::info!(
                             downstream = self.settings.pod,
                             failures = self.failures,
@@ -187,6 +190,7 @@ impl Task {
                         );
                     }
                     self.failures = 0;
+                    self.connected = true;
                     self.pending = None;
                     return Some(session);
                 }
@@ -202,8 +206,8 @@ impl Task {
 
     fn failed(&mut self, lost: &Lost) {
         let downstream = self.settings.pod.as_str();
-        // The first of a row is news; the rest is on `/ready`.
-        if self.failures == 0 {
+        // The first of a row is news, unless the pod has just started; the rest is on `/ready`.
+        if self.failures == 0 && self.connected {
             tracing::warn!(downstream, cause = %lost, waiting = self.waiting.len(), "no connection; trying again");
         } else {
             tracing::debug!(downstream, cause = %lost, failures = self.failures, "no connection");
@@ -358,3 +362,6 @@ async fn last_word(mut session: Session) -> Lost {
         .flatten()
         .unwrap_or_else(|| Lost::because("it takes no more messages"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
 use messages::{Ack, Message, Outcome, Payload};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc};
 use uuid::Uuid;
 
 use super::{Later, Onward, Pod, link::Ticket, pass_to_all};
@@ -39,10 +39,12 @@ impl Origin {
     }
 
     /// Sends a message for each payload. The answers come in the order of the messages; fewer come only when the pod ends.
+    /// `held` is given back when all are answered.
     pub(crate) fn trigger(
         self: &Arc<Self>,
         payloads: Payloads,
         headers: Headers,
+        held: Option<OwnedSemaphorePermit>,
     ) -> mpsc::Receiver<Answers> {
         let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);
         let (made, waiting) = mpsc::channel(ANSWERS_AHEAD);
@@ -54,6 +56,7 @@ impl Origin {
                 collect(waiting, answers)
             );
             drop::<Working>(working);
+            drop(held);
         });
         receiver
     }
@@ -175,7 +178,7 @@ pub(crate) async fn auto_trigger(origin: Arc<Origin>, count: u32) {
     tracing::info!("🔁 Auto-trigger starting — sending {count} messages");
     let name = pod.config.pod_name.clone();
     let payloads = (1..=count).map(move |number| default_payload(number, count, &name));
-    let mut answers = origin.trigger(Box::new(payloads), Headers::default());
+    let mut answers = origin.trigger(Box::new(payloads), Headers::default(), None);
     let mut delivered = 0_u32;
     while let Some(answer) = answers.recv().await {
         match answer {

@@ -86,6 +86,8 @@ async fn serve(pod: &Pod, socket: WebSocket) {
         End::Broken(Broken::TooLarge(reason)) => (ws::close_code::SIZE, reason),
         End::Broken(Broken::Gone(reason)) => {
             tracing::debug!(reason, "a WebSocket sender is gone");
+            // Where it said goodbye this is the answer (RFC 6455, section 5.5.1); else there is nobody to hear it.
+            let _ = timeout(CLOSE_LIMIT, writer.close()).await;
             return;
         }
     };
@@ -98,9 +100,8 @@ async fn serve(pod: &Pod, socket: WebSocket) {
 
 /// RFC 6455, section 5.5: a control frame has at most 125 bytes, two of them the code.
 fn close_reason(reason: &str) -> &str {
-    reason
-        .get(..reason.floor_char_boundary(123))
-        .unwrap_or_default()
+    let end = (0..=reason.len().min(123)).rfind(|&end| reason.is_char_boundary(end));
+    reason.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
 async fn write_answers(
@@ -309,11 +310,42 @@ async fn read_answers(
 
 #[cfg(test)]
 mod tests {
+    use tokio::{net::TcpListener, time::Instant};
+    use tokio_tungstenite::tungstenite::handshake::server;
+
     use super::*;
 
     #[test]
     fn a_close_reason_fits_its_frame() {
         assert_eq!(close_reason("short"), "short");
         assert_eq!(close_reason(&"é".repeat(200)).len(), 122);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_far_pod_that_says_nothing_is_taken_for_dead() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let silent = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            #[expect(
+                clippy::result_large_err,
+                reason = "the callback's type is tungstenite's"
+            )]
+            let answer = |_: &server::Request, mut response: server::Response| {
+                let name = HeaderValue::from_static(SUBPROTOCOL);
+                response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
+                Ok(response)
+            };
+            // Open, and never read: not even pings are answered.
+            tokio_tungstenite::accept_hdr_async(stream, answer)
+                .await
+                .unwrap()
+        });
+        let mut session = dial(address).await.unwrap();
+        let _open = silent.await.unwrap();
+        let began = Instant::now();
+        let lost = session.incoming.next().await.unwrap().unwrap_err();
+        assert_eq!(lost, Lost::because("nothing heard for 45s"));
+        assert!(began.elapsed() >= SILENCE_LIMIT);
     }
 }

@@ -4,6 +4,7 @@
 mod chain;
 mod faults;
 mod identity;
+mod logs;
 mod refusals;
 mod support;
 mod wire;

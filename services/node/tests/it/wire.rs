@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::SinkExt as _;
 use messages::{
     Outcome, Protocol, Role,
     limits::{MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES, MAX_TRAIL_HOPS},
@@ -124,7 +125,6 @@ async fn a_rejected_message_leaves_the_grpc_stream_alive() {
     1008
 )]
 #[case::binary(Frame::binary(vec![1, 2, 3]), 1008)]
-#[case::too_large(Frame::text("x".repeat(MAX_FRAME_BYTES + 1)), 1009)]
 #[tokio::test]
 async fn garbage_closes_the_websocket_with_a_reason_after_the_answers(
     #[case] garbage: Frame,
@@ -151,6 +151,28 @@ async fn garbage_closes_the_websocket_with_a_reason_after_the_answers(
             .ask(&message(2, "2"))
             .await
             .outcome,
+        Outcome::Delivered
+    );
+}
+
+#[tokio::test]
+async fn a_websocket_frame_over_the_limit_ends_its_own_connection_only() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut socket = Socket::open(sink.relay).await;
+    // In pieces, so that each is within the limit and the whole is not: the pod reads what it refuses.
+    socket.fragments(&"x".repeat(MAX_FRAME_BYTES / 2), 3).await;
+    let (code, reason) = socket.closed().await;
+    assert_eq!(code, 1009, "{reason}");
+    // In one piece the pod does not read it, so the sender may see a reset before the close frame.
+    let mut socket = Socket::open(sink.relay).await;
+    let _ = socket
+        .0
+        .send(Frame::text("x".repeat(MAX_FRAME_BYTES + 1)))
+        .await;
+    let mut healthy = Socket::open(sink.relay).await;
+    assert_eq!(
+        healthy.ask(&message(1, "1")).await.outcome,
         Outcome::Delivered
     );
 }
@@ -334,4 +356,20 @@ async fn a_gateway_takes_no_messages() {
         .ask(&message(1, "1"))
         .await;
     assert_rejected(&ack.outcome, "gateway");
+}
+
+#[tokio::test]
+async fn a_websocket_that_says_goodbye_is_answered() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut socket = Socket::open(sink.relay).await;
+    assert_eq!(
+        socket.ask(&message(1, "1")).await.outcome,
+        Outcome::Delivered
+    );
+    let code = tungstenite::protocol::frame::coding::CloseCode::Normal;
+    let reason = "".into();
+    let close = tungstenite::protocol::CloseFrame { code, reason };
+    socket.send(Frame::Close(Some(close))).await;
+    assert_eq!(socket.closed().await.0, 1000);
 }

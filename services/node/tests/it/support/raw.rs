@@ -44,7 +44,7 @@ pub(crate) fn hop(cluster: &str) -> Hop {
 }
 
 /// A WebSocket client.
-pub(crate) struct Socket(WebSocketStream<TcpStream>);
+pub(crate) struct Socket(pub(crate) WebSocketStream<TcpStream>);
 
 pub(crate) async fn handshake(
     relay: SocketAddr,
@@ -73,6 +73,23 @@ impl Socket {
 
     pub(crate) async fn send(&mut self, frame: tungstenite::Message) {
         self.0.send(frame).await.unwrap();
+    }
+
+    /// Sends one text message as `count` frames of `piece`, and never the last one.
+    pub(crate) async fn fragments(&mut self, piece: &str, count: usize) {
+        use tungstenite::protocol::frame::{
+            Frame,
+            coding::{Data, OpCode},
+        };
+        for number in 0..count {
+            let code = if number == 0 {
+                Data::Text
+            } else {
+                Data::Continue
+            };
+            let frame = Frame::message(piece.to_owned(), OpCode::Data(code), false);
+            self.send(tungstenite::Message::Frame(frame)).await;
+        }
     }
 
     pub(crate) async fn message(&mut self, message: &Message) {
