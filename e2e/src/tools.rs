@@ -54,19 +54,19 @@ pub struct ToolCache {
 
 impl ToolCache {
     pub fn from_environment() -> Self {
-        let absolute = |name: &str| {
+        let set = |name: &str| {
             std::env::var_os(name)
                 .filter(|value| !value.is_empty())
                 .map(PathBuf::from)
         };
         // A relative path in XDG_CACHE_HOME is to be ignored (XDG Base Directory Specification).
-        let xdg = absolute("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-        let root = absolute(CACHE_VARIABLE)
+        let xdg = set("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+        let root = set(CACHE_VARIABLE)
             .map(|path| std::path::absolute(&path).unwrap_or(path))
             .or_else(|| xdg.map(|path| path.join("ferry")))
-            .or_else(|| absolute("HOME").map(|home| home.join(".cache").join("ferry")));
+            .or_else(|| set("HOME").map(|home| home.join(".cache").join("ferry")));
         Self {
-            chosen_envoy: absolute(ENVOY_VARIABLE),
+            chosen_envoy: set(ENVOY_VARIABLE),
             path: std::env::var_os("PATH").unwrap_or_default(),
             ..Self::new(root)
         }
@@ -109,9 +109,10 @@ impl ToolCache {
 
     /// Somebody who names a binary wants that one: a bad one is an error and no reason to take another.
     async fn chosen(&self, chosen: &Path) -> anyhow::Result<PathBuf> {
-        match usable(chosen).await {
-            // The harness starts it in other folders.
-            Ok(()) => Ok(std::path::absolute(chosen)?),
+        // The harness starts it in other folders; and a bare name would be looked for on the PATH.
+        let binary = std::path::absolute(chosen).unwrap_or_else(|_| chosen.into());
+        match usable(&binary).await {
+            Ok(()) => Ok(binary),
             Err(why) => Err(no_envoy(&format!(
                 "{ENVOY_VARIABLE} names `{}`, which {why}",
                 chosen.display()

@@ -10,7 +10,7 @@ use super::{
     MAX_PLAINTEXT_CONNECTIONS, SESSION_LIMIT,
     parts::{
         Route, admin_cluster, connection_limit, dial, duration, extension, http, inner_listener,
-        json_log, listener as outer_listener, static_cluster, stats_filters,
+        json_log_where, listener as outer_listener, static_cluster, stats_filters,
     },
     tls,
 };
@@ -51,7 +51,8 @@ pub(super) fn listener(pod: &PodPlan, paths: &EnvoyPaths) -> Value {
     listener
 }
 
-/// From the tunnel to the app's relay port, with a line in the log for each session: who came, with which certificate.
+/// From the tunnel to the app's relay port, with a line in the log for the start and the end of each session: who came,
+/// with which certificate. Names of a peer that was refused are not written as if they were true.
 fn tunnel() -> Value {
     extension(
         "envoy.filters.network.tcp_proxy",
@@ -65,7 +66,7 @@ fn tunnel() -> Value {
             "upstream_connect_mode": "ON_DOWNSTREAM_TLS_HANDSHAKE",
             "max_early_data_bytes": 0,
             "access_log_options": { "flush_access_log_on_connected": true },
-            "access_log": [json_log(&json!({
+            "access_log": [json_log_where("has(upstream.address)", &json!({
                 "time": "%START_TIME%",
                 "event": "tunnel",
                 "moment": "%ACCESS_LOG_TYPE%",
@@ -82,24 +83,23 @@ fn tunnel() -> Value {
     )
 }
 
-/// Handshakes that failed. The app gets a connection only after a handshake, so those without one have failed.
+/// Handshakes that failed or took too long. The app gets a connection only after a handshake, so those without one are
+/// refused ones. What ends before a handshake begins is counted only, as `listener.ingress.downstream_pre_cx_timeout`
+/// and `no_filter_chain_match`.
 fn refusals() -> Value {
-    let mut log = json_log(&json!({
-        "time": "%START_TIME%",
-        "event": "refused",
-        "from": "%DOWNSTREAM_REMOTE_ADDRESS%",
-        "server_name": "%REQUESTED_SERVER_NAME%",
-        "reason": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
-        "details": "%CONNECTION_TERMINATION_DETAILS%",
-        "flags": "%RESPONSE_FLAGS%",
-        "took_ms": "%DURATION%",
-    }));
-    log["filter"] = json!({ "extension_filter": extension(
-        "envoy.access_loggers.extension_filters.cel",
-        "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-        json!({ "expression": "has(connection.tls_version) && !has(upstream.address)" }),
-    ) });
-    log
+    json_log_where(
+        "has(connection.tls_version) && !has(upstream.address)",
+        &json!({
+            "time": "%START_TIME%",
+            "event": "refused",
+            "from": "%DOWNSTREAM_REMOTE_ADDRESS%",
+            "server_name": "%REQUESTED_SERVER_NAME%",
+            "reason": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
+            "details": "%CONNECTION_TERMINATION_DETAILS%",
+            "flags": "%RESPONSE_FLAGS%",
+            "took_ms": "%DURATION%",
+        }),
+    )
 }
 
 /// What plaintext may ask for.

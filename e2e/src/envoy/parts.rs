@@ -219,3 +219,15 @@ pub(super) fn json_log(fields: &Value) -> Value {
         json!({ "log_format": { "json_format": fields } }),
     )
 }
+
+/// [`json_log`] for what a CEL expression picks.
+/// <https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/advanced/attributes>
+pub(super) fn json_log_where(expression: &str, fields: &Value) -> Value {
+    let mut log = json_log(fields);
+    log["filter"] = json!({ "extension_filter": extension(
+        "envoy.access_loggers.extension_filters.cel",
+        "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        json!({ "expression": expression }),
+    ) });
+    log
+}

@@ -1,148 +1,32 @@
 //! Real Envoys: what the configuration does, beyond what it says.
 
 mod lab;
+mod pair;
 pub(super) mod pki;
 
-use std::{collections::BTreeMap, io::ErrorKind, net::SocketAddr, sync::Arc};
-
-use messages::Role;
-use rstest::rstest;
-use tokio::net::TcpStream;
-use tokio_rustls::rustls;
-
-use super::{
-    super::{EnvoyPaths, bootstrap, load_balancer, peer_cluster, peers},
-    fixture::{name, pod},
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind},
+    net::SocketAddr,
 };
+
+use rstest::rstest;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::rustls::{
+    SupportedProtocolVersion,
+    version::{TLS12, TLS13},
+};
+
+use super::super::{EnvoyPaths, load_balancer, peer_cluster, peers};
 use crate::{
-    plan::{PeerAddress, PodPlan, Sockets},
+    plan::PeerAddress,
     wait::{Seen, Wait},
 };
-use lab::{Envoy, Network, exchange, replace};
-use pki::Pki;
-
-/// A gateway's Envoy and a sink's, with an app behind the sink's that echoes on its relay port and answers any request
-/// on its HTTP port with 200.
-struct Pair {
-    network: Network,
-    pki: Pki,
-    gateway_plan: PodPlan,
-    sink_plan: PodPlan,
-    gateway: Envoy,
-    sink: Envoy,
-}
-
-/// What is wrong with an identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flaw {
-    None,
-    /// Of the right root, but another pod's.
-    OtherPod,
-    /// The right name, from the authority of another pod.
-    OtherAuthority,
-    /// The right name, from another environment's root.
-    OtherRoot,
-    /// A name below the right one, which the authority's name constraints permit.
-    Subdomain,
-}
-
-impl Pair {
-    async fn start(gateway_flaw: Flaw, sink_flaw: Flaw) -> Self {
-        let network = Network::claim().await;
-        let gateway = name("live", "cluster-a", "gateway");
-        let sink = name("live", "cluster-b", "sink");
-        let [gateway_plan, sink_plan] = [
-            pod(
-                gateway.clone(),
-                Role::Gateway,
-                Sockets::at(network.host(10)),
-                &[],
-                std::slice::from_ref(&sink),
-            ),
-            pod(
-                sink,
-                Role::Sink,
-                Sockets::at(network.host(20)),
-                &[gateway],
-                &[],
-            ),
-        ];
-        lab::echo(sink_plan.sockets.relay).await;
-        lab::answer_ok(sink_plan.sockets.http).await;
-        lab::answer_ok(gateway_plan.sockets.http).await;
-        let pki = Pki::new();
-        let [gateway, sink] =
-            [(&gateway_plan, gateway_flaw), (&sink_plan, sink_flaw)].map(|(plan, flaw)| {
-                let envoy = Envoy::prepare(&bootstrap(plan, &EnvoyPaths::in_working_directory()));
-                let none = peers(plan, &BTreeMap::new(), &EnvoyPaths::in_working_directory());
-                replace(&envoy.file("peers/cds.json"), &none);
-                let folder = envoy.file("identity");
-                let own = &plan.name;
-                let other = name("live", "cluster-a", "other");
-                match flaw {
-                    Flaw::None => pki.publish(&folder, own),
-                    Flaw::OtherPod => pki.publish(&folder, &other),
-                    Flaw::OtherAuthority => pki.publish_as(&folder, &other, &own.to_string()),
-                    Flaw::OtherRoot => {
-                        // Trusts the right root, so that it is the other side that refuses.
-                        pki.publish(&folder, own);
-                        let roots = std::fs::read(folder.join("roots.json")).unwrap();
-                        Pki::new().publish(&folder, own);
-                        std::fs::write(folder.join("roots.json"), roots).unwrap();
-                    }
-                    Flaw::Subdomain => pki.publish_as(&folder, own, &format!("x.{own}")),
-                }
-                envoy
-            });
-        let mut pair = Self {
-            network,
-            pki,
-            gateway_plan,
-            sink_plan,
-            gateway,
-            sink,
-        };
-        pair.gateway
-            .run(pair.gateway_plan.sockets.envoy_stats)
-            .await;
-        pair.sink.run(pair.sink_plan.sockets.envoy_stats).await;
-        pair
-    }
-
-    fn egress(&self) -> SocketAddr {
-        self.gateway_plan.egress[0].listen
-    }
-
-    /// Tells the gateway's Envoy where the sink is, by replacing its peers file.
-    fn point_at(&self, address: SocketAddr) {
-        let address = PeerAddress {
-            host: address.ip().to_string(),
-            port: address.port(),
-        };
-        let addresses = BTreeMap::from([(self.sink_plan.name.clone(), address)]);
-        let file = peers(
-            &self.gateway_plan,
-            &addresses,
-            &EnvoyPaths::in_working_directory(),
-        );
-        replace(&self.gateway.file("peers/cds.json"), &file);
-    }
-
-    /// Waits until bytes come back through the egress port.
-    async fn echoed(&self, text: &str) {
-        Wait::until("an echo through the tunnel")
-            .poll(|| async {
-                Ok(match exchange(self.egress(), text).await {
-                    Ok(answer) if answer == text => Seen::Ready(()),
-                    other => Seen::Waiting(format!("{other:?}")),
-                })
-            })
-            .await
-            .unwrap_or_else(|error| {
-                panic!("{error:#}\n{}\n{}", self.gateway.log(), self.sink.log())
-            });
-    }
-}
+use lab::{Envoy, exchange, replace};
+use pair::{Flaw, Pair};
 
 #[tokio::test]
 async fn bytes_cross_two_envoys_by_mutual_tls_1_3_with_a_full_handshake_each() {
@@ -172,13 +56,9 @@ async fn bytes_cross_two_envoys_by_mutual_tls_1_3_with_a_full_handshake_each() {
         gateway[&format!("cluster.{cluster}.ssl.versions.TLSv1.3")],
         handshakes
     );
-    assert!(
-        pair.sink
-            .log()
-            .contains(r#""peer_names":"gateway.cluster-a.live.ferry.internal""#),
-        "{}",
-        pair.sink.log()
-    );
+    pair.sink
+        .logged(r#""peer_names":"gateway.cluster-a.live.ferry.internal""#)
+        .await;
 }
 
 #[rstest]
@@ -353,19 +233,49 @@ async fn plaintext_gets_what_is_named_and_nothing_else() {
     }
 }
 
+/// Shakes hands as a stranger and tries to say something; the error, if the other side ends it.
+async fn knock(
+    pair: &Pair,
+    address: SocketAddr,
+    version: &'static SupportedProtocolVersion,
+) -> io::Error {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = pair.sink_plan.name.to_string().try_into().unwrap();
+    let talk = async {
+        let mut stream = pair.pki.stranger(&[version]).connect(name, stream).await?;
+        // In TLS 1.3 the client is done before the server has seen its certificate.
+        stream.write_all(b"hello").await?;
+        stream.read_u8().await
+    };
+    match talk.await {
+        Ok(byte) => panic!("a stranger must not get an answer, got {byte}"),
+        Err(error) => error,
+    }
+}
+
+#[rstest]
+#[case::without_certificate(&TLS13, "fail_verify_no_cert", "PEER_DID_NOT_RETURN_A_CERTIFICATE")]
+#[case::with_tls_1_2(&TLS12, "connection_error", "UNSUPPORTED_PROTOCOL")]
+#[tokio::test]
+async fn a_stranger_is_refused_and_never_reaches_the_app(
+    #[case] version: &'static SupportedProtocolVersion,
+    #[case] counter: &str,
+    #[case] reason: &str,
+) {
+    let pair = Pair::start(Flaw::None, Flaw::None).await;
+    knock(&pair, pair.sink_plan.sockets.ingress, version).await;
+    let log = pair.sink.logged(reason).await;
+    assert!(log.contains(r#""event":"refused""#), "{log}");
+    assert!(!log.contains(r#""event":"tunnel""#), "{log}");
+    let stats = pair.sink.stats().await;
+    assert_eq!(stats[&format!("listener.ingress.ssl.{counter}")], 1);
+    assert_eq!(stats["cluster.relay.upstream_cx_total"], 0);
+}
+
 #[tokio::test]
 async fn tls_to_a_pod_without_upstreams_is_closed() {
     let pair = Pair::start(Flaw::None, Flaw::None).await;
-    let stream = TcpStream::connect(pair.gateway_plan.sockets.ingress)
-        .await
-        .unwrap();
-    let config = rustls::ClientConfig::builder()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let error = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect("gateway".try_into().unwrap(), stream)
-        .await
-        .unwrap_err();
+    let error = knock(&pair, pair.gateway_plan.sockets.ingress, &TLS13).await;
     assert!(
         matches!(
             error.kind(),
@@ -373,4 +283,41 @@ async fn tls_to_a_pod_without_upstreams_is_closed() {
         ),
         "{error}"
     );
+    let stats = pair.gateway.stats().await;
+    assert_eq!(stats["listener.ingress.no_filter_chain_match"], 1);
+}
+
+#[tokio::test]
+async fn many_megabytes_cross_both_ways_at_once() {
+    let pair = Pair::start(Flaw::None, Flaw::None).await;
+    pair.point_at(pair.sink_plan.sockets.ingress);
+    pair.echoed("first").await;
+    let text = "ferry".repeat(3 * 1024 * 1024);
+    assert_eq!(exchange(pair.egress(), &text).await.unwrap(), text);
+}
+
+#[tokio::test]
+async fn a_peer_whose_name_does_not_resolve_keeps_no_port_closed() {
+    let mut pair = Pair::start(Flaw::None, Flaw::None).await;
+    let addresses = BTreeMap::from([(
+        pair.sink_plan.name.clone(),
+        PeerAddress {
+            host: "no-such-host.invalid".into(),
+            port: 1,
+        },
+    )]);
+    let file = peers(
+        &pair.gateway_plan,
+        &addresses,
+        &EnvoyPaths::in_working_directory(),
+    );
+    replace(&pair.gateway.file("peers/cds.json"), &file);
+    pair.gateway.stop().await;
+    // Ready, although the first look-up may take its time.
+    let stats = pair.gateway_plan.sockets.envoy_stats;
+    pair.gateway.run(stats).await;
+    let ingress = pair.gateway_plan.sockets.ingress;
+    assert_eq!(lab::status(ingress, "GET", "/health").await, 200);
+    pair.point_at(pair.sink_plan.sockets.ingress);
+    pair.echoed("the right address").await;
 }

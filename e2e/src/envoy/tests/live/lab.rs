@@ -133,6 +133,12 @@ impl Envoy {
         ready.unwrap_or_else(|error| panic!("{error:#}"));
     }
 
+    pub(super) async fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await.unwrap();
+        }
+    }
+
     /// Starts it and waits until it gives up by itself.
     pub(super) async fn run_to_its_end(&mut self) -> ExitStatus {
         self.spawn().await.wait().await.unwrap()
@@ -164,15 +170,15 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// Sends `text`, reads as many bytes back; fewer where the other side ends before.
+/// Sends `text` and meanwhile reads as many bytes back; fewer where the other side ends before.
 pub(super) async fn exchange(address: SocketAddr, text: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(text.as_bytes()).await?;
+    let (read, mut write) = TcpStream::connect(address).await?.into_split();
+    let mut read = read.take(text.len() as u64);
     let mut answer = vec![];
-    stream
-        .take(text.len() as u64)
-        .read_to_end(&mut answer)
-        .await?;
+    tokio::try_join!(
+        write.write_all(text.as_bytes()),
+        read.read_to_end(&mut answer)
+    )?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 

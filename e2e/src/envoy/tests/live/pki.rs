@@ -1,6 +1,6 @@
 //! Identities as `wosp` publishes them: root, an authority that is bound to its pod's name, a short-lived leaf.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use messages::{
     WorkloadName,
@@ -10,7 +10,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
 };
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::{Value, json};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion},
+};
 
 pub(in super::super) struct Pki {
     root: Issuer<'static, KeyPair>,
@@ -34,6 +39,21 @@ impl Pki {
             root: Issuer::new(params, key),
             root_pem,
         }
+    }
+
+    /// A client that trusts the root and has no identity.
+    pub(in super::super) fn stranger(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.root_pem.as_bytes()).unwrap())
+            .unwrap();
+        let config = ClientConfig::builder_with_protocol_versions(versions)
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config).into()
     }
 
     /// A leaf for `name`, made by the authority of `name`.
