@@ -175,7 +175,10 @@ pub fn processes_under(folder: &Path) -> anyhow::Result<Vec<ProcessId>> {
 }
 
 fn is_labelled(pid: u32) -> bool {
-    started_in(pid).is_some()
+    // The kernel shows no environment at all for the moment in which a process becomes another program (execve(2)), and
+    // such a moment is no reason to overlook one of ours.
+    let in_between = std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.is_empty());
+    in_between || started_in(pid).is_some()
 }
 
 /// The folder that a process was started in by [`Launch`]; `None` for a process of somebody else.

@@ -99,10 +99,29 @@ pub(in crate::runtime) async fn up(
     }
     .await;
     let mut environment = shared.lock().clone();
-    match (result, request.lifetime, request.on_failure) {
-        (Ok(()), Lifetime::Command, _) => Ok(environment),
-        (Ok(()), Lifetime::Stays, _) => {
+    if let Err(error) = result {
+        give_up(environment, request, timeline).await;
+        return Err(error);
+    }
+    if request.lifetime == Lifetime::Stays {
+        environment.record.owner = None;
+        environment.save()?;
+    }
+    Ok(environment)
+}
+
+/// What becomes of an environment that did not come up. What goes wrong here stands beside the failure, not in its place.
+async fn give_up(mut environment: Environment, request: &UpRequest, timeline: &Timeline) {
+    let left = match request.on_failure {
+        OnFailure::Remove => tear_down::down(&environment, State::Remove, timeline)
+            .await
+            .map(drop),
+        OnFailure::KeepFiles => tear_down::down(&environment, State::Keep, timeline)
+            .await
+            .map(drop),
+        OnFailure::Keep => {
             environment.record.owner = None;
+<<<<<<< HEAD
             environment.save()?;
             Ok(environment)
         }
@@ -116,7 +135,16 @@ pub(in crate::runtime) async fn up(
                 ));
             }
             Err(error)
+=======
+            environment.save()
+>>>>>>> w-f
         }
+    };
+    let (name, folder) = (&request.name, environment.layout().root().display());
+    match left {
+        Err(left) => timeline.warning(format!("environment `{name}` is left behind: {left:#}")),
+        Ok(()) if request.on_failure == OnFailure::Remove => {}
+        Ok(()) => timeline.note(format!("environment `{name}` is kept: `{folder}`")),
     }
 }
 

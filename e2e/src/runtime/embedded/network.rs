@@ -244,3 +244,38 @@ pub(super) fn public_address(pod: &PodPlan, networks: &Networks) -> anyhow::Resu
         port: socket.port(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_belongs_to_one_command_at_a_time() {
+        let network = Network::reserve().unwrap();
+        let error = Network::try_reserve(network.octets).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let octets = network.octets;
+        drop(network);
+        Network::try_reserve(octets).unwrap();
+    }
+
+    #[test]
+    fn a_claimed_network_is_not_reserved_again() {
+        let network = Network::reserve().unwrap();
+        let octets = network.octets;
+        let _claim = TcpListener::bind(network.claim()).unwrap();
+        drop(network);
+        let error = Network::try_reserve(octets).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_on_every_address_is_replaced() {
+        let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = everywhere.local_addr().unwrap().port();
+        let network = Network::reserve().unwrap();
+        let socket = free(SocketAddr::new(network.load_balancer(), port)).unwrap();
+        assert_eq!(socket.ip(), network.load_balancer());
+        assert_ne!(socket.port(), port);
+    }
+}

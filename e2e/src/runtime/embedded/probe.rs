@@ -108,9 +108,9 @@ fn crash(whose: &str, ended: &ProcessRecord) -> Failure {
     .into_iter()
     .any(|text| tail.contains(text));
     let hint = if taken {
-        "something else listens on one of its addresses: `ss -ltnp` shows what; end it, or run it again".to_owned()
+        "something else listens on one of its addresses: `ss -ltnp` shows what; end it, or run it again"
     } else {
-        format!("the whole log is `{}`", ended.log.display())
+        "mend what its log says; where the environment is kept, `cargo xtask logs` shows all of it"
     };
     Failure::infrastructure(format!(
         "{whose}: {} ended by itself; the end of its log:\n{tail}",
@@ -128,6 +128,7 @@ fn wait<'a>(what: String, step: &'a Step) -> Wait<'a> {
     Wait::until(what)
         .within(LIMIT)
         .looking_every(PAUSE)
+        .hint("where the environment is kept, `cargo xtask logs` shows what its containers say")
         .showing(step)
 }
 
@@ -208,4 +209,52 @@ pub(super) async fn wait_for_answer(
         })
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{process::Launch, timeline::Timeline};
+
+    async fn crash_of(output: &str) -> anyhow::Error {
+        let folder = tempfile::tempdir().unwrap();
+        let launch = Launch {
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), format!("echo first; echo '{output}'; exit 4")],
+            env: BTreeMap::new(),
+            folder: folder.path().into(),
+            log: folder.path().join("log"),
+        };
+        let process = ProcessRecord {
+            container: "app".into(),
+            id: launch.start().unwrap(),
+            log: launch.log.clone(),
+        };
+        let nobody = address("127.0.0.1:1".parse().unwrap());
+        let step = Timeline::silent().step("test");
+        wait_for_answer("cluster-b: `sink`", &nobody, "/ready", &[process], &step)
+            .await
+            .unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_crash_ends_the_wait_with_the_end_of_the_log() {
+        let error = crash_of("it hurts").await;
+        assert!(
+            format!("{error:#}").ends_with(
+                ": cluster-b: `sink`: app ended by itself; the end of its log:\nfirst\nit hurts"
+            ),
+            "{error:#}"
+        );
+        assert_eq!(Failure::exit_code(&error), 3);
+    }
+
+    #[tokio::test]
+    async fn a_crash_for_want_of_an_address_says_so() {
+        let error = crash_of("bind: Address already in use").await;
+        let hint = Failure::of(&error).unwrap().next_step().unwrap();
+        assert!(hint.starts_with("something else listens"), "{hint}");
+    }
 }
