@@ -136,7 +136,7 @@ where
         ports: Ports::Spread,
         public: PublicAddress::OwnNetwork,
         lifetime: Lifetime::Command,
-        on_failure: OnFailure::Keep,
+        on_failure: OnFailure::LeaveToCaller,
         settings,
     };
     let work = async {
@@ -381,7 +381,9 @@ impl Ferry {
     pub async fn start(&self, pod: &str, container: Container) -> anyhow::Result<()> {
         let (mut environment, name) = (self.environment()?, self.pod(pod)?.name);
         let silent = Timeline::silent();
-        runtime::start_container(&self.0.store, &mut environment, &name, container, &silent).await
+        let store = &self.0.store;
+        runtime::start_container(store, &mut environment, &name, container, &silent).await?;
+        runtime::wait_ready(&environment, &name, &silent).await
     }
 
     /// The counters of a pod's Envoy, from its admin interface; embedded runtime only.

@@ -61,6 +61,9 @@ fn pure_rooms_know_nothing_of_the_world_outside() {
     ];
     for room in pure {
         for (path, text) in room_sources(room) {
+            if is_test(&path) {
+                continue;
+            }
             for module in outside {
                 assert!(
                     !uses(&text, module),
@@ -135,7 +138,9 @@ fn the_command_line_does_not_use_what_is_for_tests() {
 fn waiting_has_one_room() {
     for folder in ["e2e/src", "xtask/src"] {
         for (path, text) in sources(folder) {
-            if path.ends_with("wait.rs") {
+            // A log that grows has no event; following it is no wait for a state.
+            let allowed = ["src/wait.rs", "src/runtime/logs.rs"];
+            if allowed.iter().any(|place| path.ends_with(place)) || is_test(&path) {
                 continue;
             }
             for (number, line) in code_lines(&text) {
@@ -304,12 +309,14 @@ fn manifests_of_members() -> Vec<PathBuf> {
 fn product_sources() -> Vec<(PathBuf, String)> {
     let mut all = sources("e2e/src");
     all.extend(sources("xtask/src"));
-    all.extend(
-        sources("services")
-            .into_iter()
-            .filter(|(path, _)| !path.components().any(|part| part.as_os_str() == "tests")),
-    );
+    all.extend(sources("services"));
+    all.retain(|(path, _)| !is_test(path));
     all
+}
+
+fn is_test(path: &Path) -> bool {
+    path.components()
+        .any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")))
 }
 
 fn room_sources(room: &str) -> Vec<(PathBuf, String)> {

@@ -59,7 +59,7 @@ async fn once(
         ports: Ports::Spread,
         public: PublicAddress::OwnNetwork,
         lifetime: Lifetime::Command,
-        on_failure: OnFailure::Keep,
+        on_failure: OnFailure::LeaveToCaller,
         settings: [].into(),
     };
     let mut verdicts = vec![];

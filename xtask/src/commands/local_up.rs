@@ -113,7 +113,7 @@ async fn make(
         public: PublicAddress::Localhost,
         // Until it is proven: what is killed half-way is swept.
         lifetime: Lifetime::Command,
-        on_failure: OnFailure::Keep,
+        on_failure: OnFailure::LeaveToCaller,
         settings: [].into(),
     };
     let work = async {

@@ -121,24 +121,9 @@ async fn give_up(mut environment: Environment, request: &UpRequest, timeline: &T
             .map(drop),
         OnFailure::Keep => {
             environment.record.owner = None;
-<<<<<<< HEAD
-            environment.save()?;
-            Ok(environment)
-        }
-        // Still owned by this command, which looks at it and removes it.
-        (Err(error), _, OnFailure::Keep) => Err(error),
-        (Err(error), _, OnFailure::Remove) => {
-            if let Err(left) = tear_down::down(&environment, State::Remove, timeline).await {
-                timeline.warning(format!(
-                    "environment `{}` is left behind: {left:#}",
-                    request.name
-                ));
-            }
-            Err(error)
-=======
             environment.save()
->>>>>>> w-f
         }
+        OnFailure::LeaveToCaller => return,
     };
     let (name, folder) = (&request.name, environment.layout().root().display());
     match left {
