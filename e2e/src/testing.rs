@@ -51,6 +51,7 @@ where
 #[derive(Clone, Debug)]
 pub struct Setup {
     blueprint: Source,
+    store: Option<Store>,
     settings: BTreeMap<String, String>,
 }
 
@@ -74,6 +75,7 @@ impl Setup {
     fn new(blueprint: Source) -> Self {
         Self {
             blueprint,
+            store: None,
             settings: BTreeMap::new(),
         }
     }
@@ -85,62 +87,75 @@ impl Setup {
         self
     }
 
+    /// Takes this state root; then no environment is attached to.
+    #[must_use]
+    pub fn state(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// The run that [`Self::run`] would make, for a test of runs themselves.
+    pub fn prepare(self, name: Name) -> anyhow::Result<(Run, UpRequest)> {
+        let blueprint = match self.blueprint {
+            Source::Parsed(blueprint) => *blueprint,
+            Source::Named(name) => {
+                let path = blueprint::find(&workspace_root()?.join("manifests"), &name)?;
+                Blueprint::load(path)?
+            }
+        };
+        let store = match self.store {
+            Some(store) => store,
+            None => Store::find()?,
+        };
+        let request = UpRequest {
+            name: name.clone(),
+            runtime: runtime::choose(RuntimeChoice::default()).kind,
+            blueprints: vec![blueprint],
+            ports: Ports::Spread,
+            public: PublicAddress::OwnNetwork,
+            lifetime: Lifetime::Command,
+            on_failure: OnFailure::LeaveToCaller,
+            settings: self.settings,
+        };
+        Ok((Run::new(store, name, Timeline::silent()), request))
+    }
+
     /// See [`with_environment`].
     pub async fn run<B, F>(self, body: B) -> anyhow::Result<()>
     where
         B: FnOnce(Ferry) -> F,
         F: Future<Output = anyhow::Result<()>>,
     {
-        let store = Store::find()?;
-        match (std::env::var(ENVIRONMENT_VARIABLE), self.blueprint) {
-            (Ok(name), Source::Named(blueprint)) if !name.is_empty() => {
-                let name: Name = name.parse()?;
-                store.load(&name)?;
-                body(Ferry::new(store, name, blueprint, Origin::Attached)).await
-            }
-            (_, source) => {
-                let blueprint = match source {
-                    Source::Parsed(blueprint) => *blueprint,
-                    Source::Named(name) => {
-                        let path = blueprint::find(&workspace_root()?.join("manifests"), &name)?;
-                        Blueprint::load(path)?
-                    }
-                };
-                on_own_environment(store, blueprint, self.settings, body).await
-            }
+        let attach = std::env::var(ENVIRONMENT_VARIABLE)
+            .ok()
+            .filter(|name| !name.is_empty());
+        if let (Some(name), Source::Named(blueprint), None) = (attach, &self.blueprint, &self.store)
+        {
+            let (store, name) = (Store::find()?, name.parse()?);
+            store.load(&name)?;
+            return body(Ferry::new(store, name, blueprint.clone(), Origin::Attached)).await;
         }
+        let (run, request) = self.prepare(Name::unique("test")?)?;
+        on_own_environment(run, request, body).await
     }
 }
 
-async fn on_own_environment<B, F>(
-    store: Store,
-    blueprint: Blueprint,
-    settings: BTreeMap<String, String>,
-    body: B,
-) -> anyhow::Result<()>
+async fn on_own_environment<B, F>(mut run: Run, request: UpRequest, body: B) -> anyhow::Result<()>
 where
     B: FnOnce(Ferry) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
     let _turn = TURNS.acquire().await?;
-    let name = Name::unique("test")?;
+    let blueprint = request
+        .blueprints
+        .first()
+        .map(|blueprint| blueprint.name.clone());
     let ferry = Ferry::new(
-        store.clone(),
-        name.clone(),
-        blueprint.name.clone(),
+        run.store().clone(),
+        run.name().clone(),
+        blueprint.unwrap_or_default(),
         Origin::Made,
     );
-    let mut run = Run::new(store, name.clone(), Timeline::silent());
-    let request = UpRequest {
-        name,
-        runtime: runtime::choose(RuntimeChoice::default()).kind,
-        blueprints: vec![blueprint],
-        ports: Ports::Spread,
-        public: PublicAddress::OwnNetwork,
-        lifetime: Lifetime::Command,
-        on_failure: OnFailure::LeaveToCaller,
-        settings,
-    };
     let work = async {
         let environment = run.up(request).await?;
         // Settled before the body begins: what the gateways send by themselves must not mix with what a test sends.
