@@ -140,7 +140,7 @@ async fn prove(
             let style = context.output.data_style();
             context
                 .output
-                .data(view::verdict_table(&blueprint.title, &verdict, style));
+                .data(view::verdict_table(&blueprint.title, &verdict, style) + "\n");
         }
         verdicts.push(verdict);
     }

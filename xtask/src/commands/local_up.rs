@@ -92,7 +92,7 @@ async fn prove_again(
         let style = context.output.data_style();
         context
             .output
-            .data(view::verdict_table(&blueprint.title, &verdict, style));
+            .data(view::verdict_table(&blueprint.title, &verdict, style) + "\n");
     }
     Ok(())
 }
@@ -123,7 +123,7 @@ async fn make(
             let style = context.output.data_style();
             context
                 .output
-                .data(view::verdict_table(&blueprint.title, &verdict, style));
+                .data(view::verdict_table(&blueprint.title, &verdict, style) + "\n");
         }
         Ok(environment)
     };
