@@ -98,8 +98,16 @@ pub enum Lifetime {
 pub enum OnFailure {
     /// Nothing is left; the error has the end of the log.
     Remove,
+<<<<<<< HEAD
     /// It goes on, owned by this command, which collects evidence and then removes it.
+=======
+    /// Its processes are ended, its files stay for a look at what happened.
+    KeepFiles,
+    /// It stays as it is, running.
+>>>>>>> w-g
     Keep,
+    /// It stays as it is, still owned by this command, which looks at it and then removes it.
+    LeaveToCaller,
 }
 
 /// Whether the files of an environment outlive it.

@@ -103,6 +103,7 @@ pub(in crate::runtime) async fn up(
         (Ok(()), Lifetime::Command, _) => Ok(environment),
         (Ok(()), Lifetime::Stays, _) => {
             environment.record.owner = None;
+<<<<<<< HEAD
             environment.save()?;
             Ok(environment)
         }
@@ -117,6 +118,17 @@ pub(in crate::runtime) async fn up(
             }
             Err(error)
         }
+=======
+            environment.save()
+        }
+        OnFailure::LeaveToCaller => return,
+    };
+    let (name, folder) = (&request.name, environment.layout().root().display());
+    match left {
+        Err(left) => timeline.warning(format!("environment `{name}` is left behind: {left:#}")),
+        Ok(()) if request.on_failure == OnFailure::Remove => {}
+        Ok(()) => timeline.note(format!("environment `{name}` is kept: `{folder}`")),
+>>>>>>> w-g
     }
 }
 

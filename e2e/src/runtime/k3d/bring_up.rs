@@ -168,6 +168,7 @@ async fn bring_up(
             let connected = Cluster::connect(&planned.name, &cluster.kubeconfig).await?;
             let step = timeline.step(format!("reach the API server of {}", planned.name));
             connected.answers(API_LIMIT, &step).await?;
+            connected.settle_dns(&step).await?;
             step.done();
             Ok((planned.name.clone(), connected))
         },
