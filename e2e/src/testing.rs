@@ -12,24 +12,12 @@ use tokio::sync::Semaphore;
 
 use crate::{
     blueprint::{self, Blueprint},
-<<<<<<< HEAD
-    environment::{Environment, Name, PodRecord, RuntimeKind, Store, workspace_root},
-    failure::Failure,
-    http::{Endpoint, Request},
-    pinhole::{Pinhole, Trigger},
-=======
-    environment::{Name, Store, workspace_root},
->>>>>>> w-g
+    environment::{Name, RuntimeKind, Store, workspace_root},
     plan::Ports,
     process::tail,
     proof,
     run::Run,
-<<<<<<< HEAD
-    runtime::{self, Container, Ending, Lifetime, OnFailure, PublicAddress, State, UpRequest},
-    select,
-=======
-    runtime::{self, Lifetime, OnFailure, PublicAddress, RuntimeChoice, State, UpRequest},
->>>>>>> w-g
+    runtime::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
     timeline::Timeline,
 };
 
@@ -121,7 +109,7 @@ impl Setup {
         };
         let request = UpRequest {
             name: name.clone(),
-            runtime: runtime::choose(RuntimeChoice::default()).kind,
+            runtime: RuntimeKind::Embedded,
             blueprints: vec![blueprint],
             ports: Ports::Spread,
             public: PublicAddress::OwnNetwork,
@@ -168,20 +156,6 @@ where
         blueprint.unwrap_or_default(),
         Origin::Made,
     );
-<<<<<<< HEAD
-    let mut run = Run::new(store, name.clone(), Timeline::silent());
-    let request = UpRequest {
-        name,
-        runtime: RuntimeKind::Embedded,
-        blueprints: vec![blueprint],
-        ports: Ports::Spread,
-        public: PublicAddress::OwnNetwork,
-        lifetime: Lifetime::Command,
-        on_failure: OnFailure::Keep,
-        settings,
-    };
-=======
->>>>>>> w-g
     let work = async {
         let environment = run.up(request).await?;
         // Settled before the body begins: what the gateways send by themselves must not mix with what a test sends.
