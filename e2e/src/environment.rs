@@ -16,6 +16,7 @@ mod name;
 mod store;
 
 pub use lock::Lock;
+pub(crate) use name::random_hex;
 pub use name::{InvalidName, Name};
 pub use store::{Draft, Environment, Found, STATE_VARIABLE, Store, workspace_root};
 pub(crate) use store::{private_folder, replace_file};
@@ -66,6 +67,9 @@ pub struct PodRecord {
     /// The (Kubernetes) pod's own name, as its hops carry it.
     pub pod_name: String,
     pub node: String,
+    /// What its cluster's load balancer got: an IP address or a host name. `None` where there is no cluster.
+    #[serde(default)]
+    pub load_balancer: Option<String>,
     /// Where upstream pods dial it, once its load balancer has an address.
     pub peer_address: Option<PeerAddress>,
     /// Where this machine reaches the same port.
@@ -78,6 +82,9 @@ pub struct PodRecord {
     /// When its containers were started, and when it was first seen ready.
     pub started_at: Option<Timestamp>,
     pub ready_at: Option<Timestamp>,
+    /// When every upstream cluster had got an answer of it.
+    #[serde(default)]
+    pub dialled_at: Option<Timestamp>,
     #[serde(default)]
     pub processes: Vec<ProcessRecord>,
 }

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
-use messages::Role;
 
 use crate::{
     docker::{self, Load},
     failure::Failure,
+    render::ENVOY_IMAGE,
     services::Binaries,
     timeline::{Step, Timeline},
     wait::{Seen, Wait},
@@ -22,13 +22,11 @@ use context::BuildContext;
 use node::{Listing, Presence};
 
 /// Repository of the image with the service binaries; its tag is a hash of the content. The binaries are at
-/// `/gateway`, `/processor`, `/sink` and `/wosp`.
+/// `/gateway`, `/processor`, `/sink`, `/wosp` and `/probe`.
 pub const REPOSITORY: &str = "ferry/services";
 /// Numeric user and group of the image, so that `runAsNonRoot` can be checked.
 pub const USER: u32 = 65_532;
 
-/// The Envoy release that Ferry is tested with.
-pub const ENVOY_IMAGE: &str = "envoyproxy/envoy:v1.40.0";
 /// Names another Envoy image than [`ENVOY_IMAGE`].
 pub const ENVOY_IMAGE_VARIABLE: &str = "FERRY_ENVOY_IMAGE";
 
@@ -49,11 +47,7 @@ const LIST_LIMIT: Duration = Duration::from_secs(30);
 
 /// Builds the image with the service binaries, unless one of the same content is there, and returns its name.
 pub async fn services(binaries: &Binaries, timeline: &Timeline) -> anyhow::Result<String> {
-    let programs = [Role::Gateway, Role::Processor, Role::Sink]
-        .map(|role| (role.as_str(), binaries.app(role)))
-        .into_iter()
-        .chain([("wosp", binaries.wosp())]);
-    build(programs, timeline).await
+    build(binaries.all(), timeline).await
 }
 
 /// Builds the image with these programs, each at `/<name>`.

@@ -4,15 +4,32 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+/// The wire types, for whoever shows them.
+pub use messages as wire;
+
+pub mod blueprint;
+pub mod deploy;
 pub mod docker;
 pub mod doctor;
 pub mod environment;
+pub mod envoy;
 pub mod failure;
 pub mod http;
+pub mod identity;
 pub mod image;
+pub mod kubernetes;
+pub mod local;
+pub mod pinhole;
 pub mod plan;
 pub mod process;
+pub mod proof;
+pub mod render;
+pub mod run;
 pub mod runtime;
+pub mod select;
 pub mod services;
+pub mod testing;
 pub mod timeline;
+pub mod tools;
+pub mod trail;
 pub mod wait;

@@ -1,3 +1,376 @@
-//! Where an environment runs.
+//! Where an environment runs: bring-up, teardown, state, logs and faults, the same for every runtime.
+//!
+//! [`up`] makes an environment, [`down`] removes it, [`sweep`] removes what killed commands left. A runtime is one file
+//! behind the functions here.
 
+use std::collections::BTreeMap;
+
+use messages::{Role, WorkloadName};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    blueprint::Blueprint,
+    docker,
+    environment::{Environment, Name, RuntimeKind, Store},
+    failure::Failure,
+    plan::{PeerAddress, Ports},
+    timeline::Timeline,
+};
+
+pub mod embedded;
 pub mod k3d;
+mod leftovers;
+mod logs;
+
+pub use leftovers::{Condition, Swept, condition, sweep};
+pub use logs::{Follow, LogLines};
+
+/// Which runtime the user wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RuntimeChoice {
+    /// The best that this machine can do.
+    #[default]
+    Auto,
+    Embedded,
+    K3d,
+}
+
+impl std::str::FromStr for RuntimeChoice {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "embedded" => Ok(Self::Embedded),
+            "k3d" => Ok(Self::K3d),
+            _ => Err(Failure::usage(format!(
+                "`{text}` is no runtime: use `auto`, `embedded` or `k3d`"
+            ))),
+        }
+    }
+}
+
+/// The runtime that is taken, and why: the first line that a command shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Chosen {
+    pub kind: RuntimeKind,
+    /// Completes "because …".
+    pub why: String,
+}
+
+/// Settles which runtime is taken: `Auto` takes k3d where a Docker engine and `k3d` answer, else the embedded one.
+pub async fn choose(choice: RuntimeChoice) -> Chosen {
+    let (kind, why) = match choice {
+        RuntimeChoice::Embedded => (RuntimeKind::Embedded, "it was asked for".to_owned()),
+        RuntimeChoice::K3d => (RuntimeKind::K3d, "it was asked for".to_owned()),
+        RuntimeChoice::Auto => match tokio::join!(docker::info(), k3d::version()) {
+            (Ok(_), Ok(_)) => (
+                RuntimeKind::K3d,
+                "a Docker engine and k3d answer".to_owned(),
+            ),
+            (Err(_), _) => (RuntimeKind::Embedded, "no Docker engine answers".to_owned()),
+            (_, Err(_)) => (RuntimeKind::Embedded, "`k3d` does not answer".to_owned()),
+        },
+    };
+    Chosen { kind, why }
+}
+
+/// Where the clusters' public ports are on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublicAddress {
+    /// 127.0.0.1, so that a port can be in use.
+    Localhost,
+    /// An address per cluster, shared with nobody.
+    OwnNetwork,
+}
+
+/// Who removes the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// This command; if it is killed, [`sweep`] does.
+    Command,
+    /// Nobody but a later [`down`].
+    Stays,
+}
+
+/// What a failed [`up`] does with what it has made so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Nothing is left; the error has the end of the log.
+    Remove,
+    /// It goes on, owned by this command, which collects evidence and then removes it.
+    Keep,
+}
+
+/// Whether the files of an environment outlive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Remove,
+    /// Record, logs and identities stay, for a look at what happened.
+    Keep,
+}
+
+/// An environment in the making.
+#[derive(Clone, Debug)]
+pub struct UpRequest {
+    pub name: Name,
+    pub runtime: RuntimeKind,
+    pub blueprints: Vec<Blueprint>,
+    pub ports: Ports,
+    pub public: PublicAddress,
+    pub lifetime: Lifetime,
+    pub on_failure: OnFailure,
+    /// Settings for every `app` and `wosp`: variables of [`messages::env`], such as `FERRY_SESSION_LIFETIME`.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A container of a pod, under the same name in every runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Container {
+    App,
+    Wosp,
+    Envoy,
+}
+
+impl Container {
+    pub const ALL: [Self; 3] = [Self::App, Self::Wosp, Self::Envoy];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Wosp => "wosp",
+            Self::Envoy => "envoy",
+        }
+    }
+}
+
+impl std::fmt::Display for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Container {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        Self::ALL
+            .into_iter()
+            .find(|container| container.as_str() == text)
+            .ok_or_else(|| {
+                Failure::usage(format!("`{text}` is no container"))
+                    .hint("use `app`, `wosp` or `envoy`")
+            })
+    }
+}
+
+/// How a container is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// SIGTERM, and time to drain.
+    Graceful,
+    /// SIGKILL.
+    Abrupt,
+}
+
+/// What a pod is doing.
+#[derive(Clone, Debug, Serialize)]
+pub struct PodState {
+    pub name: WorkloadName,
+    pub role: Role,
+    /// The (Kubernetes) pod's own name, as its hops carry it.
+    pub pod_name: String,
+    pub node: String,
+    pub local_address: Option<PeerAddress>,
+    pub containers: Vec<ContainerState>,
+    pub readiness: Readiness,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ContainerState {
+    pub container: Container,
+    #[serde(flatten)]
+    pub state: Liveness,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum Liveness {
+    Running,
+    /// Ended on purpose, or never started.
+    Stopped,
+    /// Ended by itself; the end of its log.
+    Crashed {
+        log_tail: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "ready", content = "waiting_for", rename_all = "lowercase")]
+pub enum Readiness {
+    Ready,
+    /// What is missing.
+    Waiting(Vec<String>),
+}
+
+/// Brings an environment up: returns when every pod is ready, in deploy order. On failure the error names the pod, what it
+/// was waiting for and the end of the log.
+pub async fn up(
+    store: &Store,
+    request: UpRequest,
+    timeline: &Timeline,
+) -> anyhow::Result<Environment> {
+    let lock = store.lock(&request.name, timeline).await?;
+    leftovers::make_room(store, &request.name, timeline).await?;
+    match request.runtime {
+        RuntimeKind::Embedded => embedded::up(store, &lock, &request, timeline).await,
+        RuntimeKind::K3d => k3d::up(store, &lock, &request, timeline).await,
+    }
+}
+
+/// Brings an environment that stays to what `request` asks for, without making it anew: what is stopped is started, what
+/// has changed is built and rolled out. Only clusters can; `environment` is up to date afterwards.
+pub async fn refresh(
+    store: &Store,
+    environment: &mut Environment,
+    request: &UpRequest,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let _lock = store.lock(environment.name(), timeline).await?;
+    *environment = store.load(environment.name())?;
+    match environment.record.runtime {
+        RuntimeKind::K3d => k3d::refresh(environment, request, timeline).await,
+        RuntimeKind::Embedded => Err(Failure::usage(format!(
+            "environment `{}` runs as processes, which are made anew",
+            environment.name()
+        ))
+        .into()),
+    }
+}
+
+/// Takes an environment down: its pods drain, nothing of it is left but, if wanted, its files.
+pub async fn down(
+    store: &Store,
+    name: &Name,
+    state: State,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let lock = store.lock(name, timeline).await?;
+    // Read under the lock: whoever had it before may have removed the environment.
+    let environment = store.load(name)?;
+    timeline
+        .run(format!("take down `{name}`"), |_| async {
+            remove_environment(&environment, state, timeline).await
+        })
+        .await?;
+    drop(lock);
+    Ok(())
+}
+
+/// Removes an environment that this very process owns, at once and without its lock, which a command that is being ended may
+/// still hold.
+pub(crate) async fn kill(environment: &Environment, timeline: &Timeline) -> anyhow::Result<usize> {
+    remove_environment(environment, State::Remove, timeline).await
+}
+
+async fn remove_environment(
+    environment: &Environment,
+    state: State,
+    timeline: &Timeline,
+) -> anyhow::Result<usize> {
+    match environment.record.runtime {
+        RuntimeKind::Embedded => embedded::down(environment, state, timeline).await,
+        RuntimeKind::K3d => k3d::down(environment, state, timeline).await,
+    }
+}
+
+/// What every pod is doing, in deploy order.
+pub async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> {
+    match environment.record.runtime {
+        RuntimeKind::Embedded => Ok(embedded::status(environment).await),
+        RuntimeKind::K3d => Ok(k3d::status(environment).await),
+    }
+}
+
+/// The names that the running pods of each workload go by: what a trail may name.
+pub async fn live_pods(
+    environment: &Environment,
+) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
+    match environment.record.runtime {
+        RuntimeKind::Embedded => Ok(embedded::live_pods(environment)),
+        RuntimeKind::K3d => k3d::live_pods(environment).await,
+    }
+}
+
+/// The log of a container, line by line.
+pub async fn logs(
+    environment: &Environment,
+    pod: &WorkloadName,
+    container: Container,
+    follow: Follow,
+) -> anyhow::Result<LogLines> {
+    match environment.record.runtime {
+        RuntimeKind::Embedded => embedded::logs(environment, pod, container, follow).await,
+        RuntimeKind::K3d => k3d::logs(environment, pod, container, follow).await,
+    }
+}
+
+/// Ends one container of a pod and leaves it ended. `environment` is read anew and up to date afterwards.
+pub async fn stop_container(
+    store: &Store,
+    environment: &mut Environment,
+    pod: &WorkloadName,
+    container: Container,
+    ending: Ending,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let _lock = store.lock(environment.name(), timeline).await?;
+    *environment = store.load(environment.name())?;
+    match environment.record.runtime {
+        RuntimeKind::Embedded => {
+            embedded::stop_container(environment, pod, container, ending).await
+        }
+        RuntimeKind::K3d => Err(no_faults(environment.name())),
+    }
+}
+
+/// Starts a container again as it was, and waits until it answers by itself; [`wait_ready`] waits for its pod.
+/// `environment` is read anew and up to date afterwards.
+pub async fn start_container(
+    store: &Store,
+    environment: &mut Environment,
+    pod: &WorkloadName,
+    container: Container,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let _lock = store.lock(environment.name(), timeline).await?;
+    *environment = store.load(environment.name())?;
+    match environment.record.runtime {
+        RuntimeKind::Embedded => {
+            embedded::start_container(environment, pod, container, timeline).await
+        }
+        RuntimeKind::K3d => Err(no_faults(environment.name())),
+    }
+}
+
+/// Waits until a pod has everything it needs to carry messages; fails at once if one of its containers has ended.
+pub async fn wait_ready(
+    environment: &Environment,
+    pod: &WorkloadName,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    match environment.record.runtime {
+        RuntimeKind::Embedded => embedded::wait_ready(environment, pod, timeline).await,
+        RuntimeKind::K3d => k3d::wait_ready(environment, pod, timeline).await,
+    }
+}
+
+/// A kubelet starts a container again at once, so on a cluster none stays stopped.
+fn no_faults(name: &Name) -> anyhow::Error {
+    Failure::usage(format!(
+        "environment `{name}` runs on clusters, where a single container cannot be kept stopped"
+    ))
+    .hint("use the embedded runtime for this")
+    .into()
+}

@@ -19,6 +19,8 @@ pub const BINARIES_VARIABLE: &str = "FERRY_BIN_DIR";
 
 /// The name of the identity agent's package and binary.
 const WOSP: &str = "wosp";
+/// The name of the package and binary that asks an address for its health from inside a cluster.
+const PROBE: &str = "probe";
 
 /// Lines of Cargo's output that a failed build shows.
 const TAIL: usize = 40;
@@ -30,6 +32,7 @@ pub struct Binaries {
     processor: PathBuf,
     sink: PathBuf,
     wosp: PathBuf,
+    probe: PathBuf,
 }
 
 impl Binaries {
@@ -47,12 +50,24 @@ impl Binaries {
         &self.wosp
     }
 
+    /// Everything that an image needs, by the name that it has there.
+    pub fn all(&self) -> [(&'static str, &Path); 5] {
+        [
+            (Role::Gateway.as_str(), &self.gateway),
+            (Role::Processor.as_str(), &self.processor),
+            (Role::Sink.as_str(), &self.sink),
+            (WOSP, &self.wosp),
+            (PROBE, &self.probe),
+        ]
+    }
+
     fn locate(mut find: impl FnMut(&str) -> anyhow::Result<PathBuf>) -> anyhow::Result<Self> {
         Ok(Self {
             gateway: find(Role::Gateway.as_str())?,
             processor: find(Role::Processor.as_str())?,
             sink: find(Role::Sink.as_str())?,
             wosp: find(WOSP)?,
+            probe: find(PROBE)?,
         })
     }
 
@@ -172,11 +187,16 @@ async fn build(progress: impl Fn(&str)) -> anyhow::Result<Binaries> {
 fn cargo_command(cargo: &OsStr) -> anyhow::Result<tokio::process::Command> {
     let shell = Shell::new()?;
     shell.change_dir(workspace_root()?);
-    let packages = Role::ALL.iter().map(|role| role.as_str()).chain([WOSP]);
-    let packages: Vec<_> = packages.flat_map(|name| ["--package", name]).collect();
+    let programs = Role::ALL
+        .iter()
+        .map(|role| role.as_str())
+        .chain([WOSP, PROBE]);
+    // By binary and not by package: Cargo then settles the features of shared dependencies for the whole workspace, as
+    // `cargo xtask` and `cargo test` do, and compiles each of them once.
+    let programs: Vec<_> = programs.flat_map(|name| ["--bin", name]).collect();
     let mut line = cmd!(
         shell,
-        "{cargo} build --locked --color never --message-format json-render-diagnostics {packages...}"
+        "{cargo} build --locked --color never --message-format json-render-diagnostics {programs...}"
     );
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(is_of_the_outer_cargo) {
@@ -209,7 +229,9 @@ mod tests {
             "{error}"
         );
 
-        std::fs::write(folder.path().join("wosp"), "").unwrap();
+        for name in ["wosp", "probe"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
         let found = Binaries::in_folder(folder.path()).unwrap();
         assert_eq!(found.app(Role::Sink), folder.path().join("sink"));
     }

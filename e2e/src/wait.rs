@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use futures_util::{Stream, StreamExt as _};
 use tokio::time::Instant;
 
 use crate::{failure::Failure, timeline::Step};
@@ -109,6 +110,41 @@ impl<'a> Wait<'a> {
         }
     }
 
+    /// Follows a stream of events until `look` is ready or fails, or the deadline passes. A stream that ends early is an error.
+    pub async fn follow<T, S, L>(self, mut events: S, mut look: L) -> anyhow::Result<T>
+    where
+        S: Stream + Unpin,
+        L: FnMut(S::Item) -> anyhow::Result<Seen<T>>,
+    {
+        let deadline = Instant::now() + self.limit;
+        let mut last = "nothing yet".to_owned();
+        loop {
+            let event = match tokio::time::timeout_at(deadline, events.next()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => {
+                    return Err(Failure::infrastructure(format!(
+                        "the events about {} ended; last seen: {last}",
+                        self.what
+                    ))
+                    .into());
+                }
+                Err(_) => return Err(self.timed_out(&last)),
+            };
+            match look(event) {
+                Ok(Seen::Ready(value)) => return Ok(value),
+                Ok(Seen::Waiting(state)) => {
+                    if state != last {
+                        if let Some(step) = self.step {
+                            step.progress(format!("waiting for {}: {state}", self.what));
+                        }
+                        last = state;
+                    }
+                }
+                Err(error) => return Err(error.context(format!("while waiting for {}", self.what))),
+            }
+        }
+    }
+
     fn timed_out(&self, last: &str) -> anyhow::Error {
         let failure = Failure::infrastructure(format!(
             "{} did not come within {:.0?}; last seen: {last}",
@@ -152,6 +188,42 @@ mod tests {
             .unwrap_err();
         assert_eq!(format!("{error:#}"), "while waiting for the ferry: sunk");
         assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_followed_to_its_end_or_the_deadline() {
+        let look = |number: u32| {
+            Ok(if number == 2 {
+                Seen::Ready(number)
+            } else {
+                Seen::Waiting(number.to_string())
+            })
+        };
+        assert_eq!(
+            Wait::until("two")
+                .follow(futures_util::stream::iter([1, 2, 3]), look)
+                .await
+                .unwrap(),
+            2
+        );
+        let error = Wait::until("two")
+            .follow(futures_util::stream::iter([1]), look)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the events about two ended; last seen: 1"
+        );
+        let silent = futures_util::stream::iter([1]).chain(futures_util::stream::pending());
+        let error = Wait::until("two")
+            .within(Duration::from_secs(3))
+            .follow(Box::pin(silent), look)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "two did not come within 3s; last seen: 1"
+        );
     }
 
     #[tokio::test(start_paused = true)]

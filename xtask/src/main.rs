@@ -1,1 +1,52 @@
-fn main() {}
+//! `cargo xtask`: Ferry's command line. Parses, routes, and ends with the exit code.
+
+mod cli;
+mod commands;
+mod context;
+mod interrupt;
+mod output;
+mod view;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+use context::Context;
+use output::Output;
+
+fn main() -> ExitCode {
+    // Help and wrong usage end here, before anything is started.
+    let cli = Cli::parse();
+    let output = Output::new();
+    let result = start(cli, output.clone());
+    ExitCode::from(output.finish(result))
+}
+
+fn start(cli: Cli, output: Output) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the threads of the runtime")?;
+    let result = runtime.block_on(async {
+        let context = Context::new(output)?;
+        route(cli.command, &context).await
+    });
+    // A read of standard input that nobody waits for any more must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn route(command: Command, context: &Context) -> anyhow::Result<()> {
+    match command {
+        Command::E2e(args) => commands::e2e::run(args, context).await,
+        Command::LocalUp(args) => commands::local_up::run(args, context).await,
+        Command::LocalDown(args) => commands::local_down::run(args, context).await,
+        Command::Status(args) => commands::status::run(args, context).await,
+        Command::Trigger(args) => commands::trigger::run(args, context).await,
+        Command::Trail(args) => commands::trail::run(args, context).await,
+        Command::Logs(args) => commands::logs::run(args, context).await,
+        Command::Sweep(args) => commands::sweep::run(args, context).await,
+    }
+}

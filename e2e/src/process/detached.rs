@@ -115,9 +115,14 @@ pub async fn stop(processes: &[ProcessId], limit: Duration) -> anyhow::Result<Ve
         .copied()
         .filter(|process| process.is_running())
         .collect();
-    signal(&stubborn, Signal::KILL)?;
-    gone(&stubborn, KILL_LIMIT).await?;
+    kill(&stubborn).await?;
     Ok(stubborn)
+}
+
+/// Ends processes at once, by SIGKILL.
+pub async fn kill(processes: &[ProcessId]) -> anyhow::Result<()> {
+    signal(processes, Signal::KILL)?;
+    gone(processes, KILL_LIMIT).await
 }
 
 fn signal(processes: &[ProcessId], signal: Signal) -> anyhow::Result<()> {
@@ -170,7 +175,10 @@ pub fn processes_under(folder: &Path) -> anyhow::Result<Vec<ProcessId>> {
 }
 
 fn is_labelled(pid: u32) -> bool {
-    started_in(pid).is_some()
+    // The kernel shows no environment at all for the moment in which a process becomes another program (execve(2)), and
+    // such a moment is no reason to overlook one of ours.
+    let in_between = std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.is_empty());
+    in_between || started_in(pid).is_some()
 }
 
 /// The folder that a process was started in by [`Launch`]; `None` for a process of somebody else.

@@ -1,14 +1,23 @@
 //! Real clusters on this machine: the only caller of `k3d`.
+//!
+//! Each environment has clusters of its own, labelled with its name and state folder. Pods of one cluster reach the other
+//! through this machine, as `host.k3d.internal`.
 
+mod bring_up;
 mod cli;
 mod clusters;
 mod deletion;
 mod kubeconfig;
 mod nodes;
+mod pods;
+mod tear_down;
 
+pub(super) use bring_up::{refresh, up};
 pub use cli::{MINIMUM_VERSION, TESTED_VERSION, version};
 pub use clusters::{Cluster, ClusterSpec, Clusters, HostPort, PortMapping, cluster_name};
 pub use nodes::{ENVIRONMENT_LABEL, Owner, STATE_LABEL, owners};
+pub(super) use pods::{live_pods, logs, status, wait_ready};
+pub(super) use tear_down::{down, orphans, remove_unrecorded};
 
 /// The k3s release that Ferry is tested with.
 pub const K3S_IMAGE: &str = "rancher/k3s:v1.34.4-k3s1";

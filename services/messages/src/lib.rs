@@ -4,15 +4,25 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod check;
+mod decode_error;
 pub mod env;
+pub mod json;
 pub mod limits;
 mod message;
 mod name;
 mod payload;
+#[cfg(feature = "grpc")]
+pub mod proto;
 mod protocol;
 mod role;
+#[cfg(test)]
+mod samples;
+pub mod signature;
 mod timestamp;
 
+pub use check::Rejection;
+pub use decode_error::DecodeError;
 pub use message::{Ack, Hop, Message, Outcome};
 pub use name::{InvalidName, WorkloadName, is_dns_label};
 pub use payload::{InvalidPayload, Payload};

@@ -12,6 +12,13 @@ pub const MAX_FIELD_BYTES: usize = 253;
 /// Longest signature of one hop, in bytes: a detached JWS with a leaf and its authority is about 2 KiB.
 pub const MAX_SIGNATURE_BYTES: usize = 8 * 1024;
 
+/// Longest reason of a rejection, in bytes.
+pub const MAX_REASON_BYTES: usize = 1024;
+
+/// Hops that a decoder keeps: one more than any valid trail has (an acknowledgement's has the last pod's own hop as
+/// well), so that a longer one is seen to be too long and costs no memory.
+pub(crate) const KEPT_HOPS: usize = MAX_TRAIL_HOPS + 2;
+
 /// Longest frame a pod reads, in bytes. Well above the largest valid message, so that a payload over the limit is
 /// still decoded and rejected by name while its connection lives on; beyond this the connection is closed.
 pub const MAX_FRAME_BYTES: usize = 8 * 1024 * 1024;

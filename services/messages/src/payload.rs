@@ -20,7 +20,7 @@ pub enum InvalidPayload {
 }
 
 impl Payload {
-    /// Takes JSON text as it is.
+    /// Takes JSON text as it is, but for white space around it, which is no part of a JSON value.
     pub fn from_text(text: String) -> Result<Self, InvalidPayload> {
         Ok(Self(RawValue::from_string(text)?))
     }
@@ -35,6 +35,12 @@ impl Payload {
         Ok(serde_json::from_str(self.0.get())?)
     }
 
+    /// The JSON text, moved out.
+    pub fn into_text(self) -> String {
+        Box::<str>::from(self.0).into_string()
+    }
+
+    /// The JSON text.
     pub fn as_str(&self) -> &str {
         self.0.get()
     }

@@ -11,6 +11,9 @@ pub struct Timestamp(jiff::Timestamp);
 pub struct InvalidTimestamp(String);
 
 impl Timestamp {
+    pub const MIN: Self = Self(jiff::Timestamp::MIN);
+    pub const MAX: Self = Self(jiff::Timestamp::MAX);
+
     pub fn now() -> Self {
         Self::from(jiff::Timestamp::now())
     }

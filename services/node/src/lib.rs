@@ -1,1 +1,253 @@
+//! What every Ferry pod does: it takes messages over WebSocket or gRPC, signs them, shows them to its hooks, passes
+//! them on in order, and answers for each once the far end has. The three services are a `main` and their hooks.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+use std::{io, net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use axum::{Router, routing::get};
+use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+
+pub mod config;
+mod hooks;
+mod http;
+pub mod logging;
+mod metrics;
+mod ready;
+mod relay;
+mod server;
+mod shutdown;
+mod sign;
+mod store;
+mod transport;
+
+pub use config::Config;
+pub use hooks::{Headers, Hooks, Refusal};
+pub use messages::{InvalidPayload, Payload, Role};
+pub use shutdown::shutdown_signal;
+
+use metrics::Metrics;
+use ready::Ready;
+use relay::{
+    Onward, Pod,
+    link::{LinkSettings, link},
+    origin::{Origin, auto_trigger},
+};
+use shutdown::{Life, Phase, Work};
+use sign::Identity;
+use store::{Closed, Retention, Store};
+use transport::{dialer, grpc, websocket};
+
+/// Longest wait for the store to be closed at the end.
+const STORE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The ports of a pod, bound before anything else happens.
+#[derive(Debug)]
+pub struct Listeners {
+    http: TcpListener,
+    relay: TcpListener,
+}
+
+/// Why a pod could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {address} ({what}): {cause}; free the port, or change {variable}")]
+    Listen {
+        address: SocketAddr,
+        what: &'static str,
+        variable: &'static str,
+        cause: io::Error,
+    },
+    #[error("{0}")]
+    Start(String),
+}
+
+impl Listeners {
+    /// Binds both ports of `config`; port 0 takes a free one.
+    pub async fn bind(config: &Config) -> Result<Self, ServeError> {
+        let bind = async |address, what, variable| {
+            TcpListener::bind(address)
+                .await
+                .map_err(|cause| ServeError::Listen {
+                    address,
+                    what,
+                    variable,
+                    cause,
+                })
+        };
+        Ok(Self {
+            http: bind(config.http_listen, "HTTP", messages::env::HTTP_LISTEN).await?,
+            relay: bind(config.relay_listen, "relay", messages::env::RELAY_LISTEN).await?,
+        })
+    }
+
+    /// Where `/health` and the rest answer.
+    pub fn http_address(&self) -> io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+
+    /// Where messages are taken.
+    pub fn relay_address(&self) -> io::Result<SocketAddr> {
+        self.relay.local_addr()
+    }
+}
+
+/// Runs a service from its environment until SIGTERM or Ctrl-C: the whole `main` of the three services.
+///
+/// Exit codes: 0 after a shutdown in good order; 2 for wrong configuration, every problem on a line of its own; 3 when a
+/// port is taken or the store cannot be opened.
+pub async fn run(role: Role, hooks: impl Hooks) -> ExitCode {
+    let shutdown = shutdown_signal();
+    let mut problems = logging::init();
+    let config = match Config::from_env(role) {
+        Ok(config) if problems.is_empty() => config,
+        config => {
+            problems.extend(config.err().map(|error| error.0).unwrap_or_default());
+            for problem in problems {
+                tracing::error!("{problem}");
+            }
+            return ExitCode::from(2);
+        }
+    };
+    let result = match Listeners::bind(&config).await {
+        Ok(listeners) => serve(config, listeners, hooks, shutdown).await,
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// Runs a pod until `shutdown` resolves, and then until everything in flight is finished, at most `config.drain_limit`.
+pub async fn serve(
+    config: Config,
+    listeners: Listeners,
+    hooks: impl Hooks,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let (phase, life) = Life::begin();
+    let work = Work::default();
+    let (ready, metrics) = (Ready::new(), Metrics::new());
+    let limit = config.drain_limit;
+    let identity = Identity::new(&config, ready.clone());
+
+    let mut links = JoinSet::new();
+    let mut helpers = JoinSet::new();
+    helpers.spawn(identity.clone().follow());
+    let mut store_closed = None;
+    let onward = match (config.role, &config.data_dir) {
+        (Role::Sink, Some(dir)) => {
+            let (store, closed) = open_store(dir).await?;
+            store_closed = Some(closed);
+            Onward::Store(store)
+        }
+        (Role::Sink, None) => return Err(ServeError::Start("a sink needs FERRY_DATA_DIR".into())),
+        (Role::Gateway | Role::Processor, _) => {
+            let settings = config.downstream.iter().map(|downstream| LinkSettings {
+                pod: downstream.pod.clone(),
+                dial: dialer(downstream.protocol, downstream.address),
+                window: config.window,
+                session_lifetime: config.session_lifetime,
+                ready: ready.clone(),
+                life: life.clone(),
+                metrics: metrics.link(&downstream.pod),
+            });
+            let made = settings.map(link).map(|(link, work)| {
+                links.spawn(work);
+                link
+            });
+            Onward::Links(made.collect())
+        }
+    };
+    let pod = Arc::new(Pod {
+        config,
+        hooks: Arc::new(hooks),
+        identity,
+        ready: ready.clone(),
+        life: life.clone(),
+        metrics: metrics.clone(),
+        onward,
+        work: work.clone(),
+    });
+
+    let origin = (pod.config.role == Role::Gateway).then(|| Origin::new(pod.clone()));
+    let mut servers = JoinSet::new();
+    let http = http::router(&pod, origin.clone());
+    servers.spawn(server::serve(
+        listeners.http,
+        http,
+        life.clone(),
+        Phase::Ended,
+    ));
+    let health = tonic_health::server::HealthReporter::new();
+    let relay = relay_router(&pod, health.clone())?;
+    servers.spawn(server::serve(
+        listeners.relay,
+        relay,
+        life.clone(),
+        Phase::Draining,
+    ));
+    helpers.spawn(grpc::follow_readiness(health, ready.clone()));
+    if let (Some(origin), count @ 1..) = (origin, pod.config.auto_trigger) {
+        helpers.spawn(auto_trigger(origin, count));
+    }
+    tracing::info!(
+        workload = %pod.config.name,
+        role = %pod.config.role,
+        pod = pod.config.pod_name,
+        "started"
+    );
+
+    shutdown.await;
+
+    let _draining = ready.pending("another pod: this one is ending");
+    phase.send_replace(Phase::Draining);
+    let drained = timeout(limit, async {
+        work.finished().await;
+        phase.send_replace(Phase::Closing);
+        while links.join_next().await.is_some() {}
+    });
+    if drained.await.is_err() {
+        tracing::warn!(
+            in_flight = metrics.in_flight_now(),
+            "not everything was finished within {limit:?}; senders will send it again"
+        );
+    }
+    phase.send_replace(Phase::Ended);
+    server::join(servers).await;
+    helpers.shutdown().await;
+    links.shutdown().await;
+    drop(pod);
+    if let Some(closed) = store_closed
+        && timeout(STORE_LIMIT, closed.wait()).await.is_err()
+    {
+        tracing::warn!("the store is still in use; its next start will check the whole file");
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn open_store(dir: &Path) -> Result<(Store, Closed), ServeError> {
+    let dir = dir.to_owned();
+    tokio::task::spawn_blocking(move || Store::open(&dir, Retention::default()))
+        .await
+        .map_err(|error| ServeError::Start(error.to_string()))?
+        .map_err(|error| ServeError::Start(error.to_string()))
+}
+
+/// Both protocols on one port.
+fn relay_router(
+    pod: &Arc<Pod>,
+    health: tonic_health::server::HealthReporter,
+) -> Result<Router, ServeError> {
+    let websocket = Router::new()
+        .route(websocket::PATH, get(websocket::upgrade))
+        .with_state(pod.clone());
+    grpc::router(pod.clone(), health)
+        .map(|grpc| grpc.merge(websocket))
+        .map_err(|error| ServeError::Start(error.to_string()))
+}

@@ -1,1 +1,71 @@
-fn main() {}
+use std::{process::ExitCode, sync::Arc};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use wosp::{
+    agent::Agent,
+    config::Config,
+    http::{Shared, router},
+    logging::{self, Filter, Format},
+};
+
+/// Exit code of bad settings.
+const BAD_SETTINGS: u8 = 2;
+/// Exit code where the machine refuses what is needed, such as the port.
+const NO_MACHINE: u8 = 3;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let config = match Config::from_env() {
+        Ok(config) => config,
+        Err(errors) => {
+            logging::start(&Filter::default(), Format::default());
+            for error in errors.0 {
+                tracing::error!("{error}");
+            }
+            return ExitCode::from(BAD_SETTINGS);
+        }
+    };
+    logging::start(&config.log_filter, config.log_format);
+    match serve(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(NO_MACHINE)
+        }
+    }
+}
+
+/// Serves and rotates until SIGTERM or Ctrl-C. Published files stay: Envoy may still finish what it has under way.
+async fn serve(config: Config) -> Result<(), String> {
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| format!("SIGTERM: {error}"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| format!("SIGINT: {error}"))?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+        format!(
+            "cannot listen on {}: {error}; free it or set another address",
+            config.listen
+        )
+    })?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| format!("no address: {error}"))?;
+    tracing::info!(%address, lifetime = ?config.lifetime, rotation = ?config.rotation, "wosp of `{}` listens", config.name);
+
+    let shared = Shared {
+        status: Arc::default(),
+        metrics: Arc::default(),
+        rotation: config.rotation,
+    };
+    let agent = Agent::new(config, shared.status.clone(), shared.metrics.clone());
+    let served = axum::serve(listener, router(shared));
+    tokio::select! {
+        result = async { served.await } => result.map_err(|error| format!("HTTP: {error}")),
+        () = agent.run() => Ok(()),
+        _ = terminate.recv() => { tracing::info!("ends on SIGTERM"); Ok(()) }
+        _ = interrupt.recv() => { tracing::info!("ends on SIGINT"); Ok(()) }
+    }
+}

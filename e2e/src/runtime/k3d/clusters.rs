@@ -158,6 +158,11 @@ impl Clusters {
         self.claims().join(cluster)
     }
 
+    /// The kubeconfig of one cluster, by k3d's name for it.
+    pub fn kubeconfig_of(&self, cluster: &str) -> PathBuf {
+        self.own_kubeconfig(cluster)
+    }
+
     /// Written last, so it also says that the cluster was created to the end.
     fn own_kubeconfig(&self, cluster: &str) -> PathBuf {
         self.folder(cluster).join("kubeconfig")

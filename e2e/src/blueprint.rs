@@ -1,0 +1,376 @@
+//! The blueprint: one small YAML file that says what is to run, and whether it makes sense.
+//!
+//! A [`Blueprint`] comes out of [`Blueprint::load`] or [`Blueprint::parse`] only, so whoever holds one knows that it passed
+//! every check: names are DNS labels, references resolve, the connections form routes from gateways to sinks.
+
+mod check;
+mod connections;
+mod draft;
+pub(crate) mod graph;
+mod keys;
+mod problem;
+mod read;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use messages::{InvalidName, Protocol, Role, WorkloadName};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+
+pub use problem::{Problem, Problems, nearest};
+
+use crate::failure::Failure;
+use problem::{Collector, quote};
+
+/// Largest blueprint file, in bytes. A larger one is refused by its size, before it is read.
+pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Public ports that a pod may have: an unprivileged process can bind them.
+pub const PUBLIC_PORTS: std::ops::RangeInclusive<u16> = 1024..=65535;
+
+/// Most messages that a gateway sends by itself at start.
+pub const MAX_MESSAGES: u32 = 10_000;
+
+/// Messages that a gateway sends by itself where the blueprint does not say.
+pub const DEFAULT_MESSAGES: u32 = 5;
+
+/// Longest title, in characters.
+pub const MAX_TITLE: usize = 100;
+
+/// Most pods on one route from a gateway to a sink: each leaves a hop, and a trail holds no more.
+pub const MAX_ROUTE_PODS: usize = messages::limits::MAX_TRAIL_HOPS;
+
+/// Most routes from one gateway to the sinks: each message is delivered once over each of them.
+pub const MAX_ROUTES: usize = 256;
+
+/// Name of the file in a blueprint's folder.
+pub const FILE_NAME: &str = "blueprint.yaml";
+
+/// Name of the schema in the folder of all blueprints.
+pub const SCHEMA_FILE_NAME: &str = "blueprint.schema.json";
+
+const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$";
+
+/// A Ferry blueprint: clusters, the pods in them, and the connections that carry messages from gateways to sinks.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Blueprint {
+    /// Name of the blueprint, a DNS label; the name of its folder. Namespaces are `<blueprint>-<pod>-ns`, at most 63 characters.
+    #[schemars(regex(pattern = DNS_LABEL))]
+    pub name: String,
+    /// What people call it: one line.
+    #[schemars(length(min = 1, max = MAX_TITLE))]
+    pub title: String,
+    /// How connections carry messages, unless a connection says otherwise.
+    #[schemars(schema_with = "protocol_schema")]
+    pub protocol: Protocol,
+    /// Names of the clusters, DNS labels.
+    #[schemars(length(min = 1), inner(regex(pattern = DNS_LABEL)), extend("uniqueItems" = true))]
+    pub clusters: Vec<String>,
+    /// The workloads.
+    #[schemars(length(min = 1))]
+    pub pods: Vec<Pod>,
+    /// Who sends to whom. Every route begins at a gateway and ends at a sink.
+    #[schemars(length(min = 1))]
+    pub connections: Vec<Connection>,
+    /// Messages that each gateway sends by itself at start.
+    #[schemars(range(min = 0, max = MAX_MESSAGES), default = "default_messages")]
+    pub messages: u32,
+    /// Where it was read from; not part of the file.
+    #[schemars(skip)]
+    path: PathBuf,
+}
+
+/// One workload: a service with its Envoy and its identity agent.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Pod {
+    /// Name of the pod, a DNS label, once in the blueprint. Its deployment and its service carry it too.
+    #[schemars(regex(pattern = DNS_LABEL))]
+    pub name: String,
+    /// `gateway` makes messages, `processor` passes them on, `sink` stores and acknowledges them.
+    #[schemars(schema_with = "role_schema")]
+    pub role: Role,
+    /// The cluster it runs in.
+    pub cluster: String,
+    /// Public port of the pod on the load balancer of its cluster.
+    #[schemars(range(min = *PUBLIC_PORTS.start(), max = *PUBLIC_PORTS.end()))]
+    pub port: u16,
+    /// Whether `/trigger` (gateway) or `/output` (sink) answers on the public port, to the bearer of the pod's token.
+    #[schemars(default)]
+    pub pinhole: bool,
+    /// Line in the file; not part of it.
+    #[schemars(skip)]
+    pub(crate) line: usize,
+}
+
+/// Messages travel from one pod to each of the others.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Connection {
+    /// The pod that sends.
+    pub from: String,
+    /// The pod that receives, or a list of pods that each receive every message.
+    #[schemars(schema_with = "one_or_more_schema")]
+    pub to: Vec<String>,
+    /// How this connection carries messages; the blueprint's `protocol` unless given.
+    #[schemars(
+        default,
+        skip_serializing_if = "Option::is_none",
+        schema_with = "protocol_schema"
+    )]
+    pub protocol: Option<Protocol>,
+}
+
+/// A connection between two pods, its protocol resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge<'a> {
+    pub from: &'a str,
+    pub to: &'a str,
+    pub protocol: Protocol,
+}
+
+impl Blueprint {
+    /// Reads and checks a blueprint file.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure::usage`]: the file cannot be read, or it has problems. All of them are listed, one `path:line: problem; fix` a line.
+    pub fn load(path: impl AsRef<Path>) -> anyhow::Result<Self> {
+        Ok(Self::open(path.as_ref()).map_err(Failure::from)?)
+    }
+
+    fn open(path: &Path) -> Result<Self, Problems> {
+        let unreadable = |line, text| Problems::new(path, vec![Problem { line, text }]);
+        let bytes = read(path).map_err(|text| unreadable(None, text))?;
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let line = tree::line_at(&bytes, error.valid_up_to());
+            unreadable(
+                Some(line),
+                "not UTF-8; write the file again as UTF-8 text".into(),
+            )
+        })?;
+        Self::parse(text, path)
+    }
+
+    /// Checks the text of a blueprint. Pure: `path` is for messages, and for the rule that a blueprint at
+    /// `manifests/<name>/blueprint.yaml` carries the name of its folder.
+    ///
+    /// # Errors
+    ///
+    /// All problems of the text.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Problems> {
+        let mut problems = Collector::default();
+        let draft = tree::parse(text, &mut problems);
+        let draft = read::draft(draft, &mut problems);
+        check::check(&draft, path, &mut problems);
+        match draft.finish(path) {
+            Some(blueprint) if problems.is_empty() => Ok(blueprint),
+            _ => Err(Problems::new(path, problems.finish())),
+        }
+    }
+
+    /// The file it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn pod(&self, name: &str) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.name == name)
+    }
+
+    /// Every connection between two pods, in the order of the file.
+    pub fn edges(&self) -> impl Iterator<Item = Edge<'_>> {
+        self.connections.iter().flat_map(|connection| {
+            let protocol = connection.protocol.unwrap_or(self.protocol);
+            connection.to.iter().map(move |to| Edge {
+                from: &connection.from,
+                to,
+                protocol,
+            })
+        })
+    }
+
+    /// The full name of one of its pods.
+    ///
+    /// # Errors
+    ///
+    /// Only after a name was changed to what is no DNS label.
+    pub fn workload(&self, pod: &Pod) -> Result<WorkloadName, InvalidName> {
+        WorkloadName::new(&self.name, &pod.cluster, &pod.name)
+    }
+}
+
+/// The bytes of a file of reasonable size; the error is `problem; fix`.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let cannot = |error: std::io::Error| format!("cannot be read: {error}; check the path");
+    let metadata = std::fs::metadata(path).map_err(cannot)?;
+    if !metadata.is_file() {
+        return Err("is no file; give the path of a blueprint file".into());
+    }
+    let too_large = |size: u64| {
+        format!(
+            "has {size} bytes, more than the {MAX_FILE_BYTES} that a blueprint may have; give the path of a blueprint file"
+        )
+    };
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(too_large(metadata.len()));
+    }
+    let mut bytes = Vec::new();
+    // The file may have grown since, or be of a kind that does not know its size.
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(cannot)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(too_large(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
+/// The file that `blueprint` means: a name under `manifests`, or the path of any blueprint file.
+///
+/// # Errors
+///
+/// A [`Failure::usage`] that lists the known names.
+pub fn find(manifests: &Path, blueprint: &str) -> anyhow::Result<PathBuf> {
+    if messages::is_dns_label(blueprint) {
+        let path = manifests.join(blueprint).join(FILE_NAME);
+        if path.is_file() {
+            return Ok(path);
+        }
+    }
+    let path = PathBuf::from(blueprint);
+    if path.is_file() {
+        return Ok(path);
+    }
+    if path.join(FILE_NAME).is_file() {
+        return Ok(path.join(FILE_NAME));
+    }
+    let known = names(manifests)?;
+    let hint = match nearest(blueprint, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean {}?", quote(near)),
+        None => "give one of these names, or the path of a blueprint file".into(),
+    };
+    Err(Failure::usage(format!(
+        "no blueprint {}: neither a file nor a name under `{}`, which has {}",
+        quote(blueprint),
+        manifests.display(),
+        problem::list(known.iter().map(String::as_str))
+    ))
+    .hint(hint)
+    .into())
+}
+
+/// The blueprints named, each by [`find`], in that order and each once; all of them where none is named.
+///
+/// # Errors
+///
+/// A [`Failure::usage`] with the problems of all files.
+pub fn select(manifests: &Path, blueprints: &[String]) -> anyhow::Result<Vec<Blueprint>> {
+    if blueprints.is_empty() {
+        return all(manifests);
+    }
+    let mut paths = Vec::new();
+    for blueprint in blueprints {
+        let path = find(manifests, blueprint)?;
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    load_each(paths)
+}
+
+/// Every blueprint under `manifests`, in the order of their names.
+///
+/// # Errors
+///
+/// A [`Failure::usage`] with the problems of all files, or because there is none.
+pub fn all(manifests: &Path) -> anyhow::Result<Vec<Blueprint>> {
+    let names = names(manifests)?;
+    if names.is_empty() {
+        return Err(
+            Failure::usage(format!("no blueprint under `{}`", manifests.display()))
+                .hint(format!(
+                    "run this in Ferry's tree, or write `<name>/{FILE_NAME}` there"
+                ))
+                .into(),
+        );
+    }
+    load_each(
+        names
+            .into_iter()
+            .map(|name| manifests.join(name).join(FILE_NAME)),
+    )
+}
+
+fn load_each(paths: impl IntoIterator<Item = PathBuf>) -> anyhow::Result<Vec<Blueprint>> {
+    let mut blueprints = Vec::new();
+    let mut problems = Vec::new();
+    for path in paths {
+        match Blueprint::open(&path) {
+            Ok(blueprint) => blueprints.push(blueprint),
+            Err(found) => problems.push(found.to_string()),
+        }
+    }
+    if problems.is_empty() {
+        Ok(blueprints)
+    } else {
+        Err(Failure::usage(problems.join("\n")).into())
+    }
+}
+
+/// Names of the folders under `manifests` that hold a blueprint, sorted.
+fn names(manifests: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = std::fs::read_dir(manifests).map_err(|error| {
+        Failure::usage(format!("cannot read `{}`: {error}", manifests.display()))
+            .hint("run this in Ferry's tree")
+    })?;
+    let mut names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().join(FILE_NAME).is_file())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The JSON Schema (draft 7, which editors know best) of a blueprint file.
+pub fn schema() -> serde_json::Value {
+    let schema = SchemaSettings::draft07()
+        .into_generator()
+        .into_root_schema_for::<Blueprint>();
+    serde_json::Value::from(schema)
+}
+
+/// [`schema`] as it is checked in at `manifests/blueprint.schema.json`.
+pub fn schema_text() -> String {
+    format!("{:#}\n", schema())
+}
+
+fn default_messages() -> u32 {
+    DEFAULT_MESSAGES
+}
+
+fn protocol_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": Protocol::ALL.map(Protocol::as_str) })
+}
+
+fn role_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": Role::ALL.map(Role::as_str) })
+}
+
+fn one_or_more_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [
+            { "type": "string" },
+            { "type": "array", "items": { "type": "string" }, "minItems": 1, "uniqueItems": true }
+        ]
+    })
+}

@@ -1,0 +1,101 @@
+//! A blueprint with gaps: what could be read of a file.
+
+use std::path::Path;
+
+use messages::{Protocol, Role};
+
+use super::{Blueprint, Connection, DEFAULT_MESSAGES, Pod};
+
+/// A value and its line.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) line: usize,
+    pub(super) value: T,
+}
+
+/// What could be read of a list; not `complete` when something of it could not, or could not be found.
+#[derive(Debug)]
+pub(super) struct Listed<T> {
+    pub(super) line: usize,
+    pub(super) items: Vec<T>,
+    pub(super) complete: bool,
+}
+
+/// What could be read of a file. A gap is already reported; `None` for a key with a default means that it is absent.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) name: Option<At<String>>,
+    pub(super) title: Option<At<String>>,
+    pub(super) protocol: Option<At<Protocol>>,
+    pub(super) clusters: Listed<At<String>>,
+    pub(super) pods: Listed<DraftPod>,
+    pub(super) connections: Listed<DraftConnection>,
+    pub(super) messages: Option<At<u32>>,
+}
+
+#[derive(Debug)]
+pub(super) struct DraftPod {
+    pub(super) line: usize,
+    pub(super) name: Option<At<String>>,
+    pub(super) role: Option<At<Role>>,
+    pub(super) cluster: Option<At<String>>,
+    pub(super) port: Option<At<u16>>,
+    pub(super) pinhole: Option<At<bool>>,
+}
+
+#[derive(Debug)]
+pub(super) struct DraftConnection {
+    pub(super) from: Option<At<String>>,
+    pub(super) to: Listed<At<String>>,
+    pub(super) protocol: Option<At<Protocol>>,
+}
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self {
+            line: 1,
+            items: Vec::new(),
+            complete: false,
+        }
+    }
+}
+
+impl Draft {
+    /// The blueprint, where nothing is missing.
+    pub(super) fn finish(self, path: &Path) -> Option<Blueprint> {
+        let pods = self.pods.items.into_iter().map(|pod| {
+            Some(Pod {
+                name: pod.name?.value,
+                role: pod.role?.value,
+                cluster: pod.cluster?.value,
+                port: pod.port?.value,
+                pinhole: pod.pinhole.is_some_and(|pinhole| pinhole.value),
+                line: pod.line,
+            })
+        });
+        let connections = self.connections.items.into_iter().map(|connection| {
+            Some(Connection {
+                from: connection.from?.value,
+                to: connection.to.items.into_iter().map(|to| to.value).collect(),
+                protocol: connection.protocol.map(|protocol| protocol.value),
+            })
+        });
+        Some(Blueprint {
+            name: self.name?.value,
+            title: self.title?.value,
+            protocol: self.protocol?.value,
+            clusters: self
+                .clusters
+                .items
+                .into_iter()
+                .map(|cluster| cluster.value)
+                .collect(),
+            pods: pods.collect::<Option<_>>()?,
+            connections: connections.collect::<Option<_>>()?,
+            messages: self
+                .messages
+                .map_or(DEFAULT_MESSAGES, |messages| messages.value),
+            path: path.to_path_buf(),
+        })
+    }
+}

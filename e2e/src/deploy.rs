@@ -1,0 +1,242 @@
+//! Makes a plan real on clusters, in the only order that works: the farthest pods first, each with its address known and
+//! dialled from inside the upstream cluster before the upstream pod's objects exist.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use messages::WorkloadName;
+use serde_json::json;
+
+use crate::{
+    failure::Failure,
+    kubernetes::{Cluster, LivePod},
+    plan::{PeerAddress, Plan, PodPlan},
+    render::{self, ENVIRONMENT_LABEL, FIELD_MANAGER, Images, Object, Options, PodSecrets, USER},
+    timeline::{Step, Timeline},
+};
+
+/// Longest time for a pod to be scheduled, started and ready, images being on the nodes.
+pub(crate) const ROLLOUT_LIMIT: Duration = Duration::from_secs(120);
+const ADDRESS_LIMIT: Duration = Duration::from_secs(90);
+/// k3d's load balancer leaves a node out for 10 s after one refused connection, so the dial itself gets more than twice that.
+const DIAL_SECONDS: u16 = 25;
+const DIAL_LIMIT: Duration = Duration::from_secs(60);
+/// Namespace of the short-lived pods that dial.
+const DIAL_NAMESPACE: &str = "ferry-dial-ns";
+
+/// What is to be deployed, and where.
+pub struct Request<'a> {
+    pub environment: &'a str,
+    pub plan: &'a Plan,
+    /// By the cluster's name in the blueprint.
+    pub clusters: &'a BTreeMap<String, Cluster>,
+    pub images: &'a Images,
+    pub secrets: &'a BTreeMap<WorkloadName, PodSecrets>,
+    pub settings: &'a BTreeMap<String, String>,
+    /// Where pods of other clusters dial a pod, given the address that its load balancer got.
+    pub peer_address: &'a (dyn Fn(&PodPlan, &str) -> PeerAddress + Sync),
+}
+
+/// One pod that is up.
+#[derive(Clone, Debug)]
+pub struct Deployed {
+    pub name: WorkloadName,
+    pub live: LivePod,
+    /// What the cluster's load balancer got: an IP address or a host name.
+    pub load_balancer: String,
+    pub peer_address: PeerAddress,
+    pub applied_at: Timestamp,
+    /// When every upstream cluster had got an answer of it.
+    pub dialled_at: Option<Timestamp>,
+}
+
+/// Deploys stage by stage, the pods of one side by side. `record` is told of each stage's pods before the next one begins.
+pub async fn deploy(
+    request: &Request<'_>,
+    timeline: &Timeline,
+    mut record: impl FnMut(&[Deployed]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut peers = BTreeMap::new();
+    for stage in request.plan.stages() {
+        let deployed = try_join_all(
+            stage
+                .iter()
+                .map(|pod| deploy_pod(request, pod, &peers, timeline)),
+        )
+        .await?;
+        record(&deployed)?;
+        peers.extend(
+            deployed
+                .into_iter()
+                .map(|each| (each.name, each.peer_address)),
+        );
+    }
+    Ok(())
+}
+
+/// Applies a pod's `peers` ConfigMap again, for addresses that have changed, and has the kubelet take it now.
+pub async fn update_peers(
+    request: &Request<'_>,
+    pod: &PodPlan,
+    peers: &BTreeMap<WorkloadName, PeerAddress>,
+) -> anyhow::Result<()> {
+    let cluster = cluster_of(request, pod)?;
+    cluster
+        .apply(&[Object::ConfigMap(render::peers(
+            pod,
+            &options(request, pod, peers)?,
+        )?)])
+        .await?;
+    cluster
+        .nudge(&pod.name, &Timestamp::now().to_string())
+        .await
+}
+
+async fn deploy_pod(
+    request: &Request<'_>,
+    pod: &PodPlan,
+    peers: &BTreeMap<WorkloadName, PeerAddress>,
+    timeline: &Timeline,
+) -> anyhow::Result<Deployed> {
+    let (name, cluster) = (&pod.name, cluster_of(request, pod)?);
+    let title = format!(
+        "deploy {} in {} ({})",
+        name.pod(),
+        name.cluster(),
+        name.blueprint()
+    );
+    timeline
+        .run(title, |step| async move {
+            cluster
+                .check_namespace_is_ours(&name.namespace(), request.environment)
+                .await?;
+            let applied_at = Timestamp::now();
+            for manifest in render::pod(pod, &options(request, pod, peers)?)? {
+                step.progress(format!("apply {}", manifest.file));
+                cluster.apply(&manifest.objects).await?;
+            }
+            let (live, load_balancer) = tokio::try_join!(
+                cluster.rolled_out(name, ROLLOUT_LIMIT, &step),
+                cluster.load_balancer_address(name, pod.public_port, ADDRESS_LIMIT, &step)
+            )?;
+            let peer_address = (request.peer_address)(pod, &load_balancer);
+            let dialled_at = dial(request, pod, &peer_address, &step).await?;
+            Ok(Deployed {
+                name: name.clone(),
+                live,
+                load_balancer,
+                peer_address,
+                applied_at,
+                dialled_at,
+            })
+        })
+        .await
+}
+
+fn options<'a>(
+    request: &'a Request<'_>,
+    pod: &PodPlan,
+    peers: &'a BTreeMap<WorkloadName, PeerAddress>,
+) -> anyhow::Result<Options<'a>> {
+    let secrets = request
+        .secrets
+        .get(&pod.name)
+        .with_context(|| format!("no authority was made for {}", pod.name))?;
+    Ok(Options {
+        environment: request.environment,
+        images: request.images,
+        peers,
+        secrets,
+        settings: request.settings,
+    })
+}
+
+fn cluster_of<'a>(request: &'a Request<'_>, pod: &PodPlan) -> anyhow::Result<&'a Cluster> {
+    request.clusters.get(pod.name.cluster()).with_context(|| {
+        format!(
+            "{} names cluster {}, which is not connected",
+            pod.name,
+            pod.name.cluster()
+        )
+    })
+}
+
+/// Asks the pod's `/health` from inside each cluster that will send to it; `None` where nobody does.
+async fn dial(
+    request: &Request<'_>,
+    pod: &PodPlan,
+    address: &PeerAddress,
+    step: &Step,
+) -> anyhow::Result<Option<Timestamp>> {
+    let from: BTreeSet<&str> = pod.upstreams.iter().map(WorkloadName::cluster).collect();
+    if from.is_empty() {
+        return Ok(None);
+    }
+    let dials = from.into_iter().map(|from| async move {
+        let cluster = request
+            .clusters
+            .get(from)
+            .with_context(|| format!("cluster {from} is not connected"))?;
+        dial_from(request, cluster, pod, address, step).await
+    });
+    try_join_all(dials).await?;
+    Ok(Some(Timestamp::now()))
+}
+
+async fn dial_from(
+    request: &Request<'_>,
+    cluster: &Cluster,
+    pod: &PodPlan,
+    address: &PeerAddress,
+    step: &Step,
+) -> anyhow::Result<()> {
+    let what = format!("dial {address} from inside {}", cluster.name());
+    step.progress(&*what);
+    let labels = json!({ ENVIRONMENT_LABEL: request.environment, "app.kubernetes.io/managed-by": FIELD_MANAGER, "app.kubernetes.io/part-of": "ferry" });
+    let mut namespace_labels = labels.clone();
+    namespace_labels["pod-security.kubernetes.io/enforce"] = json!("restricted");
+    let namespace: Namespace = serde_json::from_value(
+        json!({ "metadata": { "name": DIAL_NAMESPACE, "labels": namespace_labels } }),
+    )?;
+    cluster.apply(&[Object::Namespace(namespace)]).await?;
+    let name = format!(
+        "dial-{}-{}",
+        pod.name.pod(),
+        uuid::Uuid::new_v4().simple().to_string().split_at(8).0
+    );
+    let probe: Pod = serde_json::from_value(json!({
+        "metadata": { "name": name, "namespace": DIAL_NAMESPACE, "labels": labels },
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": { "runAsNonRoot": true, "runAsUser": USER, "seccompProfile": { "type": "RuntimeDefault" } },
+            "containers": [{
+                "name": "probe",
+                "image": request.images.services,
+                "imagePullPolicy": request.images.pull_policy,
+                "command": ["/probe", format!("http://{address}/health"), DIAL_SECONDS.to_string()],
+                "resources": { "requests": { "cpu": "10m", "memory": "8Mi" }, "limits": { "memory": "32Mi" } },
+                "securityContext": { "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } },
+            }],
+        },
+    }))?;
+    cluster.create_pod(&probe).await?;
+    let ended = cluster
+        .ended(DIAL_NAMESPACE, &name, &what, DIAL_LIMIT, step)
+        .await;
+    // The verdict stands whatever becomes of the probe's remains; the namespace goes with its environment.
+    let removed = cluster.delete_pod(DIAL_NAMESPACE, &name).await;
+    ended.map_err(|error| {
+        let hint = format!("see that {address} is reachable from the nodes of {}, and that nothing else answers there", cluster.name());
+        error.context(Failure::infrastructure(format!("{}: {} is not reachable at {address}", cluster.name(), pod.name)).hint(hint))
+    })?;
+    removed
+}

@@ -1,0 +1,91 @@
+//! The way out: one plaintext port per connection, each to exactly one peer.
+
+use std::time::Duration;
+
+use messages::WorkloadName;
+use serde_json::{Value, json};
+
+use super::{
+    BUFFER_BYTES, CONNECT_LIMIT, DNS_REFRESH, EnvoyPaths, IDLE_LIMIT, SESSION_LIMIT,
+    parts::{any, duration, endpoint, extension, inner_listener, json_log, socket},
+    tls,
+};
+use crate::plan::{Egress, PeerAddress};
+
+/// First probe of a silent connection to a peer, and the pause between probes; three unanswered ones end it.
+const TCP_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Name of the cluster that leads to a peer: `peer/<blueprint>/<cluster>/<pod>`. No dots, since a dot ends a name in
+/// Envoy's statistics.
+pub fn peer_cluster(target: &WorkloadName) -> String {
+    format!(
+        "peer/{}/{}/{}",
+        target.blueprint(),
+        target.cluster(),
+        target.pod()
+    )
+}
+
+/// Plaintext from the app to the peer's cluster. <https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/listeners/network_filters/tcp_proxy_filter>
+pub(super) fn listener(egress: &Egress) -> Value {
+    let target = &egress.target;
+    let name = format!("egress/{}/{}", target.cluster(), target.pod());
+    let proxy = extension(
+        "envoy.filters.network.tcp_proxy",
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        json!({
+            "stat_prefix": name,
+            "cluster": peer_cluster(target),
+            "idle_timeout": duration(IDLE_LIMIT),
+            "max_downstream_connection_duration": duration(SESSION_LIMIT),
+            "access_log": [json_log(&json!({
+                "time": "%START_TIME%",
+                "event": "egress",
+                "target": target,
+                "peer": "%UPSTREAM_REMOTE_ADDRESS%",
+                "peer_names": "%UPSTREAM_PEER_DNS_SAN%",
+                "tls": "%UPSTREAM_TLS_VERSION%",
+                "refused": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+                "flags": "%RESPONSE_FLAGS%",
+                "took_ms": "%DURATION%",
+                "bytes_out": "%BYTES_RECEIVED%",
+                "bytes_in": "%BYTES_SENT%",
+            }))],
+        }),
+    );
+    inner_listener(&name, egress.listen, &[proxy])
+}
+
+/// A peer in the peers file. By strict DNS, since a load balancer may have a host name; an IP address passes as it is.
+/// The extension is what `type: STRICT_DNS` has become: that one's `dns_refresh_rate` is deprecated.
+/// <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/clusters/dns/v3/dns_cluster.proto>
+pub(super) fn peer(target: &WorkloadName, address: &PeerAddress, paths: &EnvoyPaths) -> Value {
+    let name = peer_cluster(target);
+    any(
+        "envoy.config.cluster.v3.Cluster",
+        json!({
+            "name": name,
+            "connect_timeout": duration(CONNECT_LIMIT),
+            "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+            "cluster_type": extension(
+                "envoy.clusters.dns",
+                "envoy.extensions.clusters.dns.v3.DnsCluster",
+                json!({
+                    "dns_lookup_family": "V4_PREFERRED",
+                    "dns_refresh_rate": duration(DNS_REFRESH),
+                }),
+            ),
+            // A name that does not resolve yet must not keep the pod's own ports closed.
+            "wait_for_warm_on_init": false,
+            "load_assignment": endpoint(&name, &socket(&address.host, address.port)),
+            "transport_socket": tls::connect(target, paths),
+            "upstream_connection_options": {
+                "tcp_keepalive": {
+                    "keepalive_probes": 3,
+                    "keepalive_time": TCP_KEEP_ALIVE.as_secs(),
+                    "keepalive_interval": TCP_KEEP_ALIVE.as_secs(),
+                },
+            },
+        }),
+    )
+}

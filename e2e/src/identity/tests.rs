@@ -1,0 +1,240 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring::ECDSA_P256_SHA256};
+
+use super::*;
+use crate::failure::Failure;
+
+fn name(text: &str) -> messages::WorkloadName {
+    format!("{text}.ferry.internal").parse().unwrap()
+}
+
+fn gateway() -> messages::WorkloadName {
+    name("gateway.cluster-a.international-ferry")
+}
+
+fn sink() -> messages::WorkloadName {
+    name("sink.cluster-b.international-ferry")
+}
+
+/// What a peer that pins `expected` says of `leaf`: `Ok`, or the verifier's error.
+fn knock(root: &Root, leaf: &Leaf, expected: &messages::WorkloadName) -> Result<(), webpki::Error> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(leaf.certificate_chain_pem.as_bytes())
+        .map(Result::unwrap)
+        .collect();
+    let anchors = [anchor_from_trusted_cert(root.certificate_der()).unwrap()];
+    let end = EndEntityCert::try_from(&chain[0]).unwrap();
+    for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
+        end.verify_for_usage(
+            &[ECDSA_P256_SHA256],
+            &anchors,
+            &chain[1..],
+            UnixTime::now(),
+            usage,
+            None,
+            None,
+        )?;
+    }
+    end.verify_is_valid_for_subject_name(&ServerName::try_from(expected.to_string()).unwrap())
+}
+
+#[test]
+fn a_pods_leaf_is_accepted_as_server_and_as_client() {
+    let root = Root::create("test").unwrap();
+    for pod in [gateway(), sink()] {
+        let leaf = root.authority(&pod).unwrap().leaf(&LeafRequest::of(&pod));
+        assert_eq!(knock(&root, &leaf.unwrap(), &pod), Ok(()));
+    }
+}
+
+#[test]
+fn the_longest_names_fit() {
+    let label = "x".repeat(63);
+    let pod = messages::WorkloadName::new(&label, &label, &label).unwrap();
+    let root = Root::create(&"x".repeat(300)).unwrap();
+    let leaf = root.authority(&pod).unwrap().leaf(&LeafRequest::of(&pod));
+    assert_eq!(knock(&root, &leaf.unwrap(), &pod), Ok(()));
+}
+
+#[test]
+fn an_authority_cannot_speak_for_another_pod() {
+    let root = Root::create("test").unwrap();
+    let authority = root.authority(&gateway()).unwrap();
+    let other_name = authority.leaf(&LeafRequest::of(&sink())).unwrap();
+    assert_eq!(
+        knock(&root, &other_name, &sink()),
+        Err(webpki::Error::NameConstraintViolation)
+    );
+    let mut both = LeafRequest::of(&gateway());
+    both.dns_names.push(sink().to_string());
+    let both = authority.leaf(&both).unwrap();
+    assert_eq!(
+        knock(&root, &both, &sink()),
+        Err(webpki::Error::NameConstraintViolation)
+    );
+    // A URI cannot be constrained; that is why peers pin the DNS name.
+    let mut foreign_uri = LeafRequest::of(&gateway());
+    foreign_uri.uris = vec![sink().spiffe_id()];
+    let foreign_uri = authority.leaf(&foreign_uri).unwrap();
+    assert!(matches!(
+        knock(&root, &foreign_uri, &sink()),
+        Err(webpki::Error::CertNotValidForName(_))
+    ));
+}
+
+#[test]
+fn an_authority_cannot_make_another_authority() {
+    let root = Root::create("test").unwrap();
+    let mut request = LeafRequest::of(&gateway());
+    request.common_name = Some("below".into());
+    request.kind = CertificateKind::Authority;
+    request.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let below = root
+        .authority(&gateway())
+        .unwrap()
+        .subordinate(&request)
+        .unwrap();
+    let leaf = below.leaf(&LeafRequest::of(&gateway())).unwrap();
+    assert_eq!(
+        knock(&root, &leaf, &gateway()),
+        Err(webpki::Error::PathLenConstraintViolated)
+    );
+}
+
+#[test]
+fn what_has_expired_is_refused() {
+    let root = Root::create("test").unwrap();
+    let past = Validity {
+        not_before: "2020-01-01T00:00:00Z".parse().unwrap(),
+        not_after: "2020-02-01T00:00:00Z".parse().unwrap(),
+    };
+    let mut request = LeafRequest::of(&sink());
+    request.validity = past;
+    let leaf = root.authority(&sink()).unwrap().leaf(&request).unwrap();
+    assert!(matches!(
+        knock(&root, &leaf, &sink()),
+        Err(webpki::Error::CertExpired { .. })
+    ));
+    let authority = root
+        .authority_as_asked(&AuthorityRequest::of(&sink(), past))
+        .unwrap();
+    let leaf = authority.leaf(&LeafRequest::of(&sink())).unwrap();
+    assert!(matches!(
+        knock(&root, &leaf, &sink()),
+        Err(webpki::Error::CertExpired { .. })
+    ));
+}
+
+#[test]
+fn another_root_is_refused() {
+    let root = Root::create("test").unwrap();
+    let stranger = Root::create("test").unwrap();
+    let leaf = stranger.authority(&sink()).unwrap();
+    let leaf = leaf.leaf(&LeafRequest::of(&sink())).unwrap();
+    assert!(knock(&root, &leaf, &sink()).is_err());
+    assert_eq!(knock(&stranger, &leaf, &sink()), Ok(()));
+}
+
+#[test]
+fn the_authoritys_certificate_says_what_the_design_demands() {
+    let root = Root::create("test").unwrap();
+    let authority = root.authority(&sink()).unwrap();
+    let der = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes()).unwrap();
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
+    let basic = certificate.basic_constraints().unwrap().unwrap();
+    assert!(basic.critical && basic.value.ca);
+    assert_eq!(basic.value.path_len_constraint, Some(0));
+    let names = certificate.name_constraints().unwrap().unwrap();
+    assert!(names.critical, "the constraint must bind every reader");
+    let permitted: Vec<_> = names.value.permitted_subtrees.as_ref().unwrap().to_vec();
+    assert_eq!(permitted.len(), 1);
+    assert!(
+        matches!(permitted[0].base, x509_parser::extensions::GeneralName::DNSName(dns) if dns == sink().to_string())
+    );
+    assert_eq!(
+        certificate.subject().to_string(),
+        "O=international-ferry, OU=cluster-b, CN=sink"
+    );
+}
+
+#[test]
+fn serial_numbers_do_not_repeat() {
+    let root = Root::create("test").unwrap();
+    let serial = || {
+        let authority = root.authority(&sink()).unwrap();
+        let der = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes()).unwrap();
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
+        certificate.raw_serial().to_vec()
+    };
+    let (first, second) = (serial(), serial());
+    assert_ne!(first, second);
+    assert_eq!((first.len(), second.len()), (16, 16));
+}
+
+#[test]
+fn what_is_saved_is_loaded_and_closed_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("identity");
+    Root::create("test").unwrap().save(&home).unwrap();
+    let root = Root::load(&home).unwrap();
+    let pod = home.join("sink");
+    root.authority(&sink()).unwrap().save(&pod).unwrap();
+    let leaf = Authority::load(&pod)
+        .unwrap()
+        .leaf(&LeafRequest::of(&sink()));
+    assert_eq!(knock(&root, &leaf.unwrap(), &sink()), Ok(()));
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&pod) & 0o777, 0o700);
+    for entry in std::fs::read_dir(&pod).unwrap() {
+        assert_eq!(mode(&entry.unwrap().path()) & 0o777, 0o600);
+    }
+}
+
+#[track_caller]
+fn assert_refused(folder: &std::path::Path, expected: &str) {
+    let error = Root::load(folder).unwrap_err();
+    assert!(
+        error.to_string().contains(expected),
+        "`{error}` must contain `{expected}`"
+    );
+    assert_eq!(Failure::exit_code(&error), 3);
+    assert!(
+        Failure::of(&error).unwrap().next_step().is_some(),
+        "`{error}` must say what to do next"
+    );
+}
+
+#[test]
+fn a_root_that_cannot_be_used_is_not_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    assert_refused(home, "cannot read");
+    Root::create("one").unwrap().save(home).unwrap();
+    let key = home.join(ROOT_KEY);
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert_refused(home, "is open to other users (mode 0640)");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\nnonsense").unwrap();
+    assert_refused(home, "is no PKCS #8 key");
+    std::fs::write(&key, new_key().unwrap().serialize_pem()).unwrap();
+    assert_refused(home, "does not belong to the key");
+    std::fs::write(home.join(ROOT_CERTIFICATE), "").unwrap();
+    assert_refused(home, "exactly one certificate");
+}
+
+#[test]
+fn keys_are_not_shown() {
+    let root = Root::create("test").unwrap();
+    let authority = root.authority(&sink()).unwrap();
+    let leaf = authority.leaf(&LeafRequest::of(&sink())).unwrap();
+    let shown = format!("{root:?} {authority:?} {leaf:?}");
+    assert!(!shown.contains("PRIVATE"), "{shown}");
+}
+
+#[test]
+fn tokens_are_long_and_differ() {
+    let (first, second) = (token(), token());
+    assert_eq!(first.len(), 43);
+    assert_ne!(first, second);
+}

@@ -1,0 +1,315 @@
+//! One cluster's API server: apply, watch, read. Nobody else speaks to it.
+
+mod diagnose;
+mod watch;
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use futures_util::{AsyncBufReadExt as _, Stream};
+use k8s_openapi::{
+    ClusterResourceScope, NamespaceResourceScope,
+    api::core::v1::{Namespace, Pod},
+};
+use kube::{
+    Api, Client, Config, Resource,
+    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use messages::WorkloadName;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    failure::Failure,
+    render::{ENVIRONMENT_LABEL, FIELD_MANAGER, Object},
+};
+
+pub use watch::LivePod;
+
+/// A connection to one cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    name: String,
+    client: Client,
+}
+
+impl Cluster {
+    /// Connects by the current context of a kubeconfig file. `name` is the cluster's name in the blueprint, for messages.
+    pub async fn connect(name: &str, kubeconfig: &Path) -> anyhow::Result<Self> {
+        let unusable = || {
+            format!(
+                "cluster {name}: kubeconfig {} cannot be used",
+                kubeconfig.display()
+            )
+        };
+        let kubeconfig = Kubeconfig::read_from(kubeconfig).with_context(unusable)?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .with_context(unusable)?;
+        Ok(Self {
+            name: name.into(),
+            client: Client::try_from(config).with_context(unusable)?,
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    fn namespaced<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Server-side apply of `objects`, in their order.
+    /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
+    pub async fn apply(&self, objects: &[Object]) -> anyhow::Result<()> {
+        for object in objects {
+            match object {
+                Object::Namespace(namespace) => self.apply_cluster(namespace).await?,
+                Object::Secret(secret) => self.apply_one(secret).await?,
+                Object::ConfigMap(config_map) => self.apply_one(config_map).await?,
+                Object::Service(service) => self.apply_one(service).await?,
+                Object::PodDisruptionBudget(budget) => self.apply_one(budget).await?,
+                Object::Deployment(deployment) => self.apply_one(deployment.as_ref()).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_one<K>(&self, object: &K) -> anyhow::Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Serialize
+            + DeserializeOwned
+            + Clone
+            + std::fmt::Debug,
+    {
+        let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+        self.patch(&self.namespaced::<K>(namespace), object).await
+    }
+
+    async fn apply_cluster<K>(&self, object: &K) -> anyhow::Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope>
+            + Serialize
+            + DeserializeOwned
+            + Clone
+            + std::fmt::Debug,
+    {
+        self.patch(&Api::<K>::all(self.client.clone()), object)
+            .await
+    }
+
+    async fn patch<K>(&self, api: &Api<K>, object: &K) -> anyhow::Result<()>
+    where
+        K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + std::fmt::Debug,
+    {
+        let name = object.meta().name.as_deref().unwrap_or_default();
+        let applied = api
+            .patch(
+                name,
+                &PatchParams::apply(FIELD_MANAGER).force(),
+                &Patch::Apply(object),
+            )
+            .await;
+        match applied {
+            Ok(_) => Ok(()),
+            // The object itself stays out of the message: it may be a Secret.
+            Err(error) => Err(Failure::infrastructure(format!(
+                "{}: the API server refused {} {name}: {error}",
+                self.name,
+                K::kind(&())
+            ))
+            .into()),
+        }
+    }
+
+    /// Fails if a namespace of that name is there and is not of this environment.
+    pub async fn check_namespace_is_ours(
+        &self,
+        namespace: &str,
+        environment: &str,
+    ) -> anyhow::Result<()> {
+        let found = Api::<Namespace>::all(self.client.clone())
+            .get_opt(namespace)
+            .await
+            .with_context(|| format!("{}: cannot read namespace {namespace}", self.name))?;
+        let owner = |found: &Namespace| {
+            found
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(ENVIRONMENT_LABEL).cloned())
+        };
+        match found {
+            Some(found) if owner(&found).as_deref() != Some(environment) => {
+                let owner = owner(&found).map_or_else(
+                    || "not made by Ferry".into(),
+                    |owner| format!("of environment {owner}"),
+                );
+                Err(Failure::infrastructure(format!("{}: namespace {namespace} is there already and is {owner}", self.name))
+                    .hint(format!("delete it (kubectl delete namespace {namespace}) or give the blueprint another name"))
+                    .into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The workload's pods that are running and not being deleted.
+    pub async fn live_pods(&self, workload: &WorkloadName) -> anyhow::Result<Vec<LivePod>> {
+        let pods = self.pods(workload).await?;
+        Ok(pods
+            .iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .filter_map(LivePod::of)
+            .collect())
+    }
+
+    pub(crate) async fn pods(&self, workload: &WorkloadName) -> anyhow::Result<Vec<Pod>> {
+        let selected = ListParams::default().labels(&watch::selector(workload));
+        let pods = self
+            .namespaced::<Pod>(&workload.namespace())
+            .list(&selected)
+            .await;
+        Ok(pods
+            .with_context(|| format!("{}: cannot list the pods of {}", self.name, workload.pod()))?
+            .items)
+    }
+
+    /// The last lines of a container's log; of the run before where the container has just been started again.
+    pub async fn log_tail(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        lines: i64,
+    ) -> anyhow::Result<String> {
+        let api = self.namespaced::<Pod>(namespace);
+        let params = |previous| LogParams {
+            container: Some(container.into()),
+            tail_lines: Some(lines),
+            previous,
+            ..LogParams::default()
+        };
+        if let Ok(text) = api.logs(pod, &params(true)).await {
+            return Ok(text);
+        }
+        api.logs(pod, &params(false)).await.with_context(|| {
+            format!(
+                "{}: no log of {container} in pod {namespace}/{pod}",
+                self.name
+            )
+        })
+    }
+
+    /// The whole log of a container as it is now.
+    pub async fn log(&self, namespace: &str, pod: &str, container: &str) -> anyhow::Result<String> {
+        let params = LogParams {
+            container: Some(container.into()),
+            ..LogParams::default()
+        };
+        self.namespaced::<Pod>(namespace)
+            .logs(pod, &params)
+            .await
+            .with_context(|| {
+                format!(
+                    "{}: no log of {container} in pod {namespace}/{pod}",
+                    self.name
+                )
+            })
+    }
+
+    /// The lines of a container's log; followed, until the container ends.
+    pub(crate) async fn log_lines(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        follow: bool,
+    ) -> anyhow::Result<impl Stream<Item = std::io::Result<String>> + use<>> {
+        let params = LogParams {
+            container: Some(container.into()),
+            follow,
+            ..LogParams::default()
+        };
+        let log = self
+            .namespaced::<Pod>(namespace)
+            .log_stream(pod, &params)
+            .await;
+        Ok(log
+            .with_context(|| {
+                format!(
+                    "{}: no log of {container} in pod {namespace}/{pod}",
+                    self.name
+                )
+            })?
+            .lines())
+    }
+
+    /// What a pod lacks to be ready; `None` where it is.
+    pub(crate) fn missing(&self, pod: &Pod) -> Option<String> {
+        match diagnose::pod(pod) {
+            diagnose::State::Ready => None,
+            diagnose::State::Coming(text) | diagnose::State::Unschedulable(text) => Some(text),
+            diagnose::State::Broken(trouble) => Some(trouble.cause),
+        }
+    }
+
+    /// Deletes a pod; one that is gone already is no error.
+    pub(crate) async fn delete_pod(&self, namespace: &str, pod: &str) -> anyhow::Result<()> {
+        match self
+            .namespaced::<Pod>(namespace)
+            .delete(pod, &DeleteParams::default().grace_period(0))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error)
+                .with_context(|| format!("{}: cannot delete pod {namespace}/{pod}", self.name)),
+        }
+    }
+
+    pub(crate) async fn create_pod(&self, pod: &Pod) -> anyhow::Result<()> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let created = self
+            .namespaced::<Pod>(namespace)
+            .create(&kube::api::PostParams::default(), pod)
+            .await;
+        created.with_context(|| {
+            format!(
+                "{}: cannot create pod {namespace}/{}",
+                self.name,
+                pod.metadata.name.as_deref().unwrap_or_default()
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Makes the kubelet look at the pod's volumes now instead of at its next sync, up to 90 s later.
+    /// <https://kubernetes.io/docs/tasks/configure-pod-container/configure-pod-configmap/#mounted-configmaps-are-updated-automatically>
+    pub async fn nudge(&self, workload: &WorkloadName, reason: &str) -> anyhow::Result<()> {
+        let api = self.namespaced::<Pod>(&workload.namespace());
+        let patch = serde_json::json!({ "metadata": { "annotations": { "ferry.internal/nudged-for": reason } } });
+        for pod in self.live_pods(workload).await? {
+            api.patch(&pod.name, &PatchParams::default(), &Patch::Merge(&patch))
+                .await
+                .with_context(|| format!("{}: cannot annotate pod {}", self.name, pod.name))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

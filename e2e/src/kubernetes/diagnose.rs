@@ -1,0 +1,207 @@
+//! What a pod's status says: on its way, or in a state that will not heal. Pure.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+
+/// Why a pod is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Ready,
+    /// May still come; the text says what is missing.
+    Coming(String),
+    /// No node takes it. Heals while nodes are still joining, so the caller gives it a moment.
+    Unschedulable(String),
+    /// Will not heal by waiting.
+    Broken(Trouble),
+}
+
+/// What is wrong and where to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) cause: String,
+    /// The container whose log explains it.
+    pub(super) container: Option<String>,
+}
+
+/// A crash is reported after this many restarts: one may be an order of start that heals itself.
+const RESTARTS_THAT_ARE_A_CRASH_LOOP: i32 = 2;
+
+/// Reasons of a waiting container that stay until somebody changes something.
+/// <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff>
+const IMAGE_TROUBLE: [&str; 6] = [
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "ImageInspectError",
+    "ImagePullBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+];
+
+pub(super) fn pod(pod: &Pod) -> State {
+    let Some(status) = &pod.status else {
+        return State::Coming("no status yet".into());
+    };
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    if condition(conditions, "Ready").is_some_and(|ready| ready.status == "True") {
+        return State::Ready;
+    }
+    if let Some(scheduled) = condition(conditions, "PodScheduled")
+        && scheduled.status == "False"
+        && scheduled.reason.as_deref() == Some("Unschedulable")
+    {
+        return State::Unschedulable(scheduled.message.clone().unwrap_or_default());
+    }
+    if status.phase.as_deref() == Some("Failed") {
+        let reason = status
+            .message
+            .as_deref()
+            .or(status.reason.as_deref())
+            .unwrap_or("no reason given");
+        return State::Broken(Trouble {
+            cause: format!("pod failed: {reason}"),
+            container: None,
+        });
+    }
+    let containers = || {
+        status
+            .init_container_statuses
+            .iter()
+            .flatten()
+            .chain(status.container_statuses.iter().flatten())
+    };
+    if let Some(trouble) = containers().find_map(trouble) {
+        return State::Broken(trouble);
+    }
+    match containers().find(|container| !container.ready) {
+        Some(container) => State::Coming(format!(
+            "container {} is {}",
+            container.name,
+            describe(container)
+        )),
+        None => State::Coming(format!(
+            "phase {}",
+            status.phase.as_deref().unwrap_or("unknown")
+        )),
+    }
+}
+
+fn condition<'a>(conditions: &'a [PodCondition], kind: &str) -> Option<&'a PodCondition> {
+    conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+fn trouble(container: &ContainerStatus) -> Option<Trouble> {
+    let waiting = container
+        .state
+        .as_ref()
+        .and_then(|state| state.waiting.as_ref());
+    let reason = waiting
+        .and_then(|waiting| waiting.reason.as_deref())
+        .unwrap_or_default();
+    if IMAGE_TROUBLE.contains(&reason) {
+        let message = waiting
+            .and_then(|waiting| waiting.message.as_deref())
+            .unwrap_or("no message");
+        return Some(Trouble {
+            cause: format!("container {}: {reason}: {message}", container.name),
+            container: None,
+        });
+    }
+    if reason == "CrashLoopBackOff" || container.restart_count >= RESTARTS_THAT_ARE_A_CRASH_LOOP {
+        let last = container
+            .last_state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref());
+        let exit = last.map_or_else(
+            || "unknown exit code".into(),
+            |last| format!("exit code {}", last.exit_code),
+        );
+        return Some(Trouble {
+            cause: format!(
+                "container {} crashed {} times, last with {exit}",
+                container.name,
+                container.restart_count.max(1)
+            ),
+            container: Some(container.name.clone()),
+        });
+    }
+    None
+}
+
+fn describe(container: &ContainerStatus) -> String {
+    let state = container.state.as_ref();
+    if let Some(waiting) = state.and_then(|state| state.waiting.as_ref()) {
+        return waiting.reason.clone().unwrap_or_else(|| "waiting".into());
+    }
+    match state.map(|state| (state.running.is_some(), state.terminated.is_some())) {
+        Some((true, _)) => "running, not ready".into(),
+        Some((_, true)) => "ended".into(),
+        _ => "not started".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn state_of(status: serde_json::Value) -> State {
+        pod(&serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap())
+    }
+
+    #[test]
+    fn a_ready_pod_is_ready() {
+        assert_eq!(
+            state_of(json!({ "conditions": [{ "type": "Ready", "status": "True" }] })),
+            State::Ready
+        );
+    }
+
+    #[test]
+    fn the_schedulers_words_are_kept() {
+        let seen = state_of(
+            json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available: 2 Insufficient memory." }] }),
+        );
+        assert_eq!(
+            seen,
+            State::Unschedulable("0/2 nodes are available: 2 Insufficient memory.".into())
+        );
+    }
+
+    #[test]
+    fn a_missing_image_is_broken_at_once() {
+        let seen = state_of(
+            json!({ "initContainerStatuses": [{ "name": "wosp", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "waiting": { "reason": "ErrImageNeverPull", "message": "Container image \"x\" is not present" } } }] }),
+        );
+        assert_eq!(
+            seen,
+            State::Broken(Trouble {
+                cause: "container wosp: ErrImageNeverPull: Container image \"x\" is not present"
+                    .into(),
+                container: None
+            })
+        );
+    }
+
+    #[test]
+    fn one_restart_is_forgiven_and_a_loop_is_not() {
+        let container = |restarts, reason| {
+            json!({ "containerStatuses": [{ "name": "app", "image": "", "imageID": "", "ready": false, "restartCount": restarts,
+            "state": { "waiting": { "reason": reason } }, "lastState": { "terminated": { "exitCode": 2 } } }] })
+        };
+        assert_eq!(
+            state_of(container(1, "PodInitializing")),
+            State::Coming("container app is PodInitializing".into())
+        );
+        let State::Broken(trouble) = state_of(container(1, "CrashLoopBackOff")) else {
+            panic!("a crash loop must be broken")
+        };
+        assert_eq!(
+            trouble,
+            Trouble {
+                cause: "container app crashed 1 times, last with exit code 2".into(),
+                container: Some("app".into())
+            }
+        );
+    }
+}

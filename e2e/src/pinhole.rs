@@ -1,0 +1,237 @@
+//! The client of a boundary pod's pinhole: `/trigger` of a gateway, `/output` of a sink.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use messages::{Ack, Payload, Role};
+
+use crate::{
+    environment::PodRecord,
+    failure::Failure,
+    http::{Endpoint, Lines, Request},
+    plan::PeerAddress,
+    trail::StoredMessage,
+};
+
+/// Longest silence of a gateway while acknowledgements are due: longer than a reconnect with the longest back-off.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How many stored messages one request asks for: bounds the answer, at 1 MiB each, well below the client's limit.
+const PAGE: usize = 500;
+
+/// Reaches one pod's pinhole with its token.
+#[derive(Clone, Debug)]
+pub struct Pinhole {
+    /// For messages: `gateway in cluster-a`.
+    who: String,
+    role: Role,
+    address: PeerAddress,
+    token_file: PathBuf,
+}
+
+/// A payload from what somebody wrote.
+pub fn payload(text: String) -> Result<Payload, messages::InvalidPayload> {
+    Payload::from_text(text)
+}
+
+/// What a gateway is asked to send.
+#[derive(Clone, Debug)]
+pub enum Trigger {
+    /// A small payload of the gateway's own, so many times.
+    Default { count: u32 },
+    /// One payload, so many times.
+    Same { payload: Payload, count: u32 },
+    /// Each payload once, in this order.
+    Each(Vec<Payload>),
+}
+
+impl Trigger {
+    /// How many messages it makes.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Default { count } | Self::Same { count, .. } => {
+                usize::try_from(*count).unwrap_or(usize::MAX)
+            }
+            Self::Each(payloads) => payloads.len(),
+        }
+    }
+
+    fn request(&self, request: Endpoint) -> Request {
+        match self {
+            Self::Default { count } => Request::post(request, format!("/trigger?count={count}")),
+            Self::Same { payload, count } => {
+                Request::post(request, format!("/trigger?count={count}"))
+                    .body("application/json", payload.as_str().to_owned())
+            }
+            Self::Each(payloads) => {
+                // A line end inside a JSON text is white space between its tokens; strings hold none.
+                let lines: Vec<_> = payloads
+                    .iter()
+                    .map(|payload| payload.as_str().replace(['\n', '\r'], " "))
+                    .collect();
+                Request::post(request, "/trigger").body("application/x-ndjson", lines.join("\n"))
+            }
+        }
+    }
+}
+
+impl Pinhole {
+    /// # Errors
+    ///
+    /// A usage failure where the blueprint gives the pod no pinhole; an infrastructure failure where it has no address yet.
+    pub fn of(pod: &PodRecord) -> anyhow::Result<Self> {
+        let who = format!("{} in {}", pod.name.pod(), pod.name.cluster());
+        let token_file = pod.token_file.clone().ok_or_else(|| {
+            Failure::usage(format!(
+                "{who} has no pinhole, so nobody outside can reach it"
+            ))
+            .hint(format!(
+                "set `pinhole: true` for it in the blueprint `{}`",
+                pod.name.blueprint()
+            ))
+        })?;
+        let address = pod.local_address.clone().ok_or_else(|| {
+            Failure::infrastructure(format!("{who} has no address yet"))
+                .hint("`cargo xtask status` shows how far it is")
+        })?;
+        Ok(Self {
+            who,
+            role: pod.role,
+            address,
+            token_file,
+        })
+    }
+
+    /// Makes a gateway send; its acknowledgements come as they arrive, in the order of the messages, one a branch where
+    /// the blueprint fans out.
+    pub async fn trigger(&self, trigger: &Trigger) -> anyhow::Result<Acks> {
+        self.must_be(Role::Gateway, "makes")?;
+        let lines = trigger
+            .request(self.endpoint())
+            .bearer(self.token()?)
+            .within(SILENCE)
+            .lines()
+            .await
+            .map_err(|error| self.failed(error))?;
+        Ok(Acks {
+            who: self.who.clone(),
+            lines,
+        })
+    }
+
+    /// Makes a gateway send and collects every acknowledgement.
+    pub async fn trigger_all(&self, trigger: &Trigger) -> anyhow::Result<Vec<Ack>> {
+        let mut acks = self.trigger(trigger).await?;
+        let mut all = vec![];
+        while let Some(ack) = acks.next().await? {
+            all.push(ack);
+        }
+        Ok(all)
+    }
+
+    /// What a sink has stored after the message of index `after`, from the first on with 0.
+    pub async fn output(&self, after: u64) -> anyhow::Result<Vec<StoredMessage>> {
+        let mut all: Vec<StoredMessage> = vec![];
+        loop {
+            let after = all.last().map_or(after, |last| last.index);
+            let page = self.page(after).await?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            if page.iter().any(|stored| stored.index <= after) {
+                return Err(Failure::product(format!(
+                    "{} answers `/output?after={after}` with messages before that",
+                    self.who
+                ))
+                .into());
+            }
+            all.extend(page);
+        }
+    }
+
+    async fn page(&self, after: u64) -> anyhow::Result<Vec<StoredMessage>> {
+        self.must_be(Role::Sink, "stores")?;
+        let path = format!("/output?after={after}&limit={PAGE}");
+        let mut lines = Request::get(self.endpoint(), path)
+            .bearer(self.token()?)
+            .within(SILENCE)
+            .lines()
+            .await
+            .map_err(|error| self.failed(error))?;
+        let mut page = vec![];
+        while let Some(line) = lines.next().await.map_err(|error| self.failed(error))? {
+            page.extend(StoredMessage::parse_all(&line).with_context(|| self.who.clone())?);
+        }
+        Ok(page)
+    }
+
+    /// Read each time: the token of a replaced pod is another.
+    fn token(&self) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(&self.token_file).map_err(|error| {
+            Failure::infrastructure(format!(
+                "the token of {} cannot be read: `{}`: {error}",
+                self.who,
+                self.token_file.display()
+            ))
+            .hint("only the user who brought the environment up may use its pinholes")
+        })?;
+        Ok(text.trim().to_owned())
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::from(&self.address)
+    }
+
+    fn must_be(&self, role: Role, does: &str) -> anyhow::Result<()> {
+        if self.role == role {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "{} is a {}; only a {role} {does} messages",
+            self.who, self.role
+        ))
+        .into())
+    }
+
+    fn failed(&self, error: anyhow::Error) -> anyhow::Error {
+        let failure = Failure::infrastructure(format!("{} does not answer as it must", self.who))
+            .hint("`cargo xtask status` shows how it is, `cargo xtask logs` what it says");
+        error.context(failure)
+    }
+}
+
+/// Acknowledgements as they arrive.
+#[derive(Debug)]
+pub struct Acks {
+    who: String,
+    lines: Lines,
+}
+
+impl Acks {
+    /// The next one; `None` once all are there.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Ack>> {
+        loop {
+            let line = self.lines.next().await.with_context(|| {
+                Failure::product(format!(
+                    "{} stopped before every message was acknowledged",
+                    self.who
+                ))
+                .hint(
+                    "`cargo xtask status` shows how the pods are, `cargo xtask logs` what they say",
+                )
+            })?;
+            let Some(line) = line else { return Ok(None) };
+            if line.trim().is_empty() {
+                continue;
+            }
+            let ack = serde_json::from_str(&line).with_context(|| {
+                let head: String = line.chars().take(120).collect();
+                Failure::product(format!(
+                    "{} answers with what is no acknowledgement: `{head}`",
+                    self.who
+                ))
+            })?;
+            return Ok(Some(ack));
+        }
+    }
+}

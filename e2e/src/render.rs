@@ -1,0 +1,351 @@
+//! Kubernetes objects from a plan. Pure: no API server, no files; what comes out is the same every time.
+//!
+//! The same objects are applied by the harness and written beside each blueprint, one file per kind in the order they
+//! must be applied.
+
+mod objects;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::Context as _;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Namespace, Secret, Service},
+    policy::v1::PodDisruptionBudget,
+};
+use messages::WorkloadName;
+use serde::Serialize;
+
+use crate::{
+    blueprint::Blueprint,
+    plan::{PeerAddress, Plan, PodPlan, Ports, Sockets},
+};
+
+/// Field manager of every object that the harness applies.
+/// <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
+pub const FIELD_MANAGER: &str = "ferry";
+/// Label with the name of the environment: what `sweep` and `local-down` go by.
+pub const ENVIRONMENT_LABEL: &str = "ferry.internal/environment";
+/// ConfigMap with the one file that says where the peers are.
+pub const PEERS_CONFIG_MAP: &str = "peers";
+/// Key of the bearer token in the Secret [`PINHOLE_SECRET`].
+pub const TOKEN_KEY: &str = "token";
+/// Secret with the pod authority.
+pub const AUTHORITY_SECRET: &str = "authority";
+/// Secret with the bearer token of `/trigger` or `/output`.
+pub const PINHOLE_SECRET: &str = "pinhole";
+/// Numeric user and group of every container: the "nonroot" user of distroless images.
+pub const USER: i64 = 65532;
+
+/// Envoy's image, unless another is asked for.
+pub const ENVOY_IMAGE: &str = "envoyproxy/envoy:v1.40.0";
+/// How a pod of one k3d cluster reaches this machine, and so the published ports of another cluster.
+pub const K3D_HOST: &str = "host.k3d.internal";
+
+/// The images of a pod's containers.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// Holds `gateway`, `processor`, `sink` and `wosp`.
+    pub services: String,
+    pub envoy: String,
+    /// `Never` where the harness has put the images on the nodes itself.
+    pub pull_policy: String,
+}
+
+/// What a pod must keep to itself. No `Debug`: it holds keys.
+#[derive(Clone)]
+pub struct PodSecrets {
+    /// `tls.crt`, `tls.key` and `ca.crt` of the pod authority, PEM.
+    pub authority: BTreeMap<String, String>,
+    /// Bearer token of a boundary pod.
+    pub token: String,
+}
+
+impl Images {
+    /// What stands in files that are checked in; a deployment names the images by their content.
+    fn checked_in() -> Self {
+        Self {
+            services: "ferry/services:local".into(),
+            envoy: ENVOY_IMAGE.into(),
+            pull_policy: "Never".into(),
+        }
+    }
+}
+
+impl PodSecrets {
+    /// What stands in files that are checked in: readable, and no key.
+    pub fn unset() -> Self {
+        let unset = |what: &str| {
+            format!("unset: {what} of the environment stands here when it is deployed")
+        };
+        Self {
+            authority: [
+                ("tls.crt", "certificate of the pod authority"),
+                ("tls.key", "key of the pod authority"),
+                ("ca.crt", "root certificate"),
+            ]
+            .map(|(file, what)| (file.into(), unset(what)))
+            .into(),
+            token: unset("bearer token"),
+        }
+    }
+}
+
+/// Everything that the plan does not say.
+pub struct Options<'a> {
+    pub environment: &'a str,
+    pub images: &'a Images,
+    /// Where the downstream pods are; one without an address is left out and heals when it is added.
+    pub peers: &'a BTreeMap<WorkloadName, PeerAddress>,
+    pub secrets: &'a PodSecrets,
+    /// Variables of [`messages::env`] for `app` and `wosp`, where the defaults do not do.
+    pub settings: &'a BTreeMap<String, String>,
+}
+
+/// One Kubernetes object.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Object {
+    Namespace(Namespace),
+    Secret(Secret),
+    ConfigMap(ConfigMap),
+    Service(Service),
+    PodDisruptionBudget(PodDisruptionBudget),
+    Deployment(Box<Deployment>),
+}
+
+/// One file: objects of one kind of one pod.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// `01-namespace.yaml`, …: sorted by name is the order to apply them in.
+    pub file: String,
+    pub objects: Vec<Object>,
+}
+
+/// The manifests of one pod, in the order to apply them.
+pub fn pod(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<Vec<Manifest>> {
+    let bootstrap = pretty(&crate::envoy::bootstrap(
+        pod,
+        &crate::envoy::EnvoyPaths::in_pod(),
+    ))?;
+    let groups = [
+        (
+            "namespace",
+            vec![Object::Namespace(objects::namespace(pod, options))],
+        ),
+        (
+            "secrets",
+            objects::secrets(pod, options)
+                .into_iter()
+                .map(Object::Secret)
+                .collect(),
+        ),
+        (
+            "config",
+            vec![
+                Object::ConfigMap(objects::bootstrap(pod, options, &bootstrap)),
+                Object::ConfigMap(peers(pod, options)?),
+            ],
+        ),
+        (
+            "service",
+            vec![Object::Service(objects::service(pod, options))],
+        ),
+        (
+            "disruption",
+            vec![Object::PodDisruptionBudget(objects::disruption_budget(
+                pod, options,
+            ))],
+        ),
+        (
+            "deployment",
+            vec![Object::Deployment(Box::new(workload::deployment(
+                pod, options, &bootstrap,
+            )))],
+        ),
+    ];
+    Ok(groups
+        .into_iter()
+        .zip(1..)
+        .map(|((kind, objects), number)| Manifest {
+            file: format!("{number:02}-{kind}.yaml"),
+            objects,
+        })
+        .collect())
+}
+
+/// The ConfigMap that says where a pod's peers are: the one object that changes when an address does.
+pub fn peers(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<ConfigMap> {
+    let file = crate::envoy::peers(pod, options.peers, &crate::envoy::EnvoyPaths::in_pod());
+    Ok(objects::config_map(
+        pod,
+        options,
+        PEERS_CONFIG_MAP,
+        [("cds.json".to_owned(), pretty(&file)?)].into(),
+    ))
+}
+
+/// The tree of files of a plan: `<blueprint>/<cluster>/<pod>/<file>` → YAML text.
+///
+/// `options` is asked per pod, since secrets and peers differ.
+pub fn tree<'a>(
+    plan: &Plan,
+    options: impl Fn(&PodPlan) -> Options<'a>,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for each in &plan.pods {
+        for manifest in pod(each, &options(each))? {
+            let path = format!(
+                "{}/{}/{}/{}",
+                each.name.blueprint(),
+                each.name.cluster(),
+                each.name.pod(),
+                manifest.file
+            );
+            files.insert(path, yaml(&manifest.objects)?);
+        }
+    }
+    Ok(files)
+}
+
+/// The files that are checked in beside the blueprints: for two k3d clusters on one machine with the ports as written,
+/// without keys.
+pub fn checked_in(blueprints: &[Blueprint]) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    let (secrets, images, settings) = (PodSecrets::unset(), Images::checked_in(), BTreeMap::new());
+    // Each by itself: the ports of one blueprint do not depend on which others there are.
+    for blueprint in blueprints {
+        let plan = Plan::of(std::slice::from_ref(blueprint), Ports::AsWritten, &|_| {
+            Sockets::in_pod()
+        })?;
+        let peers = plan
+            .pods
+            .iter()
+            .map(|pod| {
+                (
+                    pod.name.clone(),
+                    PeerAddress {
+                        host: K3D_HOST.into(),
+                        port: pod.public_port,
+                    },
+                )
+            })
+            .collect();
+        files.extend(tree(&plan, |_| Options {
+            environment: "local",
+            images: &images,
+            peers: &peers,
+            secrets: &secrets,
+            settings: &settings,
+        })?);
+    }
+    Ok(files)
+}
+
+/// What of `checked_in` the folder of manifests does not hold like that: missing, different, or not rendered any more.
+pub fn differences(
+    manifests: &Path,
+    checked_in: &BTreeMap<String, String>,
+) -> anyhow::Result<Vec<String>> {
+    let mut differences = vec![];
+    for (path, text) in checked_in {
+        match std::fs::read_to_string(manifests.join(path)) {
+            Ok(found) if found == *text => {}
+            Ok(_) => differences.push(format!("{path} is not what the plan renders")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                differences.push(format!("{path} is missing"))
+            }
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot read {}", manifests.join(path).display()));
+            }
+        }
+    }
+    for path in rendered_files(manifests)? {
+        if !checked_in.contains_key(&path) {
+            differences.push(format!("{path} is not rendered any more"));
+        }
+    }
+    Ok(differences)
+}
+
+/// Writes `checked_in` below the folder of manifests and deletes what is not rendered any more; returns how many files changed.
+pub fn write(manifests: &Path, checked_in: &BTreeMap<String, String>) -> anyhow::Result<usize> {
+    let changed = differences(manifests, checked_in)?.len();
+    for path in rendered_files(manifests)? {
+        if !checked_in.contains_key(&path) {
+            std::fs::remove_file(manifests.join(&path))
+                .with_context(|| format!("cannot delete {path}"))?;
+        }
+    }
+    for (path, text) in checked_in {
+        let file = manifests.join(path);
+        let folder = file.parent().unwrap_or(manifests);
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&file, text))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(changed)
+}
+
+/// Files at the depth where the renderer writes: `<blueprint>/<cluster>/<pod>/NN-*.yaml`.
+fn rendered_files(manifests: &Path) -> anyhow::Result<Vec<String>> {
+    let mut folders = vec![manifests.to_path_buf()];
+    for _ in 0..3 {
+        let mut below = vec![];
+        for folder in &folders {
+            for entry in std::fs::read_dir(folder)
+                .with_context(|| format!("cannot read {}", folder.display()))?
+            {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    below.push(entry.path());
+                }
+            }
+        }
+        folders = below;
+    }
+    let mut files = vec![];
+    for folder in folders {
+        for entry in std::fs::read_dir(&folder)
+            .with_context(|| format!("cannot read {}", folder.display()))?
+        {
+            let path = entry?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "yaml")
+                && let Ok(relative) = path.strip_prefix(manifests)
+            {
+                files.push(relative.to_string_lossy().into_owned());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Objects as one YAML stream that `kubectl apply -f` takes.
+pub fn yaml(objects: &[Object]) -> anyhow::Result<String> {
+    let documents = objects.iter().map(|object| {
+        serde_saphyr::to_string(object).context("cannot write a Kubernetes object as YAML")
+    });
+    let documents: Vec<_> = documents.collect::<anyhow::Result<_>>()?;
+    Ok(documents
+        .iter()
+        .map(|document| document.trim_end())
+        .collect::<Vec<_>>()
+        .join("\n---\n")
+        + "\n")
+}
+
+fn pretty(value: &serde_json::Value) -> anyhow::Result<String> {
+    Ok(
+        serde_json::to_string_pretty(value)
+            .context("cannot write Envoy's configuration as JSON")?
+            + "\n",
+    )
+}

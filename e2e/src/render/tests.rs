@@ -1,0 +1,231 @@
+use super::*;
+use crate::blueprint;
+
+fn manifests() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
+}
+
+/// Everything that one pod of `international-ferry` is rendered to, as JSON by kind and name.
+fn rendered(workload: &str) -> BTreeMap<String, serde_json::Value> {
+    let blueprint =
+        Blueprint::load(manifests().join("international-ferry/blueprint.yaml")).unwrap();
+    let plan = Plan::of(&[blueprint], Ports::AsWritten, &|_| Sockets::in_pod()).unwrap();
+    let peers = plan
+        .pods
+        .iter()
+        .map(|pod| {
+            (
+                pod.name.clone(),
+                PeerAddress {
+                    host: K3D_HOST.into(),
+                    port: pod.public_port,
+                },
+            )
+        })
+        .collect();
+    let planned = plan
+        .pods
+        .iter()
+        .find(|pod| pod.name.pod() == workload)
+        .unwrap();
+    let options = Options {
+        environment: "test",
+        images: &Images::checked_in(),
+        peers: &peers,
+        secrets: &PodSecrets::unset(),
+        settings: &BTreeMap::new(),
+    };
+    let objects = pod(planned, &options)
+        .unwrap()
+        .into_iter()
+        .flat_map(|manifest| manifest.objects);
+    let values = objects.map(|object| serde_json::to_value(object).unwrap());
+    values
+        .map(|value| {
+            (
+                format!(
+                    "{}/{}",
+                    value["kind"].as_str().unwrap(),
+                    value["metadata"]["name"].as_str().unwrap()
+                ),
+                value,
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_checked_in_is_what_the_plan_renders() {
+    let files = checked_in(&blueprint::all(&manifests()).unwrap()).unwrap();
+    assert!(!files.is_empty());
+    let differences = differences(&manifests(), &files).unwrap();
+    assert!(
+        differences.is_empty(),
+        "run `cargo xtask render`:\n{}",
+        differences.join("\n")
+    );
+}
+
+#[test]
+fn a_changed_a_missing_and_a_foreign_file_are_each_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: BTreeMap<String, String> =
+        [("b/c/p/01-a.yaml", "one\n"), ("b/c/p/02-b.yaml", "two\n")]
+            .map(|(path, text)| (path.into(), text.into()))
+            .into();
+    assert_eq!(write(folder.path(), &files).unwrap(), 2);
+    assert!(differences(folder.path(), &files).unwrap().is_empty());
+    std::fs::write(folder.path().join("b/c/p/01-a.yaml"), "other").unwrap();
+    std::fs::rename(
+        folder.path().join("b/c/p/02-b.yaml"),
+        folder.path().join("b/c/p/03-c.yaml"),
+    )
+    .unwrap();
+    let expected = [
+        "b/c/p/01-a.yaml is not what the plan renders",
+        "b/c/p/02-b.yaml is missing",
+        "b/c/p/03-c.yaml is not rendered any more",
+    ];
+    assert_eq!(differences(folder.path(), &files).unwrap(), expected);
+    assert_eq!(write(folder.path(), &files).unwrap(), 3);
+    assert!(differences(folder.path(), &files).unwrap().is_empty());
+}
+
+#[test]
+fn containers_start_in_the_order_that_identities_need() {
+    let deployment = &rendered("gateway")["Deployment/gateway"]["spec"]["template"]["spec"];
+    let sidecars: Vec<_> = deployment["initContainers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|each| {
+            (
+                each["name"].as_str().unwrap(),
+                each["restartPolicy"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(sidecars, [("wosp", "Always"), ("envoy", "Always")]);
+    for sidecar in deployment["initContainers"].as_array().unwrap() {
+        assert_eq!(
+            sidecar["startupProbe"]["httpGet"]["path"], "/ready",
+            "{} must hold up the next container until it is ready",
+            sidecar["name"]
+        );
+    }
+    assert_eq!(deployment["containers"][0]["name"], "app");
+}
+
+#[test]
+fn every_container_keeps_the_restricted_standard() {
+    for workload in ["gateway", "sink"] {
+        let objects = rendered(workload);
+        let spec = &objects[&format!("Deployment/{workload}")]["spec"]["template"]["spec"];
+        assert_eq!(spec["automountServiceAccountToken"], false);
+        assert_eq!(spec["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(
+            spec["securityContext"]["seccompProfile"]["type"],
+            "RuntimeDefault"
+        );
+        for container in ["initContainers", "containers"]
+            .into_iter()
+            .flat_map(|kind| spec[kind].as_array().unwrap())
+        {
+            let security = &container["securityContext"];
+            assert_eq!(
+                security["allowPrivilegeEscalation"], false,
+                "{}",
+                container["name"]
+            );
+            assert_eq!(
+                security["readOnlyRootFilesystem"], true,
+                "{}",
+                container["name"]
+            );
+            assert_eq!(
+                security["capabilities"]["drop"][0], "ALL",
+                "{}",
+                container["name"]
+            );
+            assert!(
+                container["resources"]["limits"]["memory"].is_string()
+                    && container["resources"]["requests"]["cpu"].is_string(),
+                "{}",
+                container["name"]
+            );
+        }
+        let namespace = &objects[&format!("Namespace/international-ferry-{workload}-ns")];
+        assert_eq!(
+            namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"],
+            "restricted"
+        );
+    }
+}
+
+#[test]
+fn only_wosp_sees_the_authority_and_only_the_app_sees_the_token() {
+    let spec = rendered("sink")["Deployment/sink"]["spec"]["template"]["spec"].clone();
+    let mut seen: Vec<(String, String)> = vec![];
+    for container in ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|kind| spec[kind].as_array().unwrap().clone())
+    {
+        for mount in container["volumeMounts"].as_array().unwrap() {
+            if ["authority", "pinhole"].contains(&mount["name"].as_str().unwrap()) {
+                seen.push((
+                    container["name"].as_str().unwrap().into(),
+                    mount["name"].as_str().unwrap().into(),
+                ));
+            }
+            assert!(
+                mount["subPath"].is_null(),
+                "a subPath mount would not follow a changed file"
+            );
+        }
+    }
+    assert_eq!(
+        seen,
+        [
+            ("wosp".into(), "authority".into()),
+            ("app".into(), "pinhole".into())
+        ]
+    );
+}
+
+#[test]
+fn the_public_port_leads_to_envoys_ingress_and_the_peer_is_one_value() {
+    let sink = rendered("sink");
+    let port = &sink["Service/sink"]["spec"]["ports"][0];
+    assert_eq!(
+        (port["port"].as_u64(), port["targetPort"].as_u64()),
+        (Some(30200), Some(18000))
+    );
+    assert_eq!(sink["Service/sink"]["spec"]["type"], "LoadBalancer");
+    let gateway = rendered("gateway");
+    let peers = gateway["ConfigMap/peers"]["data"]["cds.json"]
+        .as_str()
+        .unwrap();
+    assert_eq!(
+        peers
+            .matches(&format!("\"address\": \"{K3D_HOST}\""))
+            .count(),
+        1,
+        "{peers}"
+    );
+    assert!(
+        !gateway["ConfigMap/envoy"]["data"]["bootstrap.json"]
+            .as_str()
+            .unwrap()
+            .contains(K3D_HOST)
+    );
+}
+
+#[test]
+fn what_is_checked_in_holds_no_key() {
+    for (path, text) in checked_in(&blueprint::all(&manifests()).unwrap()).unwrap() {
+        assert!(
+            !text.contains("PRIVATE KEY") && !text.contains("BEGIN CERTIFICATE"),
+            "{path}"
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! Pods as processes on this machine: the real services, the real `wosp`, a real Envoy each; no Docker, no root.
+//!
+//! Each cluster has a loopback network of its own with a load balancer in it, each pod an address there. The processes
+//! outlive the command. What a later command needs to know of a pod is in `pods/<pod>/pod.json`.
+
+mod bring_up;
+mod holder;
+mod network;
+mod pod;
+mod probe;
+mod tear_down;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context as _;
+use futures_util::future::join_all;
+use messages::WorkloadName;
+
+use super::{
+    Container, ContainerState, Ending, Follow, Liveness, LogLines, PodState, Readiness,
+    logs::file_lines,
+};
+use crate::{
+    environment::{Environment, PodRecord},
+    failure::Failure,
+    process,
+    timeline::Timeline,
+};
+use pod::{PodFile, start};
+
+pub(super) use bring_up::up;
+pub(super) use tear_down::{down, remove_unrecorded};
+
+/// How many lines of a log a message shows.
+const TAIL: usize = 20;
+
+/// Longest time that a container may take to drain when it is stopped on purpose: more than the 10 s that `app` allows
+/// itself.
+const DRAIN_LIMIT: Duration = Duration::from_secs(12);
+
+pub(super) async fn status(environment: &Environment) -> Vec<PodState> {
+    join_all(
+        environment
+            .record
+            .pods
+            .iter()
+            .map(|pod| pod_state(environment, pod)),
+    )
+    .await
+}
+
+async fn pod_state(environment: &Environment, pod: &PodRecord) -> PodState {
+    let containers: Vec<_> = Container::ALL
+        .into_iter()
+        .map(|container| ContainerState {
+            container,
+            state: liveness(pod, container),
+        })
+        .collect();
+    let mut missing: Vec<_> = containers
+        .iter()
+        .filter_map(|state| match state.state {
+            Liveness::Running => None,
+            Liveness::Stopped => Some(format!("{} (stopped)", state.container)),
+            Liveness::Crashed { .. } => Some(format!("{} (crashed)", state.container)),
+        })
+        .collect();
+    if missing.is_empty() {
+        missing = match PodFile::load(environment.layout(), &pod.name) {
+            Ok(file) => probe::missing(&file).await,
+            Err(error) => vec![format!("{error:#}")],
+        };
+    }
+    PodState {
+        name: pod.name.clone(),
+        role: pod.role,
+        pod_name: pod.pod_name.clone(),
+        node: pod.node.clone(),
+        local_address: pod.local_address.clone(),
+        containers,
+        readiness: if missing.is_empty() {
+            Readiness::Ready
+        } else {
+            Readiness::Waiting(missing)
+        },
+    }
+}
+
+fn liveness(pod: &PodRecord, container: Container) -> Liveness {
+    match pod::process_of(pod, container) {
+        None => Liveness::Stopped,
+        Some(process) if process.id.is_running() => Liveness::Running,
+        Some(process) => Liveness::Crashed {
+            log_tail: process::log_tail(&process.log, TAIL),
+        },
+    }
+}
+
+pub(super) fn live_pods(environment: &Environment) -> BTreeMap<WorkloadName, Vec<String>> {
+    let pods = environment.record.pods.iter();
+    pods.filter(|pod| liveness(pod, Container::App) == Liveness::Running)
+        .map(|pod| (pod.name.clone(), vec![pod.pod_name.clone()]))
+        .collect()
+}
+
+pub(super) async fn logs(
+    environment: &Environment,
+    pod: &WorkloadName,
+    container: Container,
+    follow: Follow,
+) -> anyhow::Result<LogLines> {
+    let writer = pod::process_of(record_of(environment, pod)?, container).map(|process| process.id);
+    let path = environment.layout().pod_log(pod, container.as_str());
+    file_lines(path, follow, writer).await
+}
+
+pub(super) async fn stop_container(
+    environment: &mut Environment,
+    pod: &WorkloadName,
+    container: Container,
+    ending: Ending,
+) -> anyhow::Result<()> {
+    let running: Vec<_> = pod::process_of(record_of(environment, pod)?, container)
+        .map(|process| process.id)
+        .into_iter()
+        .collect();
+    match ending {
+        Ending::Abrupt => process::kill(&running).await?,
+        Ending::Graceful => {
+            process::stop(&running, DRAIN_LIMIT).await?;
+        }
+    }
+    if let Some(record) = environment.record.pod_mut(pod) {
+        record
+            .processes
+            .retain(|process| process.container != container.as_str());
+    }
+    environment.save()
+}
+
+pub(super) async fn start_container(
+    environment: &mut Environment,
+    pod: &WorkloadName,
+    container: Container,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    if liveness(record_of(environment, pod)?, container) == Liveness::Running {
+        return Err(Failure::usage(format!("{container} of {pod} runs already"))
+            .hint("stop it first")
+            .into());
+    }
+    let file = PodFile::load(environment.layout(), pod)?;
+    let process = start(environment, pod, container, file.launch(container)?)?;
+    timeline
+        .run(format!("start {container} of {pod}"), |step| async move {
+            probe::wait_for_container(&file, container, &process, &step).await
+        })
+        .await
+}
+
+pub(super) async fn wait_ready(
+    environment: &Environment,
+    pod: &WorkloadName,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let file = PodFile::load(environment.layout(), pod)?;
+    let processes = record_of(environment, pod)?.processes.clone();
+    timeline
+        .run(format!("wait for {pod}"), |step| async move {
+            probe::wait_for_pod(pod, &file, &processes, &step).await
+        })
+        .await
+}
+
+fn record_of<'a>(
+    environment: &'a Environment,
+    pod: &WorkloadName,
+) -> anyhow::Result<&'a PodRecord> {
+    environment
+        .record
+        .pod(pod)
+        .with_context(|| format!("environment `{}` has no pod {pod}", environment.name()))
+}

@@ -1,0 +1,281 @@
+//! Addresses on this machine: a loopback network per cluster, an address per pod.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+};
+
+use anyhow::Context as _;
+
+use super::holder::Holder;
+use crate::{
+    failure::Failure,
+    plan::{ClusterPlan, PeerAddress, Plan, PodPlan, Sockets},
+    runtime::PublicAddress,
+};
+
+/// The loopback networks of all environments of this machine: 127.64.0.0/10, cut into one /24 per cluster.
+const FIRST_SECOND_OCTET: u8 = 64;
+const SECOND_OCTETS: u8 = 64;
+
+/// Last octet of a cluster's load balancer.
+const LOAD_BALANCER_HOST: u8 = 1;
+
+/// Last octet of a cluster's first pod.
+const FIRST_POD_HOST: u8 = 10;
+
+/// The load balancer listens here as long as the cluster is up: that is what makes the network its own.
+const CLAIM_PORT: u16 = 18999;
+
+/// The command listens here as long as it brings the cluster up, until the load balancer has made its claim.
+const RESERVATION_PORT: u16 = 18998;
+
+/// How many networks are tried. With half of all networks taken, one in 2^64 attempts finds none.
+const ATTEMPTS: usize = 64;
+
+/// A network that is this command's until dropped.
+#[derive(Debug)]
+pub(super) struct Network {
+    octets: [u8; 2],
+    /// Keeps every other command from taking the network between our choice and the load balancer's claim.
+    _reservation: TcpListener,
+}
+
+impl Network {
+    /// Takes a network that no other environment of this machine has, whoever's state root it is in.
+    pub(super) fn reserve() -> anyhow::Result<Self> {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            match Self::try_reserve(random_octets()) {
+                Ok(network) => return Ok(network),
+                Err(error) => last = Some(error),
+            }
+        }
+        let cause = last.map_or_else(String::new, |error| format!(": {error}"));
+        Err(Failure::infrastructure(format!(
+            "no loopback network is free in 127.{FIRST_SECOND_OCTET}.0.0/10{cause}"
+        ))
+        .hint("`cargo xtask sweep` removes what killed runs left; the addresses need Linux's `lo` with 127.0.0.0/8")
+        .into())
+    }
+
+    fn try_reserve(octets: [u8; 2]) -> io::Result<Self> {
+        let at = |port| SocketAddr::new(address(octets, LOAD_BALANCER_HOST), port);
+        let reservation = TcpListener::bind(at(RESERVATION_PORT))?;
+        TcpListener::bind(at(CLAIM_PORT))?;
+        Ok(Self {
+            octets,
+            _reservation: reservation,
+        })
+    }
+
+    /// Such as `127.81.7.0/24`.
+    pub(super) fn reference(&self) -> String {
+        format!("{}/24", address(self.octets, 0))
+    }
+
+    pub(super) fn load_balancer(&self) -> IpAddr {
+        address(self.octets, LOAD_BALANCER_HOST)
+    }
+
+    /// The load balancer's socket that makes the network its own; it answers `GET /ready`.
+    pub(super) fn claim(&self) -> SocketAddr {
+        SocketAddr::new(self.load_balancer(), CLAIM_PORT)
+    }
+}
+
+fn address([second, third]: [u8; 2], host: u8) -> IpAddr {
+    Ipv4Addr::new(127, second, third, host).into()
+}
+
+fn random_octets() -> [u8; 2] {
+    // The last bytes of a UUIDv7 are random (RFC 9562, section 5.7).
+    let bytes = uuid::Uuid::now_v7().into_bytes();
+    [FIRST_SECOND_OCTET + bytes[14] % SECOND_OCTETS, bytes[15]]
+}
+
+/// A cluster's network, and where its public ports are.
+#[derive(Debug)]
+pub(super) struct ClusterNetwork {
+    pub(super) network: Network,
+    /// Port as the blueprint has it → where the load balancer listens for it.
+    pub(super) public: BTreeMap<u16, SocketAddr>,
+}
+
+/// Networks for clusters, by name.
+pub(super) type Networks = BTreeMap<String, ClusterNetwork>;
+
+/// Reserves a network for each cluster, and settles where their public ports are.
+pub(super) fn networks(plan: &Plan, public: PublicAddress) -> anyhow::Result<Networks> {
+    let mut networks = Networks::new();
+    for ClusterPlan { name, public_ports } in &plan.clusters {
+        let network = Network::reserve()?;
+        let mut sockets = BTreeMap::new();
+        for &port in public_ports {
+            let socket = match public {
+                PublicAddress::Localhost => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
+                PublicAddress::OwnNetwork => free(SocketAddr::new(network.load_balancer(), port))?,
+            };
+            let other = networks
+                .iter()
+                .find(|(_, other): &(&String, &ClusterNetwork)| {
+                    other.public.values().any(|taken| *taken == socket)
+                });
+            if let Some((other, _)) = other {
+                return Err(Failure::usage(format!(
+                    "{name} and {other} both want port {port} of this machine"
+                ))
+                .hint("give a pod of one of them another `port` in its blueprint")
+                .into());
+            }
+            sockets.insert(port, socket);
+        }
+        networks.insert(
+            name.clone(),
+            ClusterNetwork {
+                network,
+                public: sockets,
+            },
+        );
+    }
+    Ok(networks)
+}
+
+/// Fails if somebody has a public port, and names who; every cluster's problem at once.
+pub(super) fn check_public_ports(plan: &Plan, networks: &Networks) -> anyhow::Result<()> {
+    let mut problems = vec![];
+    let mut remedies = vec![];
+    for (cluster, network) in networks {
+        for (port, socket) in &network.public {
+            let Err(error) = TcpListener::bind(socket) else {
+                continue;
+            };
+            let holder = Holder::of(*socket);
+            let by = holder
+                .as_ref()
+                .map_or_else(|| error.to_string(), |holder| format!("taken by {holder}"));
+            let pod = plan
+                .pods
+                .iter()
+                .find(|pod| pod.name.cluster() == cluster && pod.public_port == *port)
+                .map_or_else(String::new, |pod| format!(" of `{}`", pod.name.pod()));
+            problems.push(format!(
+                "{cluster}: port {}{pod} on {} is {by}",
+                socket.port(),
+                socket.ip()
+            ));
+            remedies.extend(holder.map(|holder| holder.remedy()));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    remedies.sort();
+    remedies.dedup();
+    let remedy = match remedies.as_slice() {
+        [] => "run it again".to_owned(),
+        some => some.join(", "),
+    };
+    Err(Failure::infrastructure(problems.join("; "))
+        .hint(format!("{remedy}, or change `port` in the blueprint"))
+        .into())
+}
+
+/// Gives every pod of the plan an address of its own in its cluster's network.
+pub(super) fn place_pods(plan: &mut Plan, networks: &Networks) -> anyhow::Result<()> {
+    let mut used: BTreeMap<String, u8> = BTreeMap::new();
+    for pod in &mut plan.pods {
+        let cluster = pod.name.cluster();
+        let network = networks
+            .get(cluster)
+            .with_context(|| format!("{cluster} has no network"))?;
+        let count = used.entry(cluster.to_owned()).or_default();
+        let host = FIRST_POD_HOST
+            .checked_add(*count)
+            .filter(|host| *host < u8::MAX);
+        let host = host.ok_or_else(|| {
+            Failure::usage(format!(
+                "{cluster} has more pods than one loopback network has addresses"
+            ))
+            .hint("spread them over more clusters")
+        })?;
+        *count += 1;
+        place(pod, address(network.network.octets, host))?;
+    }
+    Ok(())
+}
+
+fn place(pod: &mut PodPlan, ip: IpAddr) -> anyhow::Result<()> {
+    let sockets = Sockets::at(ip);
+    pod.sockets = Sockets {
+        http: free(sockets.http)?,
+        relay: free(sockets.relay)?,
+        ingress: free(sockets.ingress)?,
+        envoy_stats: free(sockets.envoy_stats)?,
+        wosp: free(sockets.wosp)?,
+        egress_host: ip,
+    };
+    for egress in &mut pod.egress {
+        egress.listen = free(SocketAddr::new(ip, egress.listen.port()))?;
+    }
+    Ok(())
+}
+
+/// The wanted socket of an address that is ours, or another port of it where a process that listens on *every* address
+/// (a development server on `0.0.0.0:8000`) has this one.
+fn free(wanted: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let bound = TcpListener::bind(wanted).or_else(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => TcpListener::bind(SocketAddr::new(wanted.ip(), 0)),
+        _ => Err(error),
+    });
+    let bound = bound.with_context(|| format!("cannot listen on {wanted}"))?;
+    Ok(bound.local_addr()?)
+}
+
+/// Where peers dial the pod: the load balancer of its cluster.
+pub(super) fn public_address(pod: &PodPlan, networks: &Networks) -> anyhow::Result<PeerAddress> {
+    let socket = networks
+        .get(pod.name.cluster())
+        .and_then(|network| network.public.get(&pod.public_port))
+        .with_context(|| format!("{} has no public port", pod.name))?;
+    Ok(PeerAddress {
+        host: socket.ip().to_string(),
+        port: socket.port(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_belongs_to_one_command_at_a_time() {
+        let network = Network::reserve().unwrap();
+        let error = Network::try_reserve(network.octets).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let octets = network.octets;
+        drop(network);
+        Network::try_reserve(octets).unwrap();
+    }
+
+    #[test]
+    fn a_claimed_network_is_not_reserved_again() {
+        let network = Network::reserve().unwrap();
+        let octets = network.octets;
+        let _claim = TcpListener::bind(network.claim()).unwrap();
+        drop(network);
+        let error = Network::try_reserve(octets).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_on_every_address_is_replaced() {
+        let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = everywhere.local_addr().unwrap().port();
+        let network = Network::reserve().unwrap();
+        let socket = free(SocketAddr::new(network.load_balancer(), port)).unwrap();
+        assert_eq!(socket.ip(), network.load_balancer());
+        assert_ne!(socket.port(), port);
+    }
+}

@@ -1,0 +1,244 @@
+//! A pod's files and processes.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+
+use anyhow::Context as _;
+use messages::{WorkloadName, env};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    environment::{Environment, Layout, PodRecord, ProcessRecord, private_folder, replace_file},
+    envoy::{self, EnvoyPaths},
+    identity::{self, Root},
+    plan::{PeerAddress, PodPlan},
+    process::Launch,
+    runtime::Container,
+    services::Binaries,
+};
+
+/// In a pod's folder: what is known of the pod beyond its record.
+const POD_FILE: &str = "pod.json";
+/// Envoy's bootstrap.
+const ENVOY_FILE: &str = "envoy.json";
+/// The pinhole's bearer token.
+const TOKEN_FILE: &str = "token";
+/// The pod authority, for `wosp`.
+const AUTHORITY_FOLDER: &str = "authority";
+/// What a sink stores.
+const DATA_FOLDER: &str = "data";
+
+/// `pod.json`: where the pod answers, and how each of its containers is started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct PodFile {
+    pub(super) http: SocketAddr,
+    pub(super) wosp: SocketAddr,
+    pub(super) envoy_stats: SocketAddr,
+    containers: BTreeMap<Container, Launch>,
+}
+
+impl PodFile {
+    fn path(layout: &Layout, name: &WorkloadName) -> std::path::PathBuf {
+        layout.pod(name).join(POD_FILE)
+    }
+
+    pub(super) fn load(layout: &Layout, name: &WorkloadName) -> anyhow::Result<Self> {
+        let path = Self::path(layout, name);
+        let read = || anyhow::Ok(serde_json::from_slice(&std::fs::read(&path)?)?);
+        read().with_context(|| format!("cannot read `{}`", path.display()))
+    }
+
+    pub(super) fn launch(&self, container: Container) -> anyhow::Result<&Launch> {
+        self.containers
+            .get(&container)
+            .with_context(|| format!("it is not known how to start {container}"))
+    }
+}
+
+/// What all pods of an environment are made with.
+pub(super) struct Workshop<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) binaries: &'a Binaries,
+    pub(super) envoy: &'a Path,
+    pub(super) root: &'a Root,
+    /// Settings for every `app` and `wosp`.
+    pub(super) settings: &'a BTreeMap<String, String>,
+}
+
+impl Workshop<'_> {
+    /// Writes a pod's files: identity, token, Envoy's configuration, the way to start it.
+    pub(super) fn prepare(&self, plan: &PodPlan, record: &PodRecord) -> anyhow::Result<PodFile> {
+        let name = &plan.name;
+        let folder = self.layout.pod(name);
+        let paths = EnvoyPaths::in_working_directory();
+        private_folder(&folder.join(DATA_FOLDER))?;
+        private_folder(&folder.join(&paths.identity_dir))?;
+        if let Some(peers) = paths.peers_file.parent() {
+            private_folder(&folder.join(peers))?;
+        }
+        self.root
+            .authority(name)?
+            .save(&folder.join(AUTHORITY_FOLDER))?;
+        if let Some(token_file) = &record.token_file {
+            replace_file(token_file, identity::token().as_bytes(), 0o600)?;
+        }
+        let bootstrap = envoy::bootstrap(plan, &paths);
+        replace_file(
+            &folder.join(ENVOY_FILE),
+            &serde_json::to_vec_pretty(&bootstrap)?,
+            0o600,
+        )?;
+        let launch = |container: Container, program: &Path, args, env| {
+            let launch = Launch {
+                program: program.into(),
+                args,
+                env,
+                folder: folder.clone(),
+                log: self.layout.pod_log(name, container.as_str()),
+            };
+            (container, launch)
+        };
+        let file = PodFile {
+            http: plan.sockets.http,
+            wosp: plan.sockets.wosp,
+            envoy_stats: plan.sockets.envoy_stats,
+            containers: BTreeMap::from([
+                launch(
+                    Container::Wosp,
+                    self.binaries.wosp(),
+                    vec![],
+                    self.wosp_variables(plan),
+                ),
+                launch(
+                    Container::App,
+                    self.binaries.app(plan.role),
+                    vec![],
+                    self.app_variables(plan, record),
+                ),
+                launch(
+                    Container::Envoy,
+                    self.envoy,
+                    envoy::arguments(Path::new(ENVOY_FILE)),
+                    BTreeMap::new(),
+                ),
+            ]),
+        };
+        let text = serde_json::to_vec_pretty(&file)?;
+        replace_file(&PodFile::path(self.layout, name), &text, 0o600)?;
+        Ok(file)
+    }
+
+    /// What `app` and `wosp` both read.
+    fn variables(&self, plan: &PodPlan) -> BTreeMap<String, String> {
+        let name = &plan.name;
+        let identity = self
+            .layout
+            .pod(name)
+            .join(EnvoyPaths::in_working_directory().identity_dir);
+        let mut variables = set([
+            (env::BLUEPRINT, name.blueprint().to_owned()),
+            (env::WORKLOAD, name.pod().to_owned()),
+            (env::CLUSTER, name.cluster().to_owned()),
+            (env::IDENTITY_DIR, identity.display().to_string()),
+            (env::LOG_FORMAT, "human".to_owned()),
+        ]);
+        if let Ok(filter) = std::env::var(env::LOG) {
+            variables.insert(env::LOG.into(), filter);
+        }
+        variables.extend(self.settings.clone());
+        variables
+    }
+
+    fn wosp_variables(&self, plan: &PodPlan) -> BTreeMap<String, String> {
+        let authority = self.layout.pod(&plan.name).join(AUTHORITY_FOLDER);
+        let mut variables = self.variables(plan);
+        variables.extend(set([
+            (env::AUTHORITY_DIR, authority.display().to_string()),
+            (env::WOSP_LISTEN, plan.sockets.wosp.to_string()),
+        ]));
+        variables
+    }
+
+    fn app_variables(&self, plan: &PodPlan, record: &PodRecord) -> BTreeMap<String, String> {
+        let data = self.layout.pod(&plan.name).join(DATA_FOLDER);
+        let downstream: Vec<_> = plan
+            .egress
+            .iter()
+            .map(|egress| {
+                let (pod, scheme) = (egress.target.pod(), egress.protocol.scheme());
+                format!("{pod}={scheme}://{}", egress.listen)
+            })
+            .collect();
+        let mut variables = self.variables(plan);
+        variables.extend(set([
+            (env::ROLE, plan.role.to_string()),
+            (env::POD_NAME, record.pod_name.clone()),
+            (env::NAMESPACE, record.namespace.clone()),
+            (env::NODE, record.node.clone()),
+            (env::HTTP_LISTEN, plan.sockets.http.to_string()),
+            (env::RELAY_LISTEN, plan.sockets.relay.to_string()),
+            (env::DOWNSTREAM, downstream.join(",")),
+            (env::DATA_DIR, data.display().to_string()),
+            (env::AUTO_TRIGGER, plan.auto_trigger.to_string()),
+        ]));
+        if let Some(token_file) = &record.token_file {
+            variables.insert(env::TOKEN_FILE.into(), token_file.display().to_string());
+        }
+        variables
+    }
+}
+
+fn set<const N: usize>(variables: [(&str, String); N]) -> BTreeMap<String, String> {
+    variables
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+/// The file of the bearer token of a boundary pod.
+pub(super) fn token_file(layout: &Layout, plan: &PodPlan) -> Option<std::path::PathBuf> {
+    plan.pinhole
+        .then(|| layout.pod(&plan.name).join(TOKEN_FILE))
+}
+
+/// Writes where a pod's peers are; Envoy takes it from there, running or not.
+pub(super) fn write_peers(
+    layout: &Layout,
+    plan: &PodPlan,
+    addresses: &BTreeMap<WorkloadName, PeerAddress>,
+) -> anyhow::Result<()> {
+    let paths = EnvoyPaths::in_working_directory();
+    let peers = envoy::peers(plan, addresses, &paths);
+    let path = layout.pod(&plan.name).join(&paths.peers_file);
+    replace_file(&path, &serde_json::to_vec_pretty(&peers)?, 0o600)
+}
+
+/// Starts a container and records its process before anything else happens.
+pub(super) fn start(
+    environment: &mut Environment,
+    pod: &WorkloadName,
+    container: Container,
+    launch: &Launch,
+) -> anyhow::Result<ProcessRecord> {
+    let id = launch
+        .start()
+        .with_context(|| format!("{}: {container} of `{}`", pod.cluster(), pod.pod()))?;
+    let process = ProcessRecord {
+        container: container.as_str().into(),
+        id,
+        log: launch.log.clone(),
+    };
+    let record = environment.record.pod_mut(pod);
+    let record = record.with_context(|| format!("{pod} is not recorded"))?;
+    record
+        .processes
+        .retain(|other| other.container != process.container);
+    record.processes.push(process.clone());
+    environment.save()?;
+    Ok(process)
+}
+
+pub(super) fn process_of(pod: &PodRecord, container: Container) -> Option<&ProcessRecord> {
+    pod.processes
+        .iter()
+        .find(|process| process.container == container.as_str())
+}

@@ -1,0 +1,374 @@
+//! From blueprints to ready pods on clusters of this machine. What is there already is taken as it is, so that doing it
+//! again changes what has changed and heals what is broken.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use anyhow::Context as _;
+use futures_util::future::try_join_all;
+use messages::WorkloadName;
+use tokio::sync::OnceCell;
+
+use super::{
+    clusters::{self, ClusterSpec, Clusters, HostPort, PortMapping},
+    tear_down,
+};
+use crate::{
+    deploy,
+    doctor::{self, Outcome},
+    environment::{
+        ClusterRecord, Draft, Environment, Layout, Lock, PodRecord, Store, private_folder,
+        replace_file,
+    },
+    failure::Failure,
+    identity::{self, Authority, Root},
+    image,
+    kubernetes::Cluster,
+    plan::{PeerAddress, Plan, PodPlan, Sockets},
+    process::ProcessId,
+    render::{Images, K3D_HOST, PodSecrets},
+    runtime::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
+    services,
+    timeline::Timeline,
+};
+
+/// Time for an API server that k3d calls up to answer and to have a ready node.
+const API_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+
+pub(in crate::runtime) async fn up(
+    store: &Store,
+    lock: &Lock,
+    request: &UpRequest,
+    timeline: &Timeline,
+) -> anyhow::Result<Environment> {
+    // Everything that can be refused is refused before anything is made.
+    let plan = plan(request)?;
+    let ports = match request.public {
+        PublicAddress::Localhost => plan
+            .clusters
+            .iter()
+            .flat_map(|cluster| cluster.public_ports.iter().copied())
+            .collect(),
+        PublicAddress::OwnNetwork => vec![],
+    };
+    check_machine(&ports, timeline).await?;
+    let mut environment = store.create(
+        lock,
+        Draft {
+            runtime: request.runtime,
+            owner: ProcessId::current(),
+            blueprints: request
+                .blueprints
+                .iter()
+                .map(|blueprint| (blueprint.name.clone(), blueprint.path().to_path_buf()))
+                .collect(),
+        },
+    )?;
+    let result = bring_up(&mut environment, request, &plan, timeline).await;
+    match (result, request.lifetime, request.on_failure) {
+        (Ok(()), Lifetime::Command, _) => Ok(environment),
+        (Ok(()), Lifetime::Stays, _) => {
+            environment.record.owner = None;
+            environment.save()?;
+            Ok(environment)
+        }
+        // Still owned by this command, which looks at it and removes it.
+        (Err(error), _, OnFailure::Keep) => Err(error),
+        (Err(error), _, OnFailure::Remove) => {
+            if let Err(left) = tear_down::down(&environment, State::Remove, timeline).await {
+                timeline.warning(format!(
+                    "environment `{}` is left behind: {left:#}",
+                    request.name
+                ));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Brings an environment that is there to what `request` asks for: clusters that are stopped are started, services that
+/// changed are built and rolled out.
+pub(in crate::runtime) async fn refresh(
+    environment: &mut Environment,
+    request: &UpRequest,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    bring_up(environment, request, &plan(request)?, timeline).await
+}
+
+fn plan(request: &UpRequest) -> anyhow::Result<Plan> {
+    Plan::of(&request.blueprints, request.ports, &|_| Sockets::in_pod())
+}
+
+/// The doctor's checks; the first that fails is the failure, the others are shown beside it.
+async fn check_machine(ports: &[u16], timeline: &Timeline) -> anyhow::Result<()> {
+    let checks = timeline
+        .run("check this machine", |_| async {
+            Ok(doctor::run(crate::environment::RuntimeKind::K3d, ports).await)
+        })
+        .await?;
+    let mut failed = vec![];
+    for check in checks {
+        match check.outcome {
+            Outcome::Ok => {}
+            Outcome::Warn => timeline.warning(format!(
+                "{}: {}; {}",
+                check.name,
+                check.detail,
+                check.fix.unwrap_or_default()
+            )),
+            Outcome::Fail => failed.push(check),
+        }
+    }
+    let mut failed = failed.into_iter();
+    let Some(first) = failed.next() else {
+        return Ok(());
+    };
+    for other in failed {
+        timeline.warning(format!(
+            "{}: {}; {}",
+            other.name,
+            other.detail,
+            other.fix.unwrap_or_default()
+        ));
+    }
+    Err(
+        Failure::infrastructure(format!("{}: {}", first.name, first.detail))
+            .hint(first.fix.unwrap_or_default())
+            .into(),
+    )
+}
+
+async fn bring_up(
+    environment: &mut Environment,
+    request: &UpRequest,
+    plan: &Plan,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let layout = environment.layout().clone();
+    record_plan(environment, request, plan)?;
+    let specs: Vec<_> = plan
+        .clusters
+        .iter()
+        .map(|cluster| spec(request, cluster))
+        .collect();
+    let ours = Clusters::new(environment.name().as_str(), layout.root());
+    // The clusters take longest, so everything else is done beside their creation.
+    let images = OnceCell::new();
+    let (running, secrets) = tokio::try_join!(ours.up(&specs, timeline), async {
+        images.set(make_images(timeline).await?)?;
+        secrets(environment, plan)
+    })?;
+    let images = images.get().context("no images were made")?;
+    let nodes: Vec<_> = running
+        .iter()
+        .flat_map(|cluster| cluster.nodes.iter().cloned())
+        .collect();
+    let connect = try_join_all(plan.clusters.iter().zip(&running).map(
+        |(planned, cluster)| async move {
+            let connected = Cluster::connect(&planned.name, &cluster.kubeconfig).await?;
+            let step = timeline.step(format!("reach the API server of {}", planned.name));
+            connected.answers(API_LIMIT, &step).await?;
+            step.done();
+            Ok((planned.name.clone(), connected))
+        },
+    ));
+    let wanted = [images.services.clone(), images.envoy.clone()];
+    let (_, connected) = tokio::try_join!(image::import(&wanted, &nodes, timeline), connect)?;
+    let connected: BTreeMap<_, _> = connected.into_iter().collect();
+    let host_ports: BTreeMap<_, _> = plan
+        .clusters
+        .iter()
+        .zip(&running)
+        .map(|(planned, cluster)| (planned.name.clone(), cluster.ports.clone()))
+        .collect();
+    let host_port = |pod: &PodPlan| {
+        host_ports
+            .get(pod.name.cluster())
+            .and_then(|ports| ports.get(&pod.public_port))
+            .copied()
+            .unwrap_or(pod.public_port)
+    };
+    let deployment = deploy::Request {
+        environment: environment.name().as_str(),
+        plan,
+        clusters: &connected,
+        images,
+        secrets: &secrets,
+        settings: &request.settings,
+        // A pod of one cluster knows nothing of the other's Docker network; this machine's published port is the way across.
+        peer_address: &|pod, _| PeerAddress {
+            host: K3D_HOST.into(),
+            port: host_port(pod),
+        },
+    };
+    let mut record = environment.clone();
+    deploy::deploy(&deployment, timeline, |deployed| {
+        for each in deployed {
+            let pod = record
+                .record
+                .pod_mut(&each.name)
+                .with_context(|| format!("{} is not recorded", each.name))?;
+            let planned = plan
+                .pod(&each.name)
+                .with_context(|| format!("{} is not planned", each.name))?;
+            pod.pod_name = each.live.name.clone();
+            pod.node = each.live.node.clone();
+            pod.load_balancer = Some(each.load_balancer.clone());
+            pod.peer_address = Some(each.peer_address.clone());
+            pod.local_address = Some(PeerAddress {
+                host: Ipv4Addr::LOCALHOST.to_string(),
+                port: host_port(planned),
+            });
+            pod.started_at = each.live.created_at.or(Some(each.applied_at));
+            pod.ready_at = each.live.ready_at;
+            pod.dialled_at = each.dialled_at;
+        }
+        record.save()
+    })
+    .await?;
+    let record = record.record;
+    environment.record = record;
+    Ok(())
+}
+
+/// `local-up` has the clusters under the names that the blueprint gives them; others share the machine with more of their kind.
+fn spec(request: &UpRequest, cluster: &crate::plan::ClusterPlan) -> ClusterSpec {
+    let port = |service: u16| match request.public {
+        PublicAddress::Localhost => PortMapping {
+            host: HostPort::Fixed(service),
+            service,
+        },
+        PublicAddress::OwnNetwork => PortMapping {
+            host: HostPort::Free,
+            service,
+        },
+    };
+    let name = match request.public {
+        PublicAddress::Localhost => cluster.name.clone(),
+        PublicAddress::OwnNetwork => clusters::cluster_name(request.name.as_str(), &cluster.name),
+    };
+    ClusterSpec {
+        name,
+        ports: cluster.public_ports.iter().copied().map(port).collect(),
+    }
+}
+
+async fn make_images(timeline: &Timeline) -> anyhow::Result<Images> {
+    let services = async { image::services(&services::binaries(timeline).await?, timeline).await };
+    let (services, envoy) = tokio::try_join!(services, image::envoy(timeline))?;
+    Ok(Images {
+        services,
+        envoy,
+        pull_policy: "Never".into(),
+    })
+}
+
+/// Writes down what is going to be, so that whatever ends this command, a later one knows what there may be.
+fn record_plan(
+    environment: &mut Environment,
+    request: &UpRequest,
+    plan: &Plan,
+) -> anyhow::Result<()> {
+    let layout = environment.layout().clone();
+    let record = &mut environment.record;
+    record.clusters = plan
+        .clusters
+        .iter()
+        .map(|cluster| ClusterRecord {
+            name: cluster.name.clone(),
+            reference: spec(request, cluster).name,
+            processes: vec![],
+        })
+        .collect();
+    let before = std::mem::take(&mut record.pods);
+    record.pods = plan
+        .pods
+        .iter()
+        .map(|pod| {
+            let planned = PodRecord {
+                name: pod.name.clone(),
+                role: pod.role,
+                namespace: pod.name.namespace(),
+                stage: pod.stage,
+                pod_name: String::new(),
+                node: String::new(),
+                load_balancer: None,
+                peer_address: None,
+                local_address: None,
+                token_file: pod.pinhole.then(|| token_file(&layout, &pod.name)),
+                auto_trigger: pod.auto_trigger,
+                downstreams: pod
+                    .egress
+                    .iter()
+                    .map(|egress| egress.target.clone())
+                    .collect(),
+                started_at: None,
+                ready_at: None,
+                dialled_at: None,
+                processes: vec![],
+            };
+            before
+                .iter()
+                .find(|known| known.name == pod.name)
+                .cloned()
+                .unwrap_or(planned)
+        })
+        .collect();
+    environment.save()
+}
+
+fn token_file(layout: &Layout, pod: &WorkloadName) -> std::path::PathBuf {
+    layout.pod(pod).join("token")
+}
+
+/// The authorities and tokens of all pods: made once, and the same again whenever the environment is brought up anew. The
+/// root's key stays in the state folder.
+fn secrets(
+    environment: &Environment,
+    plan: &Plan,
+) -> anyhow::Result<BTreeMap<WorkloadName, PodSecrets>> {
+    let layout = environment.layout();
+    let folder = layout.identity();
+    let root = if folder.join(identity::ROOT_KEY).exists() {
+        Root::load(&folder)?
+    } else {
+        let root = Root::create(environment.name().as_str())?;
+        root.save(&folder)?;
+        root
+    };
+    plan.pods
+        .iter()
+        .map(|pod| Ok((pod.name.clone(), pod_secrets(layout, &root, pod)?)))
+        .collect()
+}
+
+fn pod_secrets(layout: &Layout, root: &Root, pod: &PodPlan) -> anyhow::Result<PodSecrets> {
+    let folder = layout.pod(&pod.name);
+    private_folder(&folder)?;
+    let authority_folder = folder.join("authority");
+    let authority = if authority_folder.join(identity::AUTHORITY_KEY).exists() {
+        Authority::load(&authority_folder)?
+    } else {
+        let authority = root.authority(&pod.name)?;
+        authority.save(&authority_folder)?;
+        authority
+    };
+    let token_file = token_file(layout, &pod.name);
+    if !token_file.exists() {
+        replace_file(&token_file, identity::token().as_bytes(), 0o600)?;
+    }
+    let token = std::fs::read_to_string(&token_file)
+        .with_context(|| format!("cannot read `{}`", token_file.display()))?;
+    let files = [
+        (
+            identity::AUTHORITY_CERTIFICATE,
+            authority.certificate_pem().to_owned(),
+        ),
+        (identity::AUTHORITY_KEY, authority.key_pem()),
+        (identity::ROOTS, authority.roots_pem().to_owned()),
+    ];
+    Ok(PodSecrets {
+        authority: files.map(|(name, text)| (name.to_owned(), text)).into(),
+        token,
+    })
+}

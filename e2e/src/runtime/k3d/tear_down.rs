@@ -1,0 +1,59 @@
+//! The end of an environment on k3d: its clusters with all that is in them, then its files.
+
+use std::path::Path;
+
+use super::{Owner, clusters::Clusters, owners};
+use crate::{environment::Environment, runtime::State, timeline::Timeline};
+
+/// Deletes the clusters of an environment; returns how many there were.
+pub(in crate::runtime) async fn down(
+    environment: &Environment,
+    state: State,
+    timeline: &Timeline,
+) -> anyhow::Result<usize> {
+    let clusters = Clusters::new(environment.name().as_str(), environment.layout().root());
+    let count = clusters.names().await?.len();
+    clusters.down(timeline).await?;
+    match state {
+        State::Remove => environment.layout().remove()?,
+        State::Keep => {
+            let mut kept = environment.clone();
+            kept.record.owner = None;
+            kept.record.clusters.clear();
+            kept.save()?;
+        }
+    }
+    Ok(count)
+}
+
+/// Deletes the clusters whose label names this state folder, whatever is left of the folder itself.
+pub(in crate::runtime) async fn remove_unrecorded(
+    state: &Path,
+    timeline: &Timeline,
+) -> anyhow::Result<usize> {
+    let mut count = 0;
+    for owner in left_in(state).await {
+        count += Clusters::of(owner.clone()).names().await?.len();
+        Clusters::of(owner).down(timeline).await?;
+    }
+    Ok(count)
+}
+
+/// Owners of clusters whose state folder is `folder` or lies in it. Empty where no engine answers: what runs nowhere cannot
+/// be left behind.
+async fn left_in(folder: &Path) -> Vec<Owner> {
+    let owners = owners().await.unwrap_or_default();
+    owners
+        .into_keys()
+        .filter(|owner| owner.state.starts_with(folder))
+        .collect()
+}
+
+/// State folders below `root` that are gone while clusters of theirs are not.
+pub(in crate::runtime) async fn orphans(root: &Path) -> Vec<Owner> {
+    left_in(root)
+        .await
+        .into_iter()
+        .filter(|owner| !owner.state.exists())
+        .collect()
+}

@@ -1,0 +1,124 @@
+use std::fmt::{self, Write as _};
+
+use jiff::SignedDuration;
+use messages::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::StoredMessage;
+
+/// Messages that were seen to have crossed as they must, in the order the sink stored them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Proof {
+    pub blueprint: String,
+    pub messages: Vec<Crossing>,
+}
+
+/// One message over one route.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Crossing {
+    pub seq: u64,
+    pub id: Uuid,
+    /// In travel order.
+    pub route: Vec<Place>,
+    /// When its first pod took it.
+    pub sent_at: Timestamp,
+    /// When the sink had stored it.
+    pub stored_at: Timestamp,
+    /// Length of its payload.
+    pub payload_bytes: usize,
+}
+
+/// A pod that a message went through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The (Kubernetes) pod's own name.
+    pub pod: String,
+    pub cluster: String,
+    pub node: String,
+}
+
+impl Proof {
+    /// Titles of the columns of [`Self::rows`].
+    pub const COLUMNS: [&'static str; 5] = ["seq", "id", "outcome", "route", "took"];
+
+    /// One row per message: `1`, `…3f2a9c11`, `delivered`, `gateway-1@cluster-a -> sink-1@cluster-b`, `1.2 ms`.
+    pub fn rows(&self) -> Vec<[String; 5]> {
+        self.messages
+            .iter()
+            .map(|crossing| {
+                [
+                    crossing.seq.to_string(),
+                    short(crossing.id),
+                    "delivered".into(),
+                    crossing.route_text(),
+                    milliseconds(crossing.took()),
+                ]
+            })
+            .collect()
+    }
+}
+
+impl Crossing {
+    pub(super) fn of(stored: &StoredMessage) -> Self {
+        let message = &stored.message;
+        Self {
+            seq: message.seq,
+            id: message.id,
+            route: message
+                .trail
+                .iter()
+                .map(|hop| Place {
+                    pod: hop.pod.clone(),
+                    cluster: hop.cluster.clone(),
+                    node: hop.node.clone(),
+                })
+                .collect(),
+            sent_at: message.trail.first().map_or(stored.stored_at, |hop| hop.at),
+            stored_at: stored.stored_at,
+            payload_bytes: message.payload.len(),
+        }
+    }
+
+    /// From its first pod to the sink's store.
+    pub fn took(&self) -> SignedDuration {
+        self.stored_at
+            .as_jiff()
+            .duration_since(self.sent_at.as_jiff())
+    }
+
+    /// `gateway-1@cluster-a -> sink-1@cluster-b`
+    pub fn route_text(&self) -> String {
+        let mut text = String::new();
+        let places = self
+            .route
+            .iter()
+            .map(|place| (place.pod.as_str(), place.cluster.as_str()));
+        // Writing to a `String` does not fail.
+        let _ = write_route(&mut text, places);
+        text
+    }
+}
+
+pub(super) fn write_route<'a>(
+    text: &mut impl fmt::Write,
+    places: impl Iterator<Item = (&'a str, &'a str)>,
+) -> fmt::Result {
+    for (number, (pod, cluster)) in places.enumerate() {
+        let arrow = if number > 0 { " -> " } else { "" };
+        write!(text, "{arrow}{pod}@{cluster}")?;
+    }
+    Ok(())
+}
+
+/// The last eight characters: the first ones of a UUIDv7 are a time and alike among messages of one second.
+pub(super) fn short(id: Uuid) -> String {
+    let text = id.simple().to_string();
+    let mut short = String::from("…");
+    let _ = write!(short, "{}", &text[text.len() - 8..]);
+    short
+}
+
+fn milliseconds(took: SignedDuration) -> String {
+    format!("{:.1} ms", took.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,350 @@
+//! The house rules of ARCHITECTURE.md that a program can check.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// About 400 lines is a full room; beyond this a file wants to be two.
+const FULL_ROOM: usize = 450;
+
+#[test]
+fn dependencies_point_one_way() {
+    let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("xtask", &["e2e"][..]),
+        ("e2e", &["messages"]),
+        ("gateway", &["node", "messages"]),
+        ("processor", &["node", "messages"]),
+        ("sink", &["node", "messages"]),
+        ("node", &["messages"]),
+        ("wosp", &["messages"]),
+        ("messages", &[]),
+    ]);
+    let members = members();
+    let names: BTreeSet<&str> = members.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        allowed.keys().copied().collect(),
+        "a new member of the workspace needs its arrows here"
+    );
+    for (member, dependencies) in &members {
+        let ours: BTreeSet<&str> = dependencies
+            .iter()
+            .map(String::as_str)
+            .filter(|dependency| names.contains(dependency))
+            .collect();
+        let may: BTreeSet<&str> = allowed[member.as_str()].iter().copied().collect();
+        assert!(
+            ours.is_subset(&may),
+            "`{member}` may depend on {may:?} of ours, but depends on {ours:?}"
+        );
+    }
+}
+
+#[test]
+fn pure_rooms_know_nothing_of_the_world_outside() {
+    let pure = ["blueprint", "plan", "envoy"];
+    let outside = [
+        "runtime",
+        "environment",
+        "process",
+        "services",
+        "tools",
+        "http",
+        "pinhole",
+        "proof",
+        "testing",
+        "wait",
+        "timeline",
+    ];
+    for room in pure {
+        for (path, text) in room_sources(room) {
+            for module in outside {
+                assert!(
+                    !uses(&text, module),
+                    "`{}` must not use `{module}`: the pure middle does no I/O",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_vocabulary_of_the_harness_stands_on_itself() {
+    let own = ["failure", "wait", "process", "timeline"];
+    let modules: Vec<String> = modules_of_the_harness();
+    for room in own {
+        for (path, text) in room_sources(room) {
+            for module in modules.iter().filter(|name| !own.contains(&name.as_str())) {
+                assert!(
+                    !uses(&text, module),
+                    "`{}` must not use `{module}`",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn only_one_module_prints() {
+    let words = [
+        "println!", "eprintln!", "print!", "eprint!", "stdout()", "stderr()",
+    ];
+    for (path, text) in product_sources() {
+        let place = path.strip_prefix(root()).unwrap().display().to_string();
+        // A build script talks to cargo by its standard output; a service logs to its own by `tracing`.
+        if place.starts_with("xtask/src/output")
+            || place.starts_with("services/")
+            || place.starts_with("e2e/src/testing")
+            || place.ends_with("build.rs")
+        {
+            continue;
+        }
+        for (number, line) in code_lines(&text) {
+            let hit = words.iter().find(|word| line.contains(*word));
+            assert!(
+                hit.is_none(),
+                "{place}:{number}: only xtask/src/output.rs prints; record it in the timeline instead of `{}`",
+                hit.unwrap()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_command_line_does_not_use_what_is_for_tests() {
+    for (path, text) in sources("xtask/src") {
+        assert!(
+            !text.contains("e2e::testing"),
+            "`{}` must not use `e2e::testing`",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn waiting_has_one_room() {
+    for folder in ["e2e/src", "xtask/src"] {
+        for (path, text) in sources(folder) {
+            if path.ends_with("wait.rs") {
+                continue;
+            }
+            for (number, line) in code_lines(&text) {
+                assert!(
+                    !line.contains("sleep(") || line.contains("CommandLine"),
+                    "{}:{number}: a sleep is no wait; use `Wait`",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_is_no_longer_than_a_room() {
+    for (path, text) in product_sources() {
+        let lines = text.lines().count();
+        assert!(
+            lines <= FULL_ROOM,
+            "`{}` has {lines} lines; {FULL_ROOM} is full",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let words = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "unimplemen".to_owned() + "ted!"];
+    for (path, text) in product_sources() {
+        for (number, line) in text.lines().enumerate() {
+            let hit = words.iter().find(|word| line.contains(word.as_str()));
+            assert!(
+                hit.is_none(),
+                "{}:{}: `{}`",
+                path.display(),
+                number + 1,
+                hit.unwrap()
+            );
+        }
+    }
+}
+
+#[test]
+fn versions_and_lints_are_written_once() {
+    for manifest in manifests_of_members() {
+        let text = fs::read_to_string(&manifest).unwrap();
+        let place = manifest.display();
+        assert!(
+            text.contains("[lints]\nworkspace = true"),
+            "{place}: must take the lints of the workspace"
+        );
+        let mut in_dependencies = false;
+        for (number, line) in text.lines().enumerate() {
+            if line.starts_with('[') {
+                in_dependencies = line.contains("dependencies");
+            } else if in_dependencies && !line.trim().is_empty() && !line.starts_with('#') {
+                assert!(
+                    line.contains("workspace = true"),
+                    "{place}:{}: `{line}` must take its version from the workspace",
+                    number + 1
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_top_level_holds_what_the_design_names() {
+    let allowed = BTreeSet::from([
+        ".cargo",
+        ".ci",
+        ".github",
+        ".gitignore",
+        ".dockerignore",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "e2e",
+        "manifests",
+        "services",
+        "xtask",
+    ]);
+    // Only what is under version control counts: an editor's folder is nobody's business.
+    let listing = Command::new("git")
+        .args(["ls-files"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    for path in listing.lines() {
+        let top = path.split('/').next().unwrap();
+        assert!(allowed.contains(top), "`{top}` has no place at the top level");
+    }
+}
+
+#[test]
+fn every_blueprint_has_its_test() {
+    for entry in fs::read_dir(root().join("manifests")).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.join("blueprint.yaml").is_file() {
+            continue;
+        }
+        let name = path.file_name().unwrap().to_string_lossy().replace('-', "_");
+        let test = root().join(format!("e2e/tests/it/{name}.rs"));
+        assert!(test.is_file(), "`{}` is missing", test.display());
+    }
+}
+
+/// Every member with the names of all its dependencies, of every kind.
+fn members() -> BTreeMap<String, Vec<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let name = |value: &serde_json::Value| value["name"].as_str().unwrap().to_owned();
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().unwrap();
+            (name(package), dependencies.iter().map(name).collect())
+        })
+        .collect()
+}
+
+fn manifests_of_members() -> Vec<PathBuf> {
+    let mut all = vec![root().join("xtask/Cargo.toml"), root().join("e2e/Cargo.toml")];
+    for entry in fs::read_dir(root().join("services")).unwrap() {
+        all.push(entry.unwrap().path().join("Cargo.toml"));
+    }
+    all
+}
+
+/// Every source file but those of tests.
+fn product_sources() -> Vec<(PathBuf, String)> {
+    let mut all = sources("e2e/src");
+    all.extend(sources("xtask/src"));
+    all.extend(sources("services").into_iter().filter(|(path, _)| {
+        !path.components().any(|part| part.as_os_str() == "tests")
+    }));
+    all
+}
+
+fn room_sources(room: &str) -> Vec<(PathBuf, String)> {
+    let mut all = sources(&format!("e2e/src/{room}"));
+    let file = root().join(format!("e2e/src/{room}.rs"));
+    if let Ok(text) = fs::read_to_string(&file) {
+        all.push((file, text));
+    }
+    assert!(!all.is_empty(), "there is no room `{room}`");
+    all
+}
+
+fn modules_of_the_harness() -> Vec<String> {
+    let text = fs::read_to_string(root().join("e2e/src/lib.rs")).unwrap();
+    text.lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Rust files below `folder`, wherever they are; none where there is no such folder.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    fn collect(folder: &Path, all: &mut Vec<(PathBuf, String)>) {
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, all);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                all.push((path, text));
+            }
+        }
+    }
+    let mut all = vec![];
+    collect(&root().join(folder), &mut all);
+    all.sort();
+    all
+}
+
+/// Lines before the unit tests that are no comments, with their numbers.
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .take_while(|(_, line)| *line != "#[cfg(test)]")
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(index, line)| (index + 1, line))
+}
+
+/// Whether the code names `crate::<module>` in a path or inside `use crate::{…}`.
+fn uses(text: &str, module: &str) -> bool {
+    let code: String = code_lines(text).map(|(_, line)| line.trim()).collect::<Vec<_>>().join(" ");
+    if code.contains(&format!("crate::{module}::")) || code.contains(&format!("crate::{module};")) {
+        return true;
+    }
+    code.split("use crate::{").skip(1).any(|rest| {
+        let list = rest.split(';').next().unwrap_or_default();
+        list.split([',', '{', '}', ' '])
+            .any(|part| part == module || part.starts_with(&format!("{module}::")))
+    })
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}

@@ -1,0 +1,198 @@
+//! What a pod checks of every message it takes: the limits, and that the fields can be shown and stored safely.
+
+use crate::{Ack, Hop, Message, Outcome, decode_error::shorten, limits::*};
+
+/// Why a message is refused. The text goes back to the sender as the reason of the rejection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("payload of {actual} bytes is over the limit of {MAX_PAYLOAD_BYTES}")]
+    PayloadTooLarge { actual: usize },
+    #[error("trail of more than {limit} hops is over the limit")]
+    TrailTooLong { limit: usize },
+    #[error("`{field}` of {actual} bytes is over the limit of {limit}")]
+    FieldTooLong {
+        field: String,
+        actual: usize,
+        limit: usize,
+    },
+    #[error("`{field}` is empty")]
+    FieldEmpty { field: String },
+    #[error("`{field}` holds a control character")]
+    ControlCharacter { field: String },
+    #[error("`seq` is 0: it counts from 1")]
+    SeqZero,
+    #[error("`id` is no UUID of version 7 (RFC 9562)")]
+    IdNotVersion7,
+}
+
+impl Message {
+    /// Checks the message as it arrived, before this pod adds its own hop.
+    pub fn validate(&self) -> Result<(), Rejection> {
+        if self.id.get_version_num() != 7 || self.id.get_variant() != uuid::Variant::RFC4122 {
+            return Err(Rejection::IdNotVersion7);
+        }
+        if self.seq == 0 {
+            return Err(Rejection::SeqZero);
+        }
+        match self.payload.len() {
+            actual if actual > MAX_PAYLOAD_BYTES => {
+                return Err(Rejection::PayloadTooLarge { actual });
+            }
+            _ => {}
+        }
+        text(|| "blueprint".into(), &self.blueprint)?;
+        trail(&self.trail, MAX_TRAIL_HOPS)
+    }
+}
+
+impl Ack {
+    /// Checks the acknowledgement as it arrived. Its trail may hold one hop more than a message that arrives: the last
+    /// pod's own.
+    pub fn validate(&self) -> Result<(), Rejection> {
+        if self.id.get_version_num() != 7 || self.id.get_variant() != uuid::Variant::RFC4122 {
+            return Err(Rejection::IdNotVersion7);
+        }
+        if let Outcome::Rejected { reason } = &self.outcome {
+            no_longer(|| "reason".into(), reason, MAX_REASON_BYTES)?;
+        }
+        trail(&self.trail, MAX_TRAIL_HOPS + 1)
+    }
+}
+
+impl Outcome {
+    /// A rejection whose reason is cut to what [`Ack::validate`] lets through, without control characters.
+    pub fn rejected(reason: impl std::fmt::Display) -> Self {
+        // A character is at most four bytes, and the mark that something was cut is three.
+        Self::Rejected {
+            reason: shorten(&reason.to_string(), MAX_REASON_BYTES / 4 - 1),
+        }
+    }
+}
+
+fn trail(trail: &[Hop], limit: usize) -> Result<(), Rejection> {
+    if trail.len() > limit {
+        return Err(Rejection::TrailTooLong { limit });
+    }
+    for (index, hop) in trail.iter().enumerate() {
+        for (name, value) in [
+            ("pod", &hop.pod),
+            ("cluster", &hop.cluster),
+            ("namespace", &hop.namespace),
+            ("node", &hop.node),
+        ] {
+            text(|| format!("trail[{index}].{name}"), value)?;
+        }
+        no_longer(
+            || format!("trail[{index}].signature"),
+            &hop.signature,
+            MAX_SIGNATURE_BYTES,
+        )?;
+    }
+    Ok(())
+}
+
+/// A name that people will read in a log or a table.
+fn text(field: impl Fn() -> String, value: &str) -> Result<(), Rejection> {
+    if value.is_empty() {
+        return Err(Rejection::FieldEmpty { field: field() });
+    }
+    no_longer(&field, value, MAX_FIELD_BYTES)?;
+    if value.chars().any(char::is_control) {
+        return Err(Rejection::ControlCharacter { field: field() });
+    }
+    Ok(())
+}
+
+fn no_longer(field: impl Fn() -> String, value: &str, limit: usize) -> Result<(), Rejection> {
+    match value.len() {
+        actual if actual > limit => Err(Rejection::FieldTooLong {
+            field: field(),
+            actual,
+            limit,
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Payload, samples};
+
+    fn payload_of(bytes: usize) -> Payload {
+        Payload::from_text(format!("\"{}\"", "x".repeat(bytes - 2))).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_refused(change: impl FnOnce(&mut Message), reason: &str) {
+        let mut message = samples::message(2);
+        change(&mut message);
+        match message.validate() {
+            Err(rejection) => assert_eq!(rejection.to_string(), reason),
+            Ok(()) => panic!("must be refused with `{reason}`: {message:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_exactly_at_the_limits_passes() {
+        let mut message = samples::message(MAX_TRAIL_HOPS);
+        message.payload = payload_of(MAX_PAYLOAD_BYTES);
+        for hop in &mut message.trail {
+            hop.pod = "p".repeat(MAX_FIELD_BYTES);
+            hop.signature = "s".repeat(MAX_SIGNATURE_BYTES);
+        }
+        assert_eq!(message.validate(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_over_a_limit_is_refused_with_its_reason() {
+        assert_refused(
+            |m| m.payload = payload_of(MAX_PAYLOAD_BYTES + 1),
+            "payload of 1048577 bytes is over the limit of 1048576",
+        );
+        assert_refused(
+            |m| m.trail = vec![samples::hop(); MAX_TRAIL_HOPS + 1],
+            "trail of more than 32 hops is over the limit",
+        );
+        assert_refused(
+            |m| m.trail[1].node = "n".repeat(254),
+            "`trail[1].node` of 254 bytes is over the limit of 253",
+        );
+        assert_refused(
+            |m| m.trail[0].signature = "s".repeat(8193),
+            "`trail[0].signature` of 8193 bytes is over the limit of 8192",
+        );
+        assert_refused(|m| m.blueprint.clear(), "`blueprint` is empty");
+        assert_refused(
+            |m| m.trail[0].pod = "a\u{1b}[2J".into(),
+            "`trail[0].pod` holds a control character",
+        );
+        assert_refused(|m| m.seq = 0, "`seq` is 0: it counts from 1");
+        assert_refused(
+            |m| m.id = uuid::Uuid::nil(),
+            "`id` is no UUID of version 7 (RFC 9562)",
+        );
+    }
+
+    #[test]
+    fn a_largest_message_fits_its_frame_with_room_to_spare() {
+        let mut message = samples::message(MAX_TRAIL_HOPS);
+        message.payload = payload_of(MAX_PAYLOAD_BYTES);
+        for hop in &mut message.trail {
+            hop.signature = "s".repeat(MAX_SIGNATURE_BYTES);
+        }
+        assert!(crate::json::encode_message(&message).len() * 2 < MAX_FRAME_BYTES);
+    }
+
+    #[test]
+    fn an_acknowledgement_carries_the_last_pods_hop_and_a_bounded_reason() {
+        let mut ack = Ack {
+            id: samples::message(0).id,
+            outcome: Outcome::rejected("\u{10ffff}".repeat(100_000)),
+            trail: vec![samples::hop(); MAX_TRAIL_HOPS + 1],
+        };
+        assert_eq!(ack.validate(), Ok(()));
+        ack.trail.push(samples::hop());
+        assert_eq!(ack.validate(), Err(Rejection::TrailTooLong { limit: 33 }));
+    }
+}

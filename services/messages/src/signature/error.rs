@@ -1,0 +1,135 @@
+use uuid::Uuid;
+
+use crate::{InvalidName, Timestamp, WorkloadName, limits::MAX_SIGNATURE_BYTES};
+
+/// Why an identity cannot be used to sign. None of the texts holds a key.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidIdentity {
+    #[error("the identity file is no SDS resource: {0}; `wosp` writes it")]
+    NotSds(serde_json::Error),
+    #[error(
+        "the identity file holds no resource named `identity` with a certificate and a key; `wosp` writes it"
+    )]
+    NoIdentity,
+    #[error("the certificate chain is not PEM: {0}")]
+    Pem(String),
+    #[error(
+        "the certificate chain holds {0} certificates, expected 1 to 4: the leaf first, then its authority"
+    )]
+    ChainLength(usize),
+    #[error("certificate {index} of the chain: {cause}")]
+    Certificate { index: usize, cause: String },
+    #[error("the leaf names {count} DNS names, expected exactly one")]
+    Names { count: usize },
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error("the private key is not a PKCS #8 key for ECDSA P-256")]
+    Key,
+    #[error("the private key is not the one of the leaf certificate")]
+    KeyMismatch,
+}
+
+/// Why a hop was not signed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SignError {
+    #[error(
+        "the identity of {name} is valid from {not_before} to {not_after}, not at {at}; is `wosp` running, and are the clocks right?"
+    )]
+    NotValidAt {
+        name: WorkloadName,
+        at: Timestamp,
+        not_before: Timestamp,
+        not_after: Timestamp,
+    },
+    #[error(
+        "the identity is that of {name}, and cannot sign for namespace `{namespace}` in cluster `{cluster}`"
+    )]
+    OtherPod {
+        name: WorkloadName,
+        cluster: String,
+        namespace: String,
+    },
+    #[error(
+        "the signature of {0} bytes is over the limit of {MAX_SIGNATURE_BYTES}: the certificate chain is too long"
+    )]
+    TooLong(usize),
+    #[error("the random number generator of the system failed")]
+    Random,
+}
+
+/// Why a trail is no evidence.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TrailError {
+    #[error("root certificate {index} cannot be used: {cause}")]
+    Root { index: usize, cause: String },
+    #[error("no root certificate was given to check the trail against")]
+    NoRoot,
+    /// `index` counts from 0, as in the JSON.
+    #[error("trail[{index}] ({pod:?}): {problem}")]
+    Hop {
+        index: usize,
+        pod: String,
+        problem: Box<HopProblem>,
+    },
+}
+
+impl TrailError {
+    /// What is wrong with the hop, where it is a hop that is wrong.
+    pub fn problem(&self) -> Option<&HopProblem> {
+        match self {
+            Self::Hop { problem, .. } => Some(problem),
+            Self::Root { .. } | Self::NoRoot => None,
+        }
+    }
+}
+
+/// What is wrong with one hop.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HopProblem {
+    #[error("it is not signed")]
+    Unsigned,
+    #[error("its signature cannot be read: {0}")]
+    Malformed(String),
+    #[error("forged: the signature is not by the key of {signer}")]
+    Forged { signer: WorkloadName },
+    #[error("altered: its fields are not the ones that {signer} signed")]
+    Altered { signer: WorkloadName },
+    #[error("replayed: {signer} signed it for message {signed}, not for {found}")]
+    Replayed {
+        signer: WorkloadName,
+        signed: Uuid,
+        found: Uuid,
+    },
+    #[error(
+        "hash of the trail before it: {signer} signed another trail; a hop before was dropped, added, reordered or altered"
+    )]
+    PreviousHash { signer: WorkloadName },
+    #[error("the certificate names no pod: {0}")]
+    NoIdentity(String),
+    #[error(
+        "wrong identity: {signer} signed it, which is not the pod of namespace `{namespace}` in cluster `{cluster}`"
+    )]
+    WrongIdentity {
+        signer: WorkloadName,
+        cluster: String,
+        namespace: String,
+    },
+    #[error(
+        "not valid at that moment: {what} is valid from {not_before} to {not_after}, the hop is of {at}"
+    )]
+    NotValidAt {
+        what: String,
+        at: Timestamp,
+        not_before: Timestamp,
+        not_after: Timestamp,
+    },
+    #[error("not of this root: the chain of {signer} does not end at a root that was given")]
+    NotOfThisRoot { signer: WorkloadName },
+    #[error("name not permitted: the authority that made the identity may not speak for {signer}")]
+    NameNotPermitted { signer: WorkloadName },
+    #[error("the certificate chain of {signer} is not valid: {cause}")]
+    Chain { signer: WorkloadName, cause: String },
+    #[error("its time {at} is before that of the hop before it, {before}")]
+    TimeBackwards { at: Timestamp, before: Timestamp },
+}

@@ -1,0 +1,165 @@
+use std::fmt;
+
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::{
+    InvalidIdentity, SignError,
+    canonical::{TrailHash, hop_hash, payload},
+    identity::Identity,
+    jws::{Header, Signed, compact, signing_input, x5c},
+};
+use crate::{Hop, Timestamp, WorkloadName, limits::MAX_SIGNATURE_BYTES};
+
+/// Signs hops with one workload identity. A rotated identity is a new `Signer`.
+pub struct Signer {
+    identity: Identity,
+    x5c: Vec<String>,
+    key: EcdsaKeyPair,
+    random: SystemRandom,
+}
+
+impl fmt::Debug for Signer {
+    /// Whose and until when; never the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer")
+            .field("name", &format_args!("{}", self.identity.name))
+            .field("not_before", &format_args!("{}", self.not_before()))
+            .field("not_after", &format_args!("{}", self.not_after()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The SDS file that `wosp` writes, as far as it is needed here.
+/// <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/transport_sockets/tls/v3/secret.proto>
+#[derive(Deserialize)]
+struct SdsFile {
+    resources: Vec<SdsSecret>,
+}
+
+#[derive(Deserialize)]
+struct SdsSecret {
+    name: String,
+    tls_certificate: Option<SdsCertificate>,
+}
+
+#[derive(Deserialize)]
+struct SdsCertificate {
+    certificate_chain: SdsData,
+    private_key: SdsData,
+}
+
+#[derive(Deserialize)]
+struct SdsData {
+    inline_string: String,
+}
+
+impl Signer {
+    /// Reads the text of [`crate::env::IDENTITY_FILE`]: an Envoy SDS resource named `identity` with the chain (leaf first)
+    /// and the PKCS #8 key inline as PEM.
+    pub fn from_identity_file(text: &str) -> Result<Self, InvalidIdentity> {
+        let file: SdsFile = serde_json::from_str(text).map_err(InvalidIdentity::NotSds)?;
+        let identity = file
+            .resources
+            .into_iter()
+            .filter(|resource| resource.name == "identity")
+            .find_map(|resource| resource.tls_certificate)
+            .ok_or(InvalidIdentity::NoIdentity)?;
+        Self::from_pem(
+            &identity.certificate_chain.inline_string,
+            &identity.private_key.inline_string,
+        )
+    }
+
+    /// Takes a certificate chain (leaf first) and its PKCS #8 key, both PEM.
+    pub fn from_pem(certificate_chain: &str, private_key: &str) -> Result<Self, InvalidIdentity> {
+        let chain = CertificateDer::pem_slice_iter(certificate_chain.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| InvalidIdentity::Pem(error.to_string()))?;
+        let identity = Identity::of_chain(&chain)?;
+        let random = SystemRandom::new();
+        // The causes are left out: an error must not repeat what stands in the key.
+        let key = PrivatePkcs8KeyDer::from_pem_slice(private_key.as_bytes())
+            .map_err(|_| InvalidIdentity::Key)?;
+        let key = EcdsaKeyPair::from_pkcs8(
+            &ECDSA_P256_SHA256_FIXED_SIGNING,
+            key.secret_pkcs8_der(),
+            &random,
+        )
+        .map_err(|_| InvalidIdentity::Key)?;
+        if key.public_key().as_ref() != identity.key {
+            return Err(InvalidIdentity::KeyMismatch);
+        }
+        Ok(Self {
+            x5c: x5c(chain.iter().map(AsRef::as_ref)),
+            identity,
+            key,
+            random,
+        })
+    }
+
+    /// Whose identity it is.
+    pub const fn name(&self) -> &WorkloadName {
+        &self.identity.name
+    }
+
+    /// From when the whole chain is valid.
+    pub fn not_before(&self) -> Timestamp {
+        self.identity.valid().not_before
+    }
+
+    /// Until when the whole chain is valid.
+    pub fn not_after(&self) -> Timestamp {
+        self.identity.valid().not_after
+    }
+
+    /// Signs `hop`, this pod's own entry on message `id`, as it follows the trail `before`. What stands in its `signature`
+    /// is replaced.
+    ///
+    /// Clocks of different clusters differ a little, yet times along a trail never go back: a hop that would be earlier than
+    /// the one before it gets that one's time.
+    pub fn sign(&self, id: Uuid, before: &[Hop], mut hop: Hop) -> Result<Hop, SignError> {
+        let name = self.name();
+        if hop.cluster != name.cluster() || hop.namespace != name.namespace() {
+            return Err(SignError::OtherPod {
+                name: name.clone(),
+                cluster: hop.cluster,
+                namespace: hop.namespace,
+            });
+        }
+        if let Some(last) = before.last() {
+            hop.at = hop.at.max(last.at);
+        }
+        let valid = self.identity.valid();
+        if !valid.contains(hop.at) {
+            return Err(SignError::NotValidAt {
+                name: name.clone(),
+                at: hop.at,
+                not_before: valid.not_before,
+                not_after: valid.not_after,
+            });
+        }
+        let before = TrailHash::of(before).text();
+        let payload = payload(id, &before, &hop);
+        let signed = Signed {
+            before,
+            hop: hop_hash(&hop),
+            id,
+        };
+        let header = Header::new(&self.x5c, signed).encode();
+        let signature = self
+            .key
+            .sign(&self.random, signing_input(&header, &payload).as_bytes())
+            .map_err(|_| SignError::Random)?;
+        hop.signature = compact(&header, signature.as_ref());
+        match hop.signature.len() {
+            length if length > MAX_SIGNATURE_BYTES => Err(SignError::TooLong(length)),
+            _ => Ok(hop),
+        }
+    }
+}

@@ -1,0 +1,275 @@
+use std::{borrow::Cow, collections::HashMap, time::Duration};
+
+use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use uuid::Uuid;
+use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+use super::{
+    HopProblem, InvalidIdentity, TrailError,
+    canonical::{TrailHash, hop_hash, payload},
+    identity::Identity,
+    jws::{Detached, Header, signing_input},
+};
+use crate::{Hop, Timestamp, WorkloadName, decode_error::shorten};
+
+/// Chains that are remembered; past it all are forgotten. A pod has a new one every ten seconds.
+const MAX_KNOWN_CHAINS: usize = 4096;
+
+/// Checks trails against the roots of an environment. Remembers the certificate chains it has verified: one checks
+/// thousands of trails with few of them.
+pub struct TrailVerifier {
+    roots: Vec<TrustAnchor<'static>>,
+    /// By the text of the leaf in `x5c`.
+    known: HashMap<String, KnownChain>,
+}
+
+/// A chain that ends at a root. That depends on the time only by the validity of its certificates, which is asked each time.
+struct KnownChain {
+    /// The rest of `x5c`.
+    issuers: Vec<String>,
+    identity: Identity,
+}
+
+/// [`TrailVerifier::verify`] for one trail.
+pub fn verify_trail(
+    id: Uuid,
+    trail: &[Hop],
+    roots: &[CertificateDer<'_>],
+) -> Result<Vec<WorkloadName>, TrailError> {
+    TrailVerifier::new(roots)?.verify(id, trail)
+}
+
+impl TrailVerifier {
+    /// Trusts `roots`: whoever presents one of them is taken at its word, whenever it says it is valid itself.
+    pub fn new(roots: &[CertificateDer<'_>]) -> Result<Self, TrailError> {
+        if roots.is_empty() {
+            return Err(TrailError::NoRoot);
+        }
+        let anchor = |(index, root)| {
+            anchor_from_trusted_cert(root)
+                .map(|anchor| anchor.to_owned())
+                .map_err(|error| TrailError::Root {
+                    index,
+                    cause: error.to_string(),
+                })
+        };
+        Ok(Self {
+            roots: roots
+                .iter()
+                .enumerate()
+                .map(anchor)
+                .collect::<Result<_, _>>()?,
+            known: HashMap::new(),
+        })
+    }
+
+    /// Checks that each hop of message `id` was signed by the pod it names, with an identity that was valid at that moment,
+    /// as the next hop after exactly those before it. Gives the pods in travel order.
+    ///
+    /// A trail cut off at its end passes: whoever knows the path checks that it is whole.
+    pub fn verify(&mut self, id: Uuid, trail: &[Hop]) -> Result<Vec<WorkloadName>, TrailError> {
+        let mut before = TrailHash::new();
+        let mut last: Option<Timestamp> = None;
+        let mut names = Vec::with_capacity(trail.len());
+        for (index, hop) in trail.iter().enumerate() {
+            let name = self
+                .verify_hop(id, &before, hop)
+                .and_then(|name| match last {
+                    Some(before) if hop.at < before => {
+                        Err(HopProblem::TimeBackwards { at: hop.at, before })
+                    }
+                    _ => Ok(name),
+                })
+                .map_err(|problem| TrailError::Hop {
+                    index,
+                    pod: shorten(&hop.pod, 80),
+                    problem: Box::new(problem),
+                })?;
+            names.push(name);
+            last = Some(hop.at);
+            before.push(hop);
+        }
+        Ok(names)
+    }
+
+    fn verify_hop(
+        &mut self,
+        id: Uuid,
+        before: &TrailHash,
+        hop: &Hop,
+    ) -> Result<WorkloadName, HopProblem> {
+        if hop.signature.is_empty() {
+            return Err(HopProblem::Unsigned);
+        }
+        let jws = Detached::parse(&hop.signature).map_err(HopProblem::Malformed)?;
+        let header = Header::parse(&jws.header_json).map_err(HopProblem::Malformed)?;
+
+        // The signature comes first, so that an altered hop is called altered, whatever else no longer fits.
+        let before = before.text();
+        if let Some(identity) = self.known_chain(&header.x5c) {
+            check_signature(
+                &identity.key,
+                &identity.name,
+                id,
+                &before,
+                hop,
+                &jws,
+                &header,
+            )?;
+            check_times(identity, hop.at)?;
+            return check_name(&identity.name, hop);
+        }
+        let chain: Vec<CertificateDer<'_>> = header
+            .chain()
+            .map_err(HopProblem::Malformed)?
+            .into_iter()
+            .map(Into::into)
+            .collect();
+        let identity = Identity::of_chain(&chain).map_err(|error| match error {
+            InvalidIdentity::Name(_) | InvalidIdentity::Names { .. } => {
+                HopProblem::NoIdentity(error.to_string())
+            }
+            _ => HopProblem::Malformed(error.to_string()),
+        })?;
+        check_signature(
+            &identity.key,
+            &identity.name,
+            id,
+            &before,
+            hop,
+            &jws,
+            &header,
+        )?;
+        check_times(&identity, hop.at)?;
+        self.check_chain(&chain, &identity, hop.at)?;
+        let name = check_name(&identity.name, hop)?;
+        self.remember(&header.x5c, identity);
+        Ok(name)
+    }
+
+    fn known_chain(&self, x5c: &[Cow<'_, str>]) -> Option<&Identity> {
+        let (leaf, issuers) = x5c.split_first()?;
+        let known = self.known.get(leaf.as_ref())?;
+        (known.issuers == issuers).then_some(&known.identity)
+    }
+
+    fn remember(&mut self, x5c: &[Cow<'_, str>], identity: Identity) {
+        if self.known.len() >= MAX_KNOWN_CHAINS {
+            self.known.clear();
+        }
+        if let Some((leaf, issuers)) = x5c.split_first() {
+            let issuers = issuers.iter().map(|text| text.to_string()).collect();
+            self.known
+                .insert(leaf.to_string(), KnownChain { issuers, identity });
+        }
+    }
+
+    /// Signatures, path length, name constraints and key usage from the leaf to a root.
+    fn check_chain(
+        &self,
+        chain: &[CertificateDer<'_>],
+        identity: &Identity,
+        at: Timestamp,
+    ) -> Result<(), HopProblem> {
+        let signer = || identity.name.clone();
+        let broken = |cause: String| HopProblem::Chain {
+            signer: signer(),
+            cause,
+        };
+        let [leaf, issuers @ ..] = chain else {
+            return Err(broken("it is empty".into()));
+        };
+        let seconds = u64::try_from(at.as_jiff().as_second())
+            .map_err(|_| broken("the hop is of before 1970".into()))?;
+        EndEntityCert::try_from(leaf)
+            .and_then(|leaf| {
+                leaf.verify_for_usage(
+                    ALL_VERIFICATION_ALGS,
+                    &self.roots,
+                    issuers,
+                    UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
+                    KeyUsage::client_auth(),
+                    None,
+                    None,
+                )
+                .map(drop)
+            })
+            .map_err(|error| match error {
+                // A root of the same name has another key: that signature fails, and no issuer is left.
+                webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+                    HopProblem::NotOfThisRoot { signer: signer() }
+                }
+                webpki::Error::NameConstraintViolation => {
+                    HopProblem::NameNotPermitted { signer: signer() }
+                }
+                other => broken(other.to_string()),
+            })
+    }
+}
+
+/// Checks the ES256 signature, and where it does not fit finds out why.
+fn check_signature(
+    key: &[u8],
+    signer: &WorkloadName,
+    id: Uuid,
+    before: &str,
+    hop: &Hop,
+    jws: &Detached<'_>,
+    header: &Header<'_>,
+) -> Result<(), HopProblem> {
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key);
+    let fits = |id: Uuid, before: &str| {
+        let input = signing_input(jws.header, &payload(id, before, hop));
+        key.verify(input.as_bytes(), &jws.signature).is_ok()
+    };
+    if fits(id, before) {
+        return Ok(());
+    }
+    let signer = signer.clone();
+    Err(match &header.ferry {
+        Some(signed) if signed.hop != hop_hash(hop) => HopProblem::Altered { signer },
+        Some(signed) if fits(signed.id, &signed.before) => {
+            if signed.id == id {
+                HopProblem::PreviousHash { signer }
+            } else {
+                HopProblem::Replayed {
+                    signer,
+                    signed: signed.id,
+                    found: id,
+                }
+            }
+        }
+        Some(_) | None => HopProblem::Forged { signer },
+    })
+}
+
+fn check_times(identity: &Identity, at: Timestamp) -> Result<(), HopProblem> {
+    for (index, validity) in identity.validity.iter().enumerate() {
+        if !validity.contains(at) {
+            let name = &identity.name;
+            return Err(HopProblem::NotValidAt {
+                what: match index {
+                    0 => format!("the identity of {name}"),
+                    _ => format!("authority {index} of {name}"),
+                },
+                at,
+                not_before: validity.not_before,
+                not_after: validity.not_after,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_name(signer: &WorkloadName, hop: &Hop) -> Result<WorkloadName, HopProblem> {
+    if hop.cluster == signer.cluster() && hop.namespace == signer.namespace() {
+        Ok(signer.clone())
+    } else {
+        Err(HopProblem::WrongIdentity {
+            signer: signer.clone(),
+            cluster: shorten(&hop.cluster, 80),
+            namespace: shorten(&hop.namespace, 80),
+        })
+    }
+}

@@ -1,0 +1,32 @@
+//! The documents for other languages say what the code does.
+
+use messages::limits::*;
+
+use crate::independent;
+
+const ASYNCAPI: &str = include_str!("../../docs/asyncapi.yaml");
+const SIGNATURE: &str = include_str!("../../docs/signature.md");
+
+#[track_caller]
+fn assert_says(document: &str, text: &str) {
+    assert!(document.contains(text), "the document must say `{text}`");
+}
+
+#[test]
+fn asyncapi_has_the_limits_of_the_code() {
+    assert_says(ASYNCAPI, &format!("maxItems: {MAX_TRAIL_HOPS}\n"));
+    assert_says(ASYNCAPI, &format!("maxItems: {}\n", MAX_TRAIL_HOPS + 1));
+    assert_says(ASYNCAPI, &format!("maxLength: {MAX_FIELD_BYTES}\n"));
+    assert_says(ASYNCAPI, &format!("maxLength: {MAX_SIGNATURE_BYTES}\n"));
+    assert_says(ASYNCAPI, "At most 1 MiB");
+    assert_eq!(MAX_PAYLOAD_BYTES, 1 << 20);
+    assert_says(ASYNCAPI, "at most 1 KiB");
+    assert_eq!(MAX_REASON_BYTES, 1 << 10);
+    assert_says(ASYNCAPI, "over 8 MiB");
+    assert_eq!(MAX_FRAME_BYTES, 8 << 20);
+}
+
+#[test]
+fn the_description_of_signatures_has_the_hash_of_no_trail() {
+    assert_says(SIGNATURE, &format!("`{}`", independent::before(&[])));
+}

@@ -1,0 +1,182 @@
+//! `tests/golden/signature-vectors.json`: fixed certificates, keys and trails by which another implementation of
+//! `docs/signature.md` can be checked. The keys in it are worthless and stand only there.
+
+use std::sync::LazyLock;
+
+use messages::{Hop, Role, signature::verify_trail};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    golden, independent,
+    mint::{self, Leaf, hop},
+};
+
+const FILE: &str = "signature-vectors.json";
+
+fn make() -> Value {
+    let root = mint::root();
+    let names = [("gateway", "cluster-a"), ("sink", "cluster-b")]
+        .map(|(pod, cluster)| mint::workload(pod, cluster));
+    let authorities = names.each_ref().map(|name| mint::authority(&root, name));
+    let leaves: Vec<Leaf> = names
+        .iter()
+        .zip(&authorities)
+        .map(|(name, authority)| mint::leaf(authority, name))
+        .collect();
+    let id: Uuid = "019a0000-0000-7000-8000-000000000001".parse().unwrap();
+    let other: Uuid = "019a0000-0000-7000-8000-000000000002".parse().unwrap();
+
+    let own = [
+        hop(&names[0], Role::Gateway, 44),
+        hop(&names[1], Role::Sink, 45),
+    ];
+    let first = leaves[0].signer().sign(id, &[], own[0].clone()).unwrap();
+    let second = leaves[1]
+        .signer()
+        .sign(id, std::slice::from_ref(&first), own[1].clone())
+        .unwrap();
+    let trail = vec![first.clone(), second.clone()];
+    let steps: Vec<_> = (0..2)
+        .map(|index| {
+            json!({
+                "before": independent::before(&trail[..index]),
+                "payload": independent::payload(id, &trail[..index], &trail[index]),
+            })
+        })
+        .collect();
+
+    let mut difficult = own[0].clone();
+    difficult.node = "\u{e4}\"\\/\u{8}\u{1f}\u{7f}\u{20ac}\u{1f600}".into();
+    let difficult = leaves[0].signer().sign(id, &[], difficult).unwrap();
+    let minimal = independent::sign(&leaves[0], id, &[], own[0].clone());
+
+    let altered = Hop {
+        node: "another".into(),
+        ..second.clone()
+    };
+    let forged = {
+        let (header, _) = second.signature.rsplit_once('.').unwrap();
+        let (_, foreign) = first.signature.rsplit_once('.').unwrap();
+        Hop {
+            signature: format!("{header}.{foreign}"),
+            ..second.clone()
+        }
+    };
+    let impostor = mint::leaf(&authorities[0], &names[1]);
+    let foreign_root = mint::root();
+    let foreign = mint::leaf(&mint::authority(&foreign_root, &names[0]), &names[0]);
+    let brief = mint::leaf_of(&[&authorities[0]], &[&names[0]], (2026, 2027));
+    let late = Hop {
+        at: mint::at("2027-01-02T00:00:00Z"),
+        ..own[0].clone()
+    };
+    let early = Hop {
+        at: mint::at("2026-11-22T18:53:44Z"),
+        ..own[1].clone()
+    };
+
+    let good = |name: &str, trail: &[Hop], pods: &[&str]| {
+        let text = |pod: &&str| format!("{pod}.international-ferry.ferry.internal");
+        json!({"name": name, "id": id, "trail": trail, "signers": pods.iter().map(text).collect::<Vec<_>>()})
+    };
+    let bad = |name: &str, id: Uuid, trail: &[Hop], hop: usize, says: &str| json!({"name": name, "id": id, "trail": trail, "wrong_hop": hop, "error_contains": says});
+    let after_first = |hop: Hop| vec![first.clone(), hop];
+    json!({
+        "comment": "Test vectors for docs/signature.md. The keys are for tests only and open nothing. Written by FERRY_UPDATE_GOLDEN=1.",
+        "roots": root.pem(),
+        "identities": names.iter().zip(&leaves).map(|(name, leaf)| json!({
+            "name": name, "certificate_chain": leaf.chain_pem, "private_key": leaf.key_pem,
+        })).collect::<Vec<_>>(),
+        "steps": {"of": "two hops", "hops": steps},
+        "cases": [
+            good("two hops", &trail, &["gateway.cluster-a", "sink.cluster-b"]),
+            good("texts that need escapes", &[difficult], &["gateway.cluster-a"]),
+            good("a header without the member ferry", &[minimal], &["gateway.cluster-a"]),
+            bad("altered", id, &after_first(altered), 1, "altered"),
+            bad("forged", id, &after_first(forged), 1, "forged"),
+            bad("first hop dropped", id, &trail[1..], 0, "hash of the trail before it"),
+            bad("reordered", id, &[second.clone(), first.clone()], 0, "hash of the trail before it"),
+            bad("replayed", other, &trail, 0, "replayed"),
+            bad("signed by another pod", id, &after_first(independent::sign(&leaves[0], id, &trail[..1], own[1].clone())), 1, "wrong identity"),
+            bad("authority of another pod", id, &after_first(independent::sign(&impostor, id, &trail[..1], own[1].clone())), 1, "name not permitted"),
+            bad("another root", id, &[independent::sign(&foreign, id, &[], own[0].clone())], 0, "not of this root"),
+            bad("expired", id, &[independent::sign(&brief, id, &[], late)], 0, "not valid at that moment"),
+            bad("time goes back", id, &after_first(independent::sign(&leaves[1], id, &trail[..1], early)), 1, "is before that"),
+            bad("unsigned", id, &[own[0].clone()], 0, "not signed"),
+        ],
+    })
+}
+
+static VECTORS: LazyLock<Value> = LazyLock::new(|| {
+    if golden::is_update() {
+        let text = serde_json::to_string_pretty(&make()).unwrap();
+        golden::write(FILE, &format!("{text}\n"));
+    }
+    serde_json::from_str(&golden::read(FILE)).unwrap()
+});
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap()
+}
+
+#[test]
+fn the_vectors_are_judged_as_they_say() {
+    let vectors = &*VECTORS;
+    let roots: Vec<_> = CertificateDer::pem_slice_iter(text(vectors, "roots").as_bytes())
+        .collect::<Result<_, _>>()
+        .unwrap();
+    for case in vectors["cases"].as_array().unwrap() {
+        let name = text(case, "name");
+        let id = text(case, "id").parse().unwrap();
+        let trail: Vec<Hop> = serde_json::from_value(case["trail"].clone()).unwrap();
+        match verify_trail(id, &trail, &roots) {
+            Ok(signers) => assert_eq!(json!(signers), case["signers"], "{name}"),
+            Err(error) => {
+                let said = error.to_string();
+                let hop = format!("trail[{}]", case["wrong_hop"]);
+                assert!(said.starts_with(&hop), "{name}: `{said}` must name {hop}");
+                let expected = text(case, "error_contains");
+                assert!(
+                    said.contains(expected),
+                    "{name}: `{said}` must say `{expected}`"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_steps_of_the_vectors_are_those_of_the_document() {
+    let vectors = &*VECTORS;
+    let case = &vectors["cases"][0];
+    let id = text(case, "id").parse().unwrap();
+    let trail: Vec<Hop> = serde_json::from_value(case["trail"].clone()).unwrap();
+    for (index, step) in vectors["steps"]["hops"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+    {
+        assert_eq!(text(step, "before"), independent::before(&trail[..index]));
+        assert_eq!(
+            text(step, "payload"),
+            independent::payload(id, &trail[..index], &trail[index])
+        );
+    }
+}
+
+#[test]
+fn the_identities_of_the_vectors_can_sign() {
+    let vectors = &*VECTORS;
+    for identity in vectors["identities"].as_array().unwrap() {
+        let signer = messages::signature::Signer::from_pem(
+            text(identity, "certificate_chain"),
+            text(identity, "private_key"),
+        )
+        .unwrap();
+        assert_eq!(signer.name().to_string(), text(identity, "name"));
+        assert_eq!(signer.not_after(), mint::at("2100-01-01T00:00:00Z"));
+    }
+}

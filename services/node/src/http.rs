@@ -1,0 +1,199 @@
+//! The HTTP side of a pod: health, readiness and metrics for everybody, `/trigger` and `/output` for whoever has the token.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Query, Request, State},
+    http::{
+        HeaderValue, StatusCode,
+        header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use futures_util::{Stream, stream};
+use messages::Role;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    metrics,
+    relay::{Onward, Pod, origin::Origin},
+    store::Store,
+};
+
+mod trigger;
+
+const NDJSON: &str = "application/x-ndjson";
+
+/// The routes of a pod. `origin` is there on a gateway.
+pub(crate) fn router(pod: &Arc<Pod>, origin: Option<Arc<Origin>>) -> Router {
+    let mut router = Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(pod.clone());
+    if pod.config.token.is_some() {
+        let guarded = match (&pod.onward, origin) {
+            (Onward::Store(store), _) => Some(("/output", get(output).with_state(store.clone()))),
+            (Onward::Links(_), Some(origin)) => {
+                let gate = trigger::Gate::new(pod.clone(), origin);
+                Some(("/trigger", post(trigger::trigger).with_state(gate)))
+            }
+            // A processor has nothing behind a token.
+            (Onward::Links(_), None) => None,
+        };
+        if let Some((path, handler)) = guarded {
+            let token = middleware::from_fn_with_state(pod.clone(), authorized);
+            router = router.route(path, handler.layer(token));
+        }
+    }
+    router
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'static str,
+    pod: &'a str,
+    workload: String,
+    role: Role,
+}
+
+/// Answers as soon as the pod listens.
+async fn health(State(pod): State<Arc<Pod>>) -> Response {
+    let config = &pod.config;
+    let body = Health {
+        status: "ok",
+        pod: &config.pod_name,
+        workload: config.name.to_string(),
+        role: config.role,
+    };
+    json(StatusCode::OK, &body)
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    waiting_for: Vec<String>,
+}
+
+async fn ready(State(pod): State<Arc<Pod>>) -> Response {
+    let waiting_for = pod.ready.waiting_for();
+    let ready = waiting_for.is_empty();
+    let status = match ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    json(status, &Readiness { ready, waiting_for })
+}
+
+async fn metrics(State(pod): State<Arc<Pod>>) -> Response {
+    match pod
+        .metrics
+        .encode(pod.identity.remaining(), pod.ready.is_ready())
+    {
+        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+/// Lets through only who has the token; says nothing about why not (RFC 6750, section 3.1).
+async fn authorized(State(pod): State<Arc<Pod>>, request: Request, next: Next) -> Response {
+    let given = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| bearer(value.as_bytes()));
+    match (&pod.config.token, given) {
+        (Some(token), Some(given)) if token.matches(given) => next.run(request).await,
+        _ => {
+            let challenge = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            (StatusCode::UNAUTHORIZED, [challenge]).into_response()
+        }
+    }
+}
+
+/// The credentials of `Bearer TOKEN`; the scheme's case does not matter (RFC 9110, section 11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| token.trim_ascii())
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(body) => (status, [(CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+/// An error a client can act on: one line of text.
+fn refuse(status: StatusCode, reason: impl Into<String>) -> Response {
+    let mut text = reason.into();
+    text.push('\n');
+    (status, text).into_response()
+}
+
+#[derive(Deserialize)]
+struct OutputQuery {
+    #[serde(default)]
+    after: u64,
+    limit: Option<u64>,
+}
+
+/// What is stored, one record a line, oldest first.
+async fn output(
+    State(store): State<Store>,
+    query: Result<Query<OutputQuery>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    match query {
+        Ok(Query(OutputQuery { after, limit })) => {
+            let lines = Body::from_stream(records(store, after, limit.unwrap_or(u64::MAX)));
+            ([(CONTENT_TYPE, NDJSON)], lines).into_response()
+        }
+        Err(error) => refuse(StatusCode::BAD_REQUEST, error.body_text()),
+    }
+}
+
+/// Reads piece by piece, as fast as the client takes them.
+fn records(
+    store: Store,
+    after: u64,
+    limit: u64,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
+    /// Most records of one piece.
+    const PIECE: u64 = 256;
+    stream::try_unfold((store, after, limit), async |(store, after, left)| {
+        let most = usize::try_from(left.min(PIECE)).unwrap_or(usize::MAX);
+        let reader = store.clone();
+        let records = tokio::task::spawn_blocking(move || reader.read(after, most))
+            .await?
+            .map_err(std::io::Error::other)?;
+        let Some((last, _)) = records.last() else {
+            return Ok(None);
+        };
+        let (last, count) = (*last, records.len() as u64);
+        let mut lines = Vec::new();
+        for (_, line) in records {
+            lines.extend(line);
+            lines.push(b'\n');
+        }
+        Ok(Some((Bytes::from(lines), (store, last, left - count))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_token_is_taken_from_its_scheme_only() {
+        assert_eq!(bearer(b"Bearer abc"), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"bearer abc "), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"Basic abc"), None);
+        assert_eq!(bearer(b"Bearer"), None);
+        assert_eq!(bearer(b""), None);
+    }
+}

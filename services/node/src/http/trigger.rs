@@ -1,0 +1,279 @@
+//! `POST /trigger`: payloads in, acknowledgements out.
+
+use std::sync::Arc;
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::{Query, Request, State, rejection::QueryRejection},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
+    },
+    response::{IntoResponse as _, Response},
+};
+use futures_util::StreamExt as _;
+use messages::Payload;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{NDJSON, refuse};
+use crate::{
+    hooks::Headers,
+    relay::{
+        Later, Pod,
+        origin::{Answers, Origin, Payloads, default_payload},
+    },
+    shutdown::Phase,
+};
+
+/// Longest body of a trigger, in bytes.
+const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// Most messages of one trigger with `?count=`.
+const MAX_COUNT: u32 = 1_000_000;
+/// Bodies of all triggers that are not finished, in KiB: 256 MiB.
+const MAX_PENDING_KIB: u32 = 256 * 1024;
+/// What a trigger counts at least, in KiB: at most 1,024 triggers at once.
+const MIN_PENDING_KIB: u32 = 256;
+
+/// What a trigger passes.
+#[derive(Clone)]
+pub(super) struct Gate {
+    pod: Arc<Pod>,
+    origin: Arc<Origin>,
+    /// KiB that triggers may still bring.
+    room: Arc<Semaphore>,
+}
+
+impl Gate {
+    pub(super) fn new(pod: Arc<Pod>, origin: Arc<Origin>) -> Self {
+        let room = Arc::new(Semaphore::new(MAX_PENDING_KIB as usize));
+        Self { pod, origin, room }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct TriggerQuery {
+    count: Option<u32>,
+}
+
+/// Sends messages and answers with one acknowledgement a line, as they come.
+pub(super) async fn trigger(
+    State(gate): State<Gate>,
+    query: Result<Query<TriggerQuery>, QueryRejection>,
+    request: Request,
+) -> Response {
+    let count = match query {
+        Ok(Query(TriggerQuery { count })) => count,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
+    };
+    if gate.pod.life.is(Phase::Draining) {
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the pod is ending; try again later",
+        );
+    }
+    if let Err(Later(reason)) = gate.pod.identity.check() {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
+    }
+    let Ok(pending) = gate.room.clone().try_acquire_many_owned(kib_of(&request)) else {
+        return refuse(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too much is being sent already; wait for a trigger to finish",
+        );
+    };
+    let headers = custom_headers(request.headers());
+    let lines = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(|value| media_type(value.as_bytes()));
+    let body = match body(request).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    let payloads = match payloads(lines.as_deref(), &body, count, &gate.pod.config.pod_name) {
+        Ok(payloads) => payloads,
+        Err((status, reason)) => return refuse(status, reason),
+    };
+    drop(body);
+    let answers = gate.origin.trigger(payloads, headers, Some(pending));
+    let lines = ReceiverStream::new(answers).map(answer_lines);
+    ([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
+}
+
+/// What a request counts against [`MAX_PENDING_KIB`]: its announced length, otherwise the most it may have.
+fn kib_of(request: &Request) -> u32 {
+    let bytes = announced_length(request)
+        .unwrap_or(MAX_BODY_BYTES)
+        .min(MAX_BODY_BYTES);
+    u32::try_from(bytes / 1024)
+        .unwrap_or(u32::MAX)
+        .max(MIN_PENDING_KIB)
+}
+
+fn announced_length(request: &Request) -> Option<usize> {
+    let length = request.headers().get(CONTENT_LENGTH);
+    match length {
+        Some(length) => length.to_str().ok()?.parse().ok(),
+        // Without a length and without chunks there is no body (RFC 9112, section 6.3).
+        None => request
+            .headers()
+            .get(TRANSFER_ENCODING)
+            .is_none()
+            .then_some(0),
+    }
+}
+
+/// The acknowledgements of one message, a line each. An error cuts the response, so that the client sees that it is not
+/// complete.
+fn answer_lines(answers: Answers) -> Result<Bytes, std::io::Error> {
+    let acks = answers.map_err(|Later(reason)| std::io::Error::other(reason))?;
+    let mut lines = Vec::new();
+    for ack in acks {
+        serde_json::to_writer(&mut lines, &ack)?;
+        lines.push(b'\n');
+    }
+    Ok(lines.into())
+}
+
+fn custom_headers(headers: &HeaderMap) -> Headers {
+    headers
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with("x-"))
+        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+        .collect()
+}
+
+/// `application/json; charset=utf-8` → `application/json`
+fn media_type(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value);
+    let essence = text.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
+}
+
+async fn body(request: Request) -> Result<Bytes, Response> {
+    let too_large = || {
+        let reason =
+            format!("the body is over the limit of {MAX_BODY_BYTES} bytes; send it in parts");
+        refuse(StatusCode::PAYLOAD_TOO_LARGE, reason)
+    };
+    if announced_length(&request).is_some_and(|length| length > MAX_BODY_BYTES) {
+        return Err(too_large());
+    }
+    to_bytes(request.into_body(), MAX_BODY_BYTES)
+        .await
+        .map_err(|error| {
+            let limit = std::error::Error::source(&error)
+                .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+            match limit {
+                true => too_large(),
+                false => refuse(
+                    StatusCode::BAD_REQUEST,
+                    format!("the body did not arrive: {error}"),
+                ),
+            }
+        })
+}
+
+type Refused = (StatusCode, String);
+
+/// The payloads of a trigger. All of the body is read before the first is sent: a bad line sends nothing.
+fn payloads(
+    media_type: Option<&str>,
+    body: &[u8],
+    count: Option<u32>,
+    pod: &str,
+) -> Result<Payloads, Refused> {
+    let bad = |reason: String| (StatusCode::BAD_REQUEST, reason);
+    if count.is_some_and(|count| !(1..=MAX_COUNT).contains(&count)) {
+        return Err(bad(format!("`count` goes from 1 to {MAX_COUNT}")));
+    }
+    let text = std::str::from_utf8(body)
+        .map_err(|error| bad(format!("the body is not UTF-8: {error}")))?;
+    match media_type {
+        Some(NDJSON) if count.is_some() => Err(bad(
+            "`count` is for one payload; with lines, each is sent once".into(),
+        )),
+        Some(NDJSON) => {
+            let mut payloads = Vec::new();
+            for (number, line) in text.lines().enumerate() {
+                if !line.trim().is_empty() {
+                    let payload = parse(line)
+                        .map_err(|error| bad(format!("line {}: {error}", number + 1)))?;
+                    payloads.push(payload);
+                }
+            }
+            Ok(Box::new(payloads.into_iter()))
+        }
+        _ if text.trim().is_empty() => {
+            let count = count.unwrap_or(1);
+            let pod = pod.to_owned();
+            Ok(Box::new(
+                (1..=count).map(move |number| default_payload(number, count, &pod)),
+            ))
+        }
+        None | Some("application/json") => {
+            let payload = parse(text).map_err(bad)?;
+            let count = usize::try_from(count.unwrap_or(1)).unwrap_or(usize::MAX);
+            Ok(Box::new(std::iter::repeat_n(payload, count)))
+        }
+        Some(other) => Err((
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!(
+                "`{other}` is not taken: send `application/json` (one payload) or `{NDJSON}` (one a line)"
+            ),
+        )),
+    }
+}
+
+fn parse(text: &str) -> Result<Payload, String> {
+    Payload::from_text(text.trim().to_owned()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(media_type: Option<&str>, body: &str, count: Option<u32>) -> Result<usize, Refused> {
+        payloads(media_type, body.as_bytes(), count, "gateway-1").map(Iterator::count)
+    }
+
+    #[test]
+    fn a_trigger_takes_one_payload_many_or_none() {
+        assert_eq!(count(None, "", None).unwrap(), 1);
+        assert_eq!(count(None, "", Some(7)).unwrap(), 7);
+        assert_eq!(
+            count(Some("application/json"), "{\"a\":1}", None).unwrap(),
+            1
+        );
+        assert_eq!(
+            count(Some("application/json"), "{\n\"a\":1}\n", Some(3)).unwrap(),
+            3
+        );
+        assert_eq!(count(Some(NDJSON), "1\n\n\"two\"\n[3]\n", None).unwrap(), 3);
+        assert_eq!(count(Some(NDJSON), "", None).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_trigger_says_what_is_wrong_with_it() {
+        for (media_type, body, number, expected) in [
+            (None, "{", None, "not JSON"),
+            (None, "", Some(0), "`count`"),
+            (None, "", Some(MAX_COUNT + 1), "`count`"),
+            (Some(NDJSON), "1\nnope\n", None, "line 2"),
+            (Some(NDJSON), "1\n", Some(2), "`count`"),
+            (
+                Some("application/x-www-form-urlencoded"),
+                "a=1",
+                None,
+                "application/json",
+            ),
+        ] {
+            let (_, reason) = count(media_type, body, number).unwrap_err();
+            assert!(
+                reason.contains(expected),
+                "`{body}` must be refused for {expected}: {reason}"
+            );
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What a pod counts, in the OpenMetrics text format. One registry per pod: several pods can live in one process.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use messages::Outcome;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+/// Media type of [`Metrics::encode`].
+/// <https://prometheus.io/docs/specs/om/open_metrics_spec/#content-type>
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    messages: Family<MessageLabels, Counter>,
+    in_flight: Gauge,
+    resends: Family<LinkLabels, Counter>,
+    reconnects: Family<ReconnectLabels, Counter>,
+    round_trip: Family<LinkLabels, Histogram, fn() -> Histogram>,
+    identity_remaining: Gauge<f64, AtomicU64>,
+    ready: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MessageLabels {
+    outcome: Counted,
+}
+
+/// How a message ended at this pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Counted {
+    Delivered,
+    Rejected,
+    /// The sink had it already: acknowledged again, not stored again.
+    Repeated,
+}
+
+impl EncodeLabelValue for Counted {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> Result<(), fmt::Error> {
+        let text = match self {
+            Self::Delivered => "delivered",
+            Self::Rejected => "rejected",
+            Self::Repeated => "repeated",
+        };
+        text.encode(encoder)
+    }
+}
+
+impl From<&Outcome> for Counted {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Delivered => Self::Delivered,
+            Outcome::Rejected { .. } => Self::Rejected,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LinkLabels {
+    downstream: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReconnectLabels {
+    downstream: String,
+    cause: &'static str,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("ferry");
+        let messages = Family::<MessageLabels, Counter>::default();
+        let in_flight = Gauge::default();
+        let resends = Family::<LinkLabels, Counter>::default();
+        let reconnects = Family::<ReconnectLabels, Counter>::default();
+        let round_trip = Family::<LinkLabels, Histogram, fn() -> Histogram>::new_with_constructor(
+            // 0.5 ms to 16 s: from one machine to a far region with a resend.
+            || Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+        );
+        let identity_remaining = Gauge::<f64, AtomicU64>::default();
+        let ready = Gauge::default();
+        registry.register(
+            "messages",
+            "Messages by how they ended here",
+            messages.clone(),
+        );
+        registry.register(
+            "in_flight",
+            "Messages taken and not yet answered",
+            in_flight.clone(),
+        );
+        registry.register(
+            "resends",
+            "Messages sent again after a connection was lost",
+            resends.clone(),
+        );
+        registry.register(
+            "reconnects",
+            "Connections made again, after a loss or at the end of a session's life",
+            reconnects.clone(),
+        );
+        registry.register_with_unit(
+            "round_trip",
+            "From the first sending of a message to its acknowledgement",
+            Unit::Seconds,
+            round_trip.clone(),
+        );
+        registry.register_with_unit(
+            "identity_remaining",
+            "How long the workload identity is still valid; 0 without one",
+            Unit::Seconds,
+            identity_remaining.clone(),
+        );
+        registry.register("ready", "1 while the pod is ready", ready.clone());
+        for outcome in [Counted::Delivered, Counted::Rejected] {
+            // So that a rate has a start: a counter that appears with its first event loses that event.
+            drop(messages.get_or_create(&MessageLabels { outcome }));
+        }
+        Self(Arc::new(Inner {
+            registry,
+            messages,
+            in_flight,
+            resends,
+            reconnects,
+            round_trip,
+            identity_remaining,
+            ready,
+        }))
+    }
+
+    pub(crate) fn counted(&self, outcome: Counted) {
+        self.0
+            .messages
+            .get_or_create(&MessageLabels { outcome })
+            .inc();
+    }
+
+    /// One more in flight, until the returned value is dropped.
+    pub(crate) fn in_flight(&self) -> InFlight {
+        self.0.in_flight.inc();
+        InFlight(self.0.in_flight.clone())
+    }
+
+    pub(crate) fn in_flight_now(&self) -> i64 {
+        self.0.in_flight.get()
+    }
+
+    /// The counters of one connection out.
+    pub(crate) fn link(&self, downstream: &str) -> LinkMetrics {
+        let labels = LinkLabels {
+            downstream: downstream.to_owned(),
+        };
+        let reconnects = |cause| {
+            self.0.reconnects.get_or_create_owned(&ReconnectLabels {
+                downstream: downstream.to_owned(),
+                cause,
+            })
+        };
+        LinkMetrics {
+            resends: self.0.resends.get_or_create_owned(&labels),
+            after_loss: reconnects("loss"),
+            renewals: reconnects("renewal"),
+            round_trip: self.0.round_trip.get_or_create_owned(&labels),
+        }
+    }
+
+    /// The text of `/metrics`.
+    pub(crate) fn encode(&self, identity: Duration, ready: bool) -> Result<String, fmt::Error> {
+        self.0.identity_remaining.set(identity.as_secs_f64());
+        self.0.ready.set(i64::from(ready));
+        let mut body = String::new();
+        text::encode(&mut body, &self.0.registry)?;
+        Ok(body)
+    }
+}
+
+/// The counters of one connection out.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkMetrics {
+    pub(crate) resends: Counter,
+    pub(crate) after_loss: Counter,
+    pub(crate) renewals: Counter,
+    round_trip: Histogram,
+}
+
+impl LinkMetrics {
+    pub(crate) fn round_trip(&self, took: Duration) {
+        self.round_trip.observe(took.as_secs_f64());
+    }
+}
+
+/// One message in flight.
+#[derive(Debug)]
+pub(crate) struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_carry_their_documented_names() {
+        let metrics = Metrics::new();
+        metrics.counted(Counted::Delivered);
+        let flying = metrics.in_flight();
+        let link = metrics.link("sink");
+        link.resends.inc();
+        link.after_loss.inc();
+        link.round_trip(Duration::from_millis(3));
+        let text = metrics.encode(Duration::from_secs(42), true).unwrap();
+        for line in [
+            r#"ferry_messages_total{outcome="delivered"} 1"#,
+            r#"ferry_messages_total{outcome="rejected"} 0"#,
+            "ferry_in_flight 1",
+            r#"ferry_resends_total{downstream="sink"} 1"#,
+            r#"ferry_reconnects_total{downstream="sink",cause="loss"} 1"#,
+            r#"ferry_round_trip_seconds_count{downstream="sink"} 1"#,
+            "ferry_identity_remaining_seconds 42.0",
+            "ferry_ready 1",
+        ] {
+            assert!(
+                text.lines().any(|seen| seen == line),
+                "`{line}` must be in:\n{text}"
+            );
+        }
+        drop(flying);
+        assert_eq!(metrics.in_flight_now(), 0);
+    }
+}

@@ -1,0 +1,184 @@
+//! The heart of a pod: takes messages in order, passes them on in order, and answers for each. Knows no protocol.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use messages::{Ack, Message, Outcome, Role};
+
+use crate::{
+    config::Config,
+    hooks::{self, ErasedHooks},
+    metrics::{Counted, Metrics},
+    ready::Ready,
+    shutdown::{Life, Work},
+    sign::{Identity, Unsigned},
+    store::{self, Store},
+};
+
+pub(crate) mod backoff;
+pub(crate) mod inbound;
+pub(crate) mod link;
+pub(crate) mod origin;
+pub(crate) mod window;
+
+use link::{Link, Ticket};
+
+/// Everything that the parts of one pod share.
+pub(crate) struct Pod {
+    pub(crate) config: Config,
+    pub(crate) hooks: Arc<dyn ErasedHooks>,
+    pub(crate) identity: Identity,
+    pub(crate) ready: Ready,
+    pub(crate) life: Life,
+    pub(crate) metrics: Metrics,
+    pub(crate) onward: Onward,
+    /// What must be finished before the pod ends.
+    pub(crate) work: Work,
+}
+
+/// Where a pod's messages go.
+pub(crate) enum Onward {
+    /// Over its connections out, in the order of the blueprint.
+    Links(Vec<Link>),
+    /// Nowhere: this is the end.
+    Store(Store),
+}
+
+/// The pod cannot take the message now; its sender shall send it again later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Later(pub(crate) String);
+
+/// The answer to one message, once the far end has given it.
+pub(crate) type Answer = BoxFuture<'static, Result<Ack, Later>>;
+
+impl Pod {
+    /// Takes one message: checks it, signs it, shows it to the hook and passes it on. Returns when it is passed on, which
+    /// keeps the order; the answer comes when it comes.
+    pub(crate) async fn take(&self, message: Message) -> Result<Answer, Later> {
+        let flying = self.metrics.in_flight();
+        let metrics = self.metrics.clone();
+        let answer = self.pass_on(message).await?;
+        Ok(Box::pin(async move {
+            let ack = answer.await?;
+            drop(flying);
+            // The sink counts where it knows about repeats.
+            metrics.counted(Counted::from(&ack.outcome));
+            Ok(ack)
+        }))
+    }
+
+    async fn pass_on(&self, mut message: Message) -> Result<Answer, Later> {
+        if let Err(reason) = self.admissible(&message) {
+            if message.trail.len() > messages::limits::MAX_TRAIL_HOPS {
+                // Not sent back: an acknowledgement keeps the limits of a message.
+                message.trail.clear();
+            }
+            return Ok(rejected(message, reason));
+        }
+        match self
+            .identity
+            .sign_hop(&self.config, message.id, &message.trail)
+        {
+            Ok(hop) => message.trail.push(hop),
+            Err(Unsigned::Never(reason)) => return Ok(rejected(message, reason)),
+            Err(Unsigned::Later(later)) => return Err(later),
+        }
+        match &self.onward {
+            Onward::Links(links) => {
+                let payload = message.payload.clone();
+                match hooks::guarded(self.hooks.relay(payload)).await {
+                    Ok(payload) => message.payload = payload,
+                    Err(reason) => return Ok(rejected(message, reason)),
+                }
+                if let Err(error) = message.payload.check_size() {
+                    return Ok(rejected(message, format!("after the hook: {error}")));
+                }
+                let tickets = pass_to_all(links, message).await?;
+                Ok(Box::pin(joined(tickets)))
+            }
+            Onward::Store(store) => self.finish(store, message).await,
+        }
+    }
+
+    /// The far end: the hook, then the store.
+    async fn finish(&self, store: &Store, message: Message) -> Result<Answer, Later> {
+        let key = store::Key::of(&message);
+        if !store.holds(&key) {
+            let payload = message.payload.clone();
+            if let Err(reason) = hooks::guarded(self.hooks.terminator(payload)).await {
+                return Ok(rejected(message, reason));
+            }
+        }
+        let (id, trail) = (message.id, message.trail.clone());
+        let stored = store.append(key, message).await?;
+        let metrics = self.metrics.clone();
+        Ok(Box::pin(async move {
+            if stored.await? == store::Stored::Before {
+                metrics.counted(Counted::Repeated);
+            }
+            Ok(Ack {
+                id,
+                outcome: Outcome::Delivered,
+                trail,
+            })
+        }))
+    }
+
+    fn admissible(&self, message: &Message) -> Result<(), String> {
+        if self.config.role == Role::Gateway {
+            return Err("a gateway takes no messages, it makes them".into());
+        }
+        if message.blueprint != self.config.name.blueprint() {
+            let given: String = message.blueprint.chars().take(64).collect();
+            return Err(format!(
+                "blueprint `{given}` is not `{}`, which this pod belongs to",
+                self.config.name.blueprint()
+            ));
+        }
+        message
+            .validate()
+            .map_err(|rejection| rejection.to_string())
+    }
+
+    /// Why the pod takes no new sessions and triggers now.
+    pub(crate) fn not_ready(&self) -> Option<String> {
+        let waiting = self.ready.waiting_for();
+        (!waiting.is_empty()).then(|| format!("not ready, waiting for: {}", waiting.join("; ")))
+    }
+}
+
+/// Puts one message onto every connection out, in their order.
+pub(crate) async fn pass_to_all(links: &[Link], message: Message) -> Result<Vec<Ticket>, Later> {
+    let message = Arc::new(message);
+    let mut tickets = Vec::with_capacity(links.len());
+    for link in links {
+        tickets.push(link.pass(message.clone()).await?);
+    }
+    Ok(tickets)
+}
+
+/// The one answer of all branches: the first rejection to arrive, otherwise the acknowledgement that came last.
+async fn joined(tickets: Vec<Ticket>) -> Result<Ack, Later> {
+    let mut branches: FuturesUnordered<_> = tickets.into_iter().map(Ticket::answer).collect();
+    let mut result: Option<Ack> = None;
+    while let Some(ack) = branches.next().await {
+        let ack = ack?;
+        if result
+            .as_ref()
+            .is_none_or(|before| before.outcome.is_delivered())
+        {
+            result = Some(ack);
+        }
+    }
+    result.ok_or_else(|| Later("this pod has no connection out".into()))
+}
+
+/// An answer that is known at once.
+pub(crate) fn rejected(message: Message, reason: impl Into<String>) -> Answer {
+    let ack = Ack {
+        id: message.id,
+        outcome: Outcome::rejected(reason.into()),
+        trail: message.trail,
+    };
+    Box::pin(std::future::ready(Ok(ack)))
+}

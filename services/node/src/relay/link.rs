@@ -1,0 +1,367 @@
+//! One connection out: a bounded window, acknowledgements, resend in order, back-off, renewal. Knows no protocol.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use messages::{Ack, Message};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    Later,
+    backoff::{Backoff, CEILING, fraction},
+    window::{Place, Window},
+};
+use crate::{
+    metrics::LinkMetrics,
+    ready::{Pending, Ready},
+    shutdown::{Life, Phase},
+    transport::{Dial, Lost, Session},
+};
+
+/// At the end of a session's life: longest wait for the acknowledgements that are still out.
+const RENEWAL_DRAIN: Duration = Duration::from_secs(10);
+/// Longest wait for the other side to close its half.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// The sending end of a connection out. Cheap to clone; the connection ends when the last one is dropped and
+/// everything is acknowledged.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    queue: mpsc::UnboundedSender<Entry>,
+    window: Window,
+}
+
+/// A message that is passed on and not yet acknowledged.
+#[derive(Debug)]
+pub(crate) struct Ticket(oneshot::Receiver<Ack>);
+
+impl Ticket {
+    pub(crate) async fn answer(self) -> Result<Ack, Later> {
+        self.0.await.map_err(|_| ended())
+    }
+}
+
+fn ended() -> Later {
+    Later("the pod is ending".into())
+}
+
+impl Link {
+    /// Takes a message into the window, waiting for room. From then on it is carried until it is acknowledged, whoever
+    /// holds the ticket or drops it.
+    pub(crate) async fn pass(&self, message: Arc<Message>) -> Result<Ticket, Later> {
+        // The bound of the queue is the window: each entry holds a place in it.
+        let place = self.window.admit(&message).await;
+        let (answer, ticket) = oneshot::channel();
+        self.queue
+            .send(Entry {
+                message,
+                answer,
+                place,
+                first_sent: None,
+            })
+            .map_err(|_| ended())?;
+        Ok(Ticket(ticket))
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: Arc<Message>,
+    answer: oneshot::Sender<Ack>,
+    #[expect(dead_code, reason = "held until the message is acknowledged")]
+    place: Place,
+    first_sent: Option<Instant>,
+}
+
+/// What a connection out needs.
+pub(crate) struct LinkSettings {
+    pub(crate) pod: String,
+    pub(crate) dial: Dial,
+    pub(crate) window: usize,
+    pub(crate) session_lifetime: Duration,
+    pub(crate) ready: Ready,
+    pub(crate) life: Life,
+    pub(crate) metrics: LinkMetrics,
+}
+
+/// Makes a connection out; the second value does its work until it ends.
+pub(crate) fn link(settings: LinkSettings) -> (Link, impl Future<Output = ()> + Send + 'static) {
+    let (sender, queue) = mpsc::unbounded_channel();
+    let link = Link {
+        queue: sender,
+        window: Window::new(settings.window),
+    };
+    let pending = settings.ready.pending(missing(&settings.pod, None));
+    let task = Task {
+        settings,
+        queue,
+        queue_open: true,
+        waiting: VecDeque::new(),
+        unsent: 0,
+        backoff: Backoff::new(),
+        pending: Some(pending),
+        connected: false,
+        failures: 0,
+    };
+    (link, task.run())
+}
+
+fn missing(pod: &str, last: Option<&Lost>) -> String {
+    let last = last
+        .map(|lost| format!(" (last: {lost})"))
+        .unwrap_or_default();
+    format!("an answer from `{pod}` through the tunnel{last}")
+}
+
+struct Task {
+    settings: LinkSettings,
+    queue: mpsc::UnboundedReceiver<Entry>,
+    queue_open: bool,
+    /// Not yet acknowledged, in order. Those before `unsent` are sent on the current session.
+    waiting: VecDeque<Entry>,
+    unsent: usize,
+    backoff: Backoff,
+    pending: Option<Pending>,
+    /// Whether there was ever a session.
+    connected: bool,
+    failures: u32,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+enum End {
+    /// All is acknowledged and nothing more will come.
+    Finished,
+    /// It reached the end of its life.
+    Renewal,
+    Lost(Lost),
+}
+
+/// The next message to carry. `None` when nothing more will come, which is so once the pod closes its connections.
+async fn next_entry(queue: &mut mpsc::UnboundedReceiver<Entry>, life: &Life) -> Option<Entry> {
+    tokio::select! {
+        biased;
+        entry = queue.recv() => entry,
+        () = life.reached(Phase::Closing) => {
+            queue.close();
+            queue.recv().await
+        }
+    }
+}
+
+impl Task {
+    async fn run(mut self) {
+        while let Some(session) = self.connect().await {
+            let began = Instant::now();
+            match self.carry(session, began).await {
+                End::Finished => return,
+                End::Renewal => {
+                    tracing::debug!(downstream = self.settings.pod, "session renewed");
+                    self.settings.metrics.renewals.inc();
+                }
+                End::Lost(lost) => {
+                    self.settings.metrics.after_loss.inc();
+                    if began.elapsed() >= CEILING {
+                        self.backoff.reset();
+                    }
+                    self.failed(&lost);
+                    if !self.pause().await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Dials until there is a session. `None` when there is nothing to carry and nothing more will come.
+    async fn connect(&mut self) -> Option<Session> {
+        loop {
+            let dial = (self.settings.dial)();
+            match self.while_taking(dial).await? {
+                Ok(session) => {
+                    if self.failures > 0 || !self.connected {
+                        tracing::info!(
+                            downstream = self.settings.pod,
+                            failures = self.failures,
+                            "connected"
+                        );
+                    }
+                    self.failures = 0;
+                    self.connected = true;
+                    self.pending = None;
+                    return Some(session);
+                }
+                Err(lost) => {
+                    self.failed(&lost);
+                    if !self.pause().await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, lost: &Lost) {
+        let downstream = self.settings.pod.as_str();
+        // The first of a row is news, unless the pod has just started; the rest is on `/ready`.
+        if self.failures == 0 && self.connected {
+            tracing::warn!(downstream, cause = %lost, waiting = self.waiting.len(), "no connection; trying again");
+        } else {
+            tracing::debug!(downstream, cause = %lost, failures = self.failures, "no connection");
+        }
+        self.failures = self.failures.saturating_add(1);
+        // The new entry is made before the old one goes, so the pod never looks ready in between.
+        let pending = self.settings.ready.pending(missing(downstream, Some(lost)));
+        self.pending = Some(pending);
+    }
+
+    /// Waits before the next attempt. False when there is nothing left to attempt it for.
+    async fn pause(&mut self) -> bool {
+        let delay = self.backoff.next_delay();
+        self.while_taking(sleep(delay)).await.is_some()
+    }
+
+    /// Runs `work` and meanwhile takes what is to be sent. `None` as soon as nothing is left to do.
+    async fn while_taking<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            if !self.queue_open && self.waiting.is_empty() {
+                return None;
+            }
+            tokio::select! {
+                done = &mut work => return Some(done),
+                entry = next_entry(&mut self.queue, &self.settings.life), if self.queue_open => self.queued(entry),
+            }
+        }
+    }
+
+    fn queued(&mut self, entry: Option<Entry>) {
+        match entry {
+            Some(entry) => self.waiting.push_back(entry),
+            None => self.queue_open = false,
+        }
+    }
+
+    async fn carry(&mut self, mut session: Session, began: Instant) -> End {
+        self.unsent = 0;
+        match self.exchange(&mut session, began).await {
+            Some(End::Lost(lost)) => End::Lost(lost),
+            Some(end) => {
+                self.close(session).await;
+                end
+            }
+            None => End::Lost(last_word(session).await),
+        }
+    }
+
+    /// `None` when the session takes no more messages and its reason is still to be read.
+    async fn exchange(&mut self, session: &mut Session, began: Instant) -> Option<End> {
+        let life = self.settings.session_lifetime;
+        // Up to a tenth less, so that connections made together are not renewed together.
+        let renewal = began + life.saturating_sub(life.mul_f64(fraction() / 10.0));
+        let give_up = renewal + RENEWAL_DRAIN;
+        let mut renewing = false;
+        loop {
+            if renewing && self.unsent == 0 {
+                return Some(End::Renewal);
+            }
+            if !self.queue_open && self.waiting.is_empty() {
+                return Some(End::Finished);
+            }
+            tokio::select! {
+                // Acknowledgements first: they make room.
+                biased;
+                answer = session.incoming.next() => match answer {
+                    Some(Ok(ack)) => self.answered(ack),
+                    Some(Err(lost)) => return Some(End::Lost(lost)),
+                    None => return Some(End::Lost(Lost::because("it closed the connection"))),
+                },
+                () = sleep_until(renewal), if !renewing => renewing = true,
+                // What is still out is sent again on the next session.
+                () = sleep_until(give_up), if renewing => return Some(End::Renewal),
+                room = session.outgoing.reserve(), if !renewing && self.unsent < self.waiting.len() => match room {
+                    Ok(room) => self.send_next(room),
+                    Err(_) => return None,
+                },
+                entry = next_entry(&mut self.queue, &self.settings.life), if self.queue_open => self.queued(entry),
+            }
+        }
+    }
+
+    fn send_next(&mut self, room: mpsc::Permit<'_, Arc<Message>>) {
+        if let Some(entry) = self.waiting.get_mut(self.unsent) {
+            if entry.first_sent.is_some() {
+                self.settings.metrics.resends.inc();
+            }
+            entry.first_sent.get_or_insert_with(Instant::now);
+            room.send(entry.message.clone());
+            self.unsent += 1;
+        }
+    }
+
+    fn answered(&mut self, ack: Ack) {
+        let sent = self.waiting.iter().take(self.unsent);
+        // A message that came over two branches is here twice with one id: the trail tells them apart.
+        let exact = |entry: &Entry| ack.trail.starts_with(&entry.message.trail);
+        let mut same_id = sent
+            .enumerate()
+            .filter(|(_, entry)| entry.message.id == ack.id);
+        let first = same_id.next();
+        let found = match first {
+            Some((_, entry)) if !exact(entry) => same_id.find(|(_, entry)| exact(entry)).or(first),
+            _ => first,
+        };
+        let Some(index) = found.map(|(index, _)| index) else {
+            tracing::debug!(id = %ack.id, downstream = self.settings.pod, "acknowledgement of nothing that is out");
+            return;
+        };
+        if let Some(entry) = self.waiting.remove(index) {
+            self.unsent -= 1;
+            self.backoff.reset();
+            if let Some(first_sent) = entry.first_sent {
+                self.settings.metrics.round_trip(first_sent.elapsed());
+            }
+            // Nobody listens when the upstream connection is gone; it will ask again.
+            let _ = entry.answer.send(ack);
+        }
+    }
+
+    /// Says that nothing more will come, and takes what the other side still has to say.
+    async fn close(&mut self, session: Session) {
+        let Session {
+            outgoing,
+            mut incoming,
+        } = session;
+        drop(outgoing);
+        let rest = async {
+            while let Some(Ok(ack)) = incoming.next().await {
+                self.answered(ack);
+            }
+        };
+        // A silent peer only costs its own connection: everything is acknowledged, or will be sent again.
+        let _ = timeout(CLOSE_LIMIT, rest).await;
+    }
+}
+
+/// Why a session takes no more messages.
+async fn last_word(mut session: Session) -> Lost {
+    let error = async {
+        while let Some(answer) = session.incoming.next().await {
+            if let Err(lost) = answer {
+                return Some(lost);
+            }
+        }
+        None
+    };
+    timeout(CLOSE_LIMIT, error)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or_else(|| Lost::because("it takes no more messages"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! Where messages begin: a gateway makes them from triggers. What it has accepted it carries, whoever asked is still there or not.
+
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, join_all};
+use messages::{Ack, Message, Outcome, Payload};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc};
+use uuid::Uuid;
+
+use super::{Later, Onward, Pod, link::Ticket, pass_to_all};
+use crate::{
+    hooks::{self, Headers},
+    metrics::Counted,
+    shutdown::{Phase, Working},
+};
+
+/// Messages of one trigger whose answers are awaited at once, and answers that may wait for a slow reader.
+const ANSWERS_AHEAD: usize = 1024;
+
+/// What one message came to: one acknowledgement for each connection out, in their order.
+pub(crate) type Answers = Result<Vec<Ack>, Later>;
+
+/// The payloads of one trigger, made one by one.
+pub(crate) type Payloads = Box<dyn Iterator<Item = Payload> + Send>;
+
+/// Makes messages. One for each gateway.
+pub(crate) struct Origin {
+    pod: Arc<Pod>,
+    /// `seq` of the next message. Held while a message is put onto its connections, so that their order is that of `seq`.
+    next: Mutex<u64>,
+}
+
+impl Origin {
+    pub(crate) fn new(pod: Arc<Pod>) -> Arc<Self> {
+        Arc::new(Self {
+            pod,
+            next: Mutex::new(1),
+        })
+    }
+
+    /// Sends a message for each payload. The answers come in the order of the messages; fewer come only when the pod ends.
+    /// `held` is given back when all are answered.
+    pub(crate) fn trigger(
+        self: &Arc<Self>,
+        payloads: Payloads,
+        headers: Headers,
+        held: Option<OwnedSemaphorePermit>,
+    ) -> mpsc::Receiver<Answers> {
+        let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);
+        let (made, waiting) = mpsc::channel(ANSWERS_AHEAD);
+        let origin = self.clone();
+        let working = self.pod.work.begin();
+        tokio::spawn(async move {
+            tokio::join!(
+                origin.make_all(payloads, &headers, made),
+                collect(waiting, answers)
+            );
+            drop::<Working>(working);
+            drop(held);
+        });
+        receiver
+    }
+
+    async fn make_all(
+        &self,
+        payloads: Payloads,
+        headers: &Headers,
+        made: mpsc::Sender<BoxFuture<'static, Answers>>,
+    ) {
+        for payload in payloads {
+            let answer = tokio::select! {
+                answer = self.make(payload, headers) => answer,
+                () = self.pod.life.reached(Phase::Ended) => return,
+            };
+            let ended = answer.is_err();
+            let answer = answer.unwrap_or_else(|later| Box::pin(std::future::ready(Err(later))));
+            if made.send(answer).await.is_err() || ended {
+                return;
+            }
+        }
+    }
+
+    /// Makes one message and puts it onto every connection out.
+    async fn make(
+        &self,
+        payload: Payload,
+        headers: &Headers,
+    ) -> Result<BoxFuture<'static, Answers>, Later> {
+        let pod = &self.pod;
+        let flying = pod.metrics.in_flight();
+        let payload = match self.accepted(payload, headers).await {
+            Ok(payload) => payload,
+            Err(reason) => {
+                pod.metrics.counted(Counted::Rejected);
+                let outcome = Outcome::rejected(reason);
+                let ack = Ack {
+                    id: Uuid::now_v7(),
+                    outcome,
+                    trail: Vec::new(),
+                };
+                return Ok(Box::pin(std::future::ready(Ok(vec![ack]))));
+            }
+        };
+        let Onward::Links(links) = &pod.onward else {
+            return Err(Later("this pod has no connection out".into()));
+        };
+        let tickets = {
+            let mut next = self.next.lock().await;
+            // Made under the lock: ids and `seq` have one order.
+            let id = Uuid::now_v7();
+            // Here nobody can be told to come later, so the gateway itself waits for its identity.
+            let hop = pod.identity.sign_first_hop(&pod.config, id).await;
+            let message = Message {
+                id,
+                blueprint: pod.config.name.blueprint().to_owned(),
+                seq: *next,
+                payload,
+                trail: vec![hop],
+            };
+            *next += 1;
+            pass_to_all(links, message).await?
+        };
+        let metrics = pod.metrics.clone();
+        Ok(Box::pin(async move {
+            let branches: Vec<_> = join_all(tickets.into_iter().map(Ticket::answer)).await;
+            let acks = branches.into_iter().collect::<Result<Vec<Ack>, Later>>()?;
+            drop(flying);
+            let all = acks.iter().all(|ack| ack.outcome.is_delivered());
+            metrics.counted(if all {
+                Counted::Delivered
+            } else {
+                Counted::Rejected
+            });
+            Ok(acks)
+        }))
+    }
+
+    /// The payload to send, or why there is none.
+    async fn accepted(&self, payload: Payload, headers: &Headers) -> Result<Payload, String> {
+        payload.check_size().map_err(|error| error.to_string())?;
+        let payload = hooks::guarded(self.pod.hooks.trigger(payload, headers)).await?;
+        payload
+            .check_size()
+            .map_err(|error| format!("after the hook: {error}"))?;
+        Ok(payload)
+    }
+}
+
+/// Passes answers on in the order of their messages. A receiver that left changes nothing.
+async fn collect(
+    mut waiting: mpsc::Receiver<BoxFuture<'static, Answers>>,
+    answers: mpsc::Sender<Answers>,
+) {
+    while let Some(answer) = waiting.recv().await {
+        let _ = answers.send(answer.await).await;
+    }
+}
+
+/// The payload of a message that nobody gave one for.
+pub(crate) fn default_payload(number: u32, count: u32, pod: &str) -> Payload {
+    #[derive(serde::Serialize)]
+    struct Text {
+        text: String,
+    }
+    let text = format!("message {number} of {count} from {pod}");
+    Payload::of(&Text { text }).expect("a string can always be written as JSON")
+}
+
+/// Sends `count` messages as soon as the pod is ready, once, and says how it went.
+pub(crate) async fn auto_trigger(origin: Arc<Origin>, count: u32) {
+    let pod = origin.pod.clone();
+    let mut ready = pod.ready.watch();
+    tokio::select! {
+        result = ready.wait_for(|ready| *ready) => if result.is_err() { return },
+        () = pod.life.reached(Phase::Draining) => return,
+    }
+    drop(ready);
+    tracing::info!("🔁 Auto-trigger starting — sending {count} messages");
+    let name = pod.config.pod_name.clone();
+    let payloads = (1..=count).map(move |number| default_payload(number, count, &name));
+    let mut answers = origin.trigger(Box::new(payloads), Headers::default(), None);
+    let mut delivered = 0_u32;
+    while let Some(answer) = answers.recv().await {
+        match answer {
+            Ok(acks) if acks.iter().all(|ack| ack.outcome.is_delivered()) => delivered += 1,
+            Ok(acks) => {
+                for ack in acks {
+                    if let Outcome::Rejected { reason } = ack.outcome {
+                        tracing::warn!(id = %ack.id, reason, "a message of the auto-trigger was rejected");
+                    }
+                }
+            }
+            Err(Later(reason)) => {
+                tracing::warn!(reason, "a message of the auto-trigger was not sent")
+            }
+        }
+    }
+    tracing::info!("🔁 Auto-trigger complete — {delivered}/{count} messages sent.");
+}

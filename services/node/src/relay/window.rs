@@ -1,0 +1,137 @@
+//! The bound on what is in flight on one connection: a number of messages and a number of bytes.
+
+use std::sync::Arc;
+
+use messages::{Message, limits::MAX_WINDOW_BYTES};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Room for messages in flight. Whoever waits first is served first, so the order of callers is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    count: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    most_bytes: u32,
+}
+
+/// A place in the window, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _count: OwnedSemaphorePermit,
+    bytes: Option<OwnedSemaphorePermit>,
+}
+
+impl Window {
+    pub(crate) fn new(messages: usize) -> Self {
+        Self::with_bytes(messages, MAX_WINDOW_BYTES)
+    }
+
+    pub(crate) fn with_bytes(messages: usize, bytes: usize) -> Self {
+        let most_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self {
+            count: Arc::new(Semaphore::new(messages)),
+            bytes: Arc::new(Semaphore::new(bytes)),
+            most_bytes,
+        }
+    }
+
+    /// Waits for room for one more message, whatever its size.
+    pub(crate) async fn place(&self) -> Place {
+        match self.count.clone().acquire_owned().await {
+            Ok(count) => Place {
+                _count: count,
+                bytes: None,
+            },
+            // Nobody closes the semaphore.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits for the bytes of a message that has its place.
+    pub(crate) async fn weigh(&self, place: &mut Place, message: &Message) {
+        let weight = u32::try_from(weight(message)).unwrap_or(u32::MAX);
+        // What is heavier than the whole window goes alone.
+        let bytes = self
+            .bytes
+            .clone()
+            .acquire_many_owned(weight.min(self.most_bytes));
+        if let Ok(bytes) = bytes.await {
+            place.bytes = Some(bytes);
+        }
+    }
+
+    /// Waits for room for this message.
+    pub(crate) async fn admit(&self, message: &Message) -> Place {
+        let mut place = self.place().await;
+        self.weigh(&mut place, message).await;
+        place
+    }
+}
+
+/// About what a message occupies in memory, in bytes.
+fn weight(message: &Message) -> usize {
+    let hops: usize = message
+        .trail
+        .iter()
+        .map(|hop| {
+            hop.pod.len()
+                + hop.cluster.len()
+                + hop.namespace.len()
+                + hop.node.len()
+                + hop.signature.len()
+                + 64
+        })
+        .sum();
+    message.payload.len() + hops + 128
+}
+
+#[cfg(test)]
+mod tests {
+    use messages::Payload;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn message(bytes: usize) -> Message {
+        Message {
+            id: Uuid::now_v7(),
+            blueprint: "b".into(),
+            seq: 1,
+            payload: Payload::of(&"x".repeat(bytes)).unwrap(),
+            trail: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_window_makes_the_next_wait_until_a_place_is_given_back() {
+        let window = Window::new(2);
+        let first = window.admit(&message(1)).await;
+        let _second = window.admit(&message(1)).await;
+        let third = tokio::spawn({
+            let window = window.clone();
+            async move { window.admit(&message(1)).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!third.is_finished(), "two places hold two messages");
+        drop(first);
+        third.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn large_messages_fill_the_window_by_their_bytes() {
+        let window = Window::with_bytes(100, 10_000);
+        let large = window.admit(&message(6_000)).await;
+        let next = tokio::spawn({
+            let window = window.clone();
+            async move { window.admit(&message(6_000)).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!next.is_finished(), "12,000 bytes do not fit 10,000");
+        drop(large);
+        next.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_message_heavier_than_the_window_passes_alone() {
+        Window::with_bytes(100, 1_000).admit(&message(50_000)).await;
+    }
+}

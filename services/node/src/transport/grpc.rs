@@ -1,0 +1,218 @@
+//! Ferry over gRPC: `ferry.v1.Relay/Carry`, with the standard health and reflection services beside it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use futures_util::{StreamExt as _, stream, stream::BoxStream};
+use messages::{
+    Ack, Message,
+    limits::MAX_FRAME_BYTES,
+    proto::{
+        self,
+        v1::{
+            self,
+            relay_client::RelayClient,
+            relay_server::{Relay, RelayServer},
+        },
+    },
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Request, Response, Status, Streaming,
+    service::Routes,
+    transport::{Channel, Endpoint},
+};
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_check_response, health_client::HealthClient},
+    server::HealthReporter,
+};
+
+use super::{
+    Broken, Incoming, Lost, PING_INTERVAL, Received, SESSION_BUFFER, SILENCE_LIMIT, Session,
+    unreadable,
+};
+use crate::{
+    ready::Ready,
+    relay::{
+        Pod,
+        inbound::{self, ACK_BUFFER, End},
+    },
+};
+
+/// The service's full name, as health checks ask for it.
+const SERVICE: &str = "ferry.v1.Relay";
+/// HTTP/2 flow control, in bytes: one large message fits, and a few more connections' worth.
+pub(crate) const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+pub(crate) const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// What makes the gRPC side of a pod impossible: the descriptors do not fit the reflection service.
+#[derive(Debug, thiserror::Error)]
+#[error("gRPC reflection: {0}")]
+pub(crate) struct ReflectionError(#[from] tonic_reflection::server::Error);
+
+/// The services of a pod, as an axum router.
+pub(crate) fn router(
+    pod: Arc<Pod>,
+    health: HealthReporter,
+) -> Result<axum::Router, ReflectionError> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let relay = RelayServer::new(Service(pod)).max_decoding_message_size(MAX_FRAME_BYTES);
+    let health = tonic_health::pb::health_server::HealthServer::new(
+        tonic_health::server::HealthService::from_health_reporter(health),
+    );
+    Ok(Routes::new(relay)
+        .add_service(health)
+        .add_service(reflection)
+        .into_axum_router())
+}
+
+/// Tells the health service what readiness says, until the pod is gone.
+pub(crate) async fn follow_readiness(health: HealthReporter, ready: Ready) {
+    let mut watch = ready.watch();
+    loop {
+        let status = match *watch.borrow_and_update() {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
+        for service in ["", SERVICE] {
+            health.set_service_status(service, status).await;
+        }
+        if watch.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Service(Arc<Pod>);
+
+#[tonic::async_trait]
+impl Relay for Service {
+    type CarryStream = BoxStream<'static, Result<v1::Ack, Status>>;
+
+    async fn carry(
+        &self,
+        request: Request<Streaming<v1::Message>>,
+    ) -> Result<Response<Self::CarryStream>, Status> {
+        let pod = self.0.clone();
+        if let Some(reason) = pod.not_ready() {
+            return Err(Status::unavailable(reason));
+        }
+        let (acks, answers) = mpsc::channel(ACK_BUFFER);
+        let (ended, end) = oneshot::channel();
+        let messages = incoming(request.into_inner());
+        tokio::spawn(async move {
+            let working = pod.work.begin();
+            let end = inbound::serve(&pod, messages, acks).await;
+            tracing::debug!(?end, "a gRPC session ended");
+            // Nobody waits for it when the sender is gone.
+            let _ = ended.send(status(end));
+            drop(working);
+        });
+        let answers = ReceiverStream::new(answers).map(|ack| Ok(v1::Ack::from(ack)));
+        let last = stream::once(end).filter_map(async |end| end.ok().flatten().map(Err));
+        Ok(Response::new(answers.chain(last).boxed()))
+    }
+}
+
+/// How a session's end is told. `None` is `OK`.
+fn status(end: End) -> Option<Status> {
+    match end {
+        End::Complete => None,
+        End::Draining => Some(Status::unavailable("the pod is ending")),
+        End::Later(reason) => Some(Status::unavailable(reason)),
+        End::Broken(Broken::NotAMessage(reason) | Broken::OutOfPlace(reason)) => {
+            Some(Status::invalid_argument(reason))
+        }
+        End::Broken(Broken::TooLarge(reason)) => Some(Status::resource_exhausted(reason)),
+        End::Broken(Broken::Gone(reason)) => Some(Status::cancelled(reason)),
+    }
+}
+
+fn incoming<'a>(messages: Streaming<v1::Message>) -> Incoming<'a> {
+    messages
+        .map(|message| match message {
+            Ok(message) => match Message::try_from(message) {
+                Ok(message) => Ok(Received::Message(message)),
+                Err(error) => unreadable(&error),
+            },
+            Err(status) => Err(match status.code() {
+                // What tonic says of a frame over `max_decoding_message_size`.
+                Code::OutOfRange | Code::ResourceExhausted => {
+                    Broken::TooLarge(status.message().into())
+                }
+                // What it says of bytes that are no protobuf.
+                Code::Internal | Code::InvalidArgument => {
+                    Broken::NotAMessage(status.message().into())
+                }
+                _ => Broken::Gone(status.to_string()),
+            }),
+        })
+        .boxed()
+}
+
+/// Opens a session: it begins when the far pod's health service says `SERVING`.
+pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
+    let channel = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(Lost::because)?
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(SILENCE_LIMIT - PING_INTERVAL)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .connect()
+        .await
+        .map_err(|error| lost_transport(&error))?;
+    check_health(channel.clone()).await?;
+    let (outgoing, messages) = mpsc::channel::<Arc<Message>>(SESSION_BUFFER);
+    let messages = ReceiverStream::new(messages).map(|message| v1::Message::from(&*message));
+    let answers = RelayClient::new(channel)
+        .max_decoding_message_size(MAX_FRAME_BYTES)
+        .carry(messages)
+        .await
+        .map_err(|status| lost(&status))?
+        .into_inner();
+    let incoming = answers.map(|answer| match answer {
+        Ok(ack) => Ack::try_from(ack).map_err(Lost::because),
+        Err(status) => Err(lost(&status)),
+    });
+    Ok(Session {
+        outgoing,
+        incoming: incoming.boxed(),
+    })
+}
+
+async fn check_health(channel: Channel) -> Result<(), Lost> {
+    let request = HealthCheckRequest {
+        service: SERVICE.into(),
+    };
+    let answer = HealthClient::new(channel)
+        .check(request)
+        .await
+        .map_err(|status| lost(&status))?
+        .into_inner();
+    match answer.status() {
+        health_check_response::ServingStatus::Serving => Ok(()),
+        other => Err(Lost(format!(
+            "its health service says {}",
+            other.as_str_name()
+        ))),
+    }
+}
+
+fn lost(status: &Status) -> Lost {
+    Lost(format!("{:?}: {}", status.code(), status.message()))
+}
+
+/// The innermost cause: tonic's own text is only "transport error".
+fn lost_transport(error: &tonic::transport::Error) -> Lost {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    Lost::because(cause)
+}

@@ -1,0 +1,351 @@
+//! Ferry over WebSocket (RFC 6455): path `/v1/carry`, subprotocol `ferry.v1`, one JSON object a text frame.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    extract::{
+        State,
+        ws::{self, WebSocket, WebSocketUpgrade},
+    },
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use futures_util::{
+    SinkExt as _, StreamExt as _,
+    stream::{self, SplitSink, SplitStream},
+};
+use messages::{Ack, Message, json, limits::MAX_FRAME_BYTES};
+use tokio::{
+    net::TcpStream,
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        self,
+        client::IntoClientRequest as _,
+        http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL},
+        protocol::{WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+
+use super::{
+    Broken, Incoming, Lost, PING_INTERVAL, Received, SESSION_BUFFER, SILENCE_LIMIT, Session,
+    unreadable,
+};
+use crate::relay::{
+    Pod,
+    inbound::{self, ACK_BUFFER, End},
+};
+
+/// Where a pod answers.
+pub(crate) const PATH: &str = "/v1/carry";
+/// Both sides name it in the handshake.
+pub(crate) const SUBPROTOCOL: &str = "ferry.v1";
+/// Longest wait for the other side's half of the closing handshake.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Answers the handshake. A pod that is not ready takes no new sessions.
+pub(crate) async fn upgrade(State(pod): State<Arc<Pod>>, upgrade: WebSocketUpgrade) -> Response {
+    if let Some(reason) = pod.not_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
+    }
+    let upgrade = upgrade
+        .protocols([SUBPROTOCOL])
+        .max_message_size(MAX_FRAME_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES);
+    if upgrade.selected_protocol().is_none() {
+        let reason = format!("offer the subprotocol `{SUBPROTOCOL}` (Sec-WebSocket-Protocol)");
+        return (StatusCode::BAD_REQUEST, reason).into_response();
+    }
+    let working = pod.work.begin();
+    upgrade.on_upgrade(async move |socket| {
+        serve(&pod, socket).await;
+        drop(working);
+    })
+}
+
+async fn serve(pod: &Pod, socket: WebSocket) {
+    let (mut writer, reader) = socket.split();
+    let (acks, mut answers) = mpsc::channel(ACK_BUFFER);
+    let session = async { Ok(inbound::serve(pod, frames(reader), acks).await) };
+    let writing = write_answers(&mut writer, &mut answers);
+    // A writer that fails ends the session with it.
+    let Ok((end, ())) = tokio::try_join!(session, writing) else {
+        tracing::debug!("a WebSocket sender is gone");
+        return;
+    };
+    let (code, reason) = match end {
+        End::Complete => (ws::close_code::NORMAL, String::new()),
+        End::Draining => (ws::close_code::AWAY, "the pod is ending".into()),
+        End::Later(reason) => (ws::close_code::AGAIN, reason),
+        End::Broken(Broken::NotAMessage(reason)) => (ws::close_code::INVALID, reason),
+        End::Broken(Broken::OutOfPlace(reason)) => (ws::close_code::POLICY, reason),
+        End::Broken(Broken::TooLarge(reason)) => (ws::close_code::SIZE, reason),
+        End::Broken(Broken::Gone(reason)) => {
+            tracing::debug!(reason, "a WebSocket sender is gone");
+            // Where it said goodbye this is the answer (RFC 6455, section 5.5.1); else there is nobody to hear it.
+            let _ = timeout(CLOSE_LIMIT, writer.close()).await;
+            return;
+        }
+    };
+    tracing::debug!(code, reason, "closing a WebSocket session");
+    let reason = close_reason(&reason).into();
+    let close = writer.send(ws::Message::Close(Some(ws::CloseFrame { code, reason })));
+    // The socket may be broken already; then there is nobody to be told.
+    let _ = timeout(CLOSE_LIMIT, close).await;
+}
+
+/// RFC 6455, section 5.5: a control frame has at most 125 bytes, two of them the code.
+fn close_reason(reason: &str) -> &str {
+    let end = (0..=reason.len().min(123)).rfind(|&end| reason.is_char_boundary(end));
+    reason.get(..end.unwrap_or_default()).unwrap_or_default()
+}
+
+async fn write_answers(
+    writer: &mut SplitSink<WebSocket, ws::Message>,
+    answers: &mut mpsc::Receiver<Ack>,
+) -> Result<(), axum::Error> {
+    let mut ping = interval(PING_INTERVAL);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ping.reset();
+    loop {
+        tokio::select! {
+            answer = answers.recv() => {
+                let Some(ack) = answer else { return Ok(()) };
+                writer.feed(ws::Message::text(json::encode_ack(&ack))).await?;
+                // What is there already goes with the same write.
+                while let Ok(ack) = answers.try_recv() {
+                    writer.feed(ws::Message::text(json::encode_ack(&ack))).await?;
+                }
+                writer.flush().await?;
+            }
+            _ = ping.tick() => writer.send(ws::Message::Ping(Default::default())).await?,
+        }
+    }
+}
+
+/// The messages of a socket. Silence counts only while somebody asks for the next message: a pod whose window is full
+/// does not read, and must not take that for the sender's silence.
+fn frames<'a>(reader: SplitStream<WebSocket>) -> Incoming<'a> {
+    stream::unfold(reader, async |mut reader| {
+        loop {
+            let frame = match timeout(SILENCE_LIMIT, reader.next()).await {
+                Err(_) => Err(Broken::Gone(format!("nothing heard for {SILENCE_LIMIT:?}"))),
+                Ok(None) => Err(Broken::Gone("the connection ended".into())),
+                Ok(Some(Err(error))) => Err(broken(error)),
+                Ok(Some(Ok(frame))) => Ok(frame),
+            };
+            let received = match frame {
+                Err(broken) => Err(broken),
+                Ok(ws::Message::Ping(_) | ws::Message::Pong(_)) => continue,
+                Ok(ws::Message::Close(_)) => {
+                    Err(Broken::Gone("the sender closed the connection".into()))
+                }
+                Ok(ws::Message::Binary(_)) => Err(Broken::OutOfPlace(
+                    "binary frames carry nothing here: send JSON as text".into(),
+                )),
+                Ok(ws::Message::Text(text)) => match json::decode(text.as_str()) {
+                    Ok(json::Frame::Message(message)) => Ok(Received::Message(message)),
+                    Ok(json::Frame::Ack(_)) => Err(Broken::OutOfPlace(
+                        "an acknowledgement goes against the direction of messages".into(),
+                    )),
+                    Err(error) => unreadable(&error),
+                },
+            };
+            return Some((received, reader));
+        }
+    })
+    .boxed()
+}
+
+fn broken(error: axum::Error) -> Broken {
+    let error = error.into_inner();
+    match error.downcast_ref::<tungstenite::Error>() {
+        Some(tungstenite::Error::Capacity(cause)) => Broken::TooLarge(cause.to_string()),
+        Some(tungstenite::Error::Utf8(cause)) => Broken::NotAMessage(format!("not UTF-8: {cause}")),
+        _ => Broken::Gone(error.to_string()),
+    }
+}
+
+type ClientSocket = WebSocketStream<TcpStream>;
+
+/// Opens a session: it begins with the answer `101` of the far pod.
+pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
+    let stream = TcpStream::connect(address).await.map_err(Lost::because)?;
+    stream.set_nodelay(true).map_err(Lost::because)?;
+    let mut request = format!("ws://{address}{PATH}")
+        .into_client_request()
+        .map_err(Lost::because)?;
+    request.headers_mut().insert(
+        SEC_WEBSOCKET_PROTOCOL,
+        HeaderValue::from_static(SUBPROTOCOL),
+    );
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MAX_FRAME_BYTES))
+        .max_frame_size(Some(MAX_FRAME_BYTES));
+    let (socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config))
+        .await
+        .map_err(refused)?;
+    let (outgoing, messages) = mpsc::channel(SESSION_BUFFER);
+    let (answers, incoming) = mpsc::channel(SESSION_BUFFER);
+    tokio::spawn(carry(socket, messages, answers));
+    Ok(Session {
+        outgoing,
+        incoming: ReceiverStream::new(incoming).boxed(),
+    })
+}
+
+/// Why a handshake failed; a pod that refuses says why in the body.
+fn refused(error: tungstenite::Error) -> Lost {
+    match error {
+        tungstenite::Error::Http(response) => {
+            let body = response.body().as_deref().unwrap_or_default();
+            let body: String = String::from_utf8_lossy(body).chars().take(200).collect();
+            Lost(format!("it answered {} {body}", response.status()))
+        }
+        other => Lost::because(other),
+    }
+}
+
+/// Moves messages and acknowledgements between a socket and its session, until either side ends.
+async fn carry(
+    socket: ClientSocket,
+    mut messages: mpsc::Receiver<Arc<Message>>,
+    answers: mpsc::Sender<Result<Ack, Lost>>,
+) {
+    let (mut writer, mut reader) = socket.split();
+    let writing = async {
+        let result = write_messages(&mut writer, &mut messages).await;
+        if result.is_ok() {
+            // Everything is said; the reader ends with the other side's answer to the close frame.
+            tokio::time::sleep(CLOSE_LIMIT).await;
+        }
+        result.map_err(Lost::because)
+    };
+    let reading = read_answers(&mut reader, &answers);
+    let lost = tokio::select! {
+        // What the other side says about the end is better than what the broken socket says.
+        biased;
+        lost = reading => lost,
+        written = writing => written.err(),
+    };
+    if let Some(lost) = lost {
+        // The session may have been given up already.
+        let _ = answers.send(Err(lost)).await;
+    }
+}
+
+async fn write_messages(
+    writer: &mut SplitSink<ClientSocket, tungstenite::Message>,
+    messages: &mut mpsc::Receiver<Arc<Message>>,
+) -> Result<(), tungstenite::Error> {
+    let mut ping = interval(PING_INTERVAL);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ping.reset();
+    loop {
+        tokio::select! {
+            message = messages.recv() => {
+                let Some(message) = message else {
+                    let close = tungstenite::protocol::CloseFrame {
+                        code: CloseCode::Normal,
+                        reason: "".into(),
+                    };
+                    return writer.send(tungstenite::Message::Close(Some(close))).await;
+                };
+                writer.feed(tungstenite::Message::text(json::encode_message(&message))).await?;
+                // What is there already goes with the same write.
+                while let Ok(message) = messages.try_recv() {
+                    writer.feed(tungstenite::Message::text(json::encode_message(&message))).await?;
+                }
+                writer.flush().await?;
+            }
+            _ = ping.tick() => writer.send(tungstenite::Message::Ping(Default::default())).await?,
+        }
+    }
+}
+
+/// `None` when the session was given up on this side.
+async fn read_answers(
+    reader: &mut SplitStream<ClientSocket>,
+    answers: &mpsc::Sender<Result<Ack, Lost>>,
+) -> Option<Lost> {
+    loop {
+        let frame = match timeout(SILENCE_LIMIT, reader.next()).await {
+            Err(_) => return Some(Lost(format!("nothing heard for {SILENCE_LIMIT:?}"))),
+            Ok(None) => return Some(Lost::because("the connection ended")),
+            Ok(Some(Err(error))) => return Some(Lost::because(error)),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        match frame {
+            tungstenite::Message::Text(text) => match json::decode(text.as_str()) {
+                Ok(json::Frame::Ack(ack)) => answers.send(Ok(ack)).await.ok()?,
+                Ok(json::Frame::Message(_)) => {
+                    return Some(Lost::because(
+                        "it sent a message where acknowledgements belong",
+                    ));
+                }
+                Err(error) => return Some(Lost::because(error)),
+            },
+            tungstenite::Message::Close(Some(close)) => {
+                return Some(Lost(format!(
+                    "it closed with {}: {}",
+                    close.code, close.reason
+                )));
+            }
+            tungstenite::Message::Close(None) => {
+                return Some(Lost::because("it closed the connection"));
+            }
+            tungstenite::Message::Binary(_) => {
+                return Some(Lost::because("it sent a binary frame"));
+            }
+            tungstenite::Message::Ping(_)
+            | tungstenite::Message::Pong(_)
+            | tungstenite::Message::Frame(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{net::TcpListener, time::Instant};
+    use tokio_tungstenite::tungstenite::handshake::server;
+
+    use super::*;
+
+    #[test]
+    fn a_close_reason_fits_its_frame() {
+        assert_eq!(close_reason("short"), "short");
+        assert_eq!(close_reason(&"é".repeat(200)).len(), 122);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_far_pod_that_says_nothing_is_taken_for_dead() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let silent = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            #[expect(
+                clippy::result_large_err,
+                reason = "the callback's type is tungstenite's"
+            )]
+            let answer = |_: &server::Request, mut response: server::Response| {
+                let name = HeaderValue::from_static(SUBPROTOCOL);
+                response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
+                Ok(response)
+            };
+            // Open, and never read: not even pings are answered.
+            tokio_tungstenite::accept_hdr_async(stream, answer)
+                .await
+                .unwrap()
+        });
+        let mut session = dial(address).await.unwrap();
+        let _open = silent.await.unwrap();
+        let began = Instant::now();
+        let lost = session.incoming.next().await.unwrap().unwrap_err();
+        assert_eq!(lost, Lost::because("nothing heard for 45s"));
+        assert!(began.elapsed() >= SILENCE_LIMIT);
+    }
+}

@@ -1,0 +1,105 @@
+//! The log lines that people and programs wait for.
+
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+};
+
+use messages::{Protocol, Role};
+use node::{
+    Headers, Hooks, Payload, Refusal,
+    logging::{Colour, Format, subscriber},
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::support::{
+    eventually,
+    mint::Root,
+    pod::{Pass, Spec},
+};
+
+/// A log that is kept.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// The log of a gateway that sends `count` messages by itself, up to the line that says that it is done.
+async fn log_of_auto_trigger(format: Format, count: u32, hooks: impl Hooks) -> String {
+    let log = Log::default();
+    let writer = log.clone();
+    // The whole test runs on this thread.
+    let subscriber = subscriber(format, EnvFilter::new("info"), move || writer.clone());
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let root = Root::new();
+    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
+    let mut gateway = Spec::new(&root, Role::Gateway).to("sink", Protocol::Grpc, sink.relay);
+    gateway.config.auto_trigger = count;
+    let _gateway = gateway.start_with(hooks).await;
+    eventually("the end of the auto-trigger", async || {
+        Some(log.text()).filter(|text| text.contains("Auto-trigger complete"))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_auto_trigger_says_its_lines_to_people() {
+    let log = log_of_auto_trigger(Format::Human(Colour::None), 5, Pass).await;
+    let starting = log.find("🔁 Auto-trigger starting — sending 5 messages\n");
+    let complete = log.find("🔁 Auto-trigger complete — 5/5 messages sent.\n");
+    assert!(starting.is_some() && starting < complete, "{log}");
+}
+
+#[tokio::test]
+async fn the_auto_trigger_says_its_lines_to_programs() {
+    let log = log_of_auto_trigger(Format::Json, 5, Pass).await;
+    let messages: Vec<_> = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter_map(|line| line["message"].as_str().map(str::to_owned))
+        .filter(|message| message.contains("Auto-trigger"))
+        .collect();
+    assert_eq!(
+        messages,
+        [
+            "🔁 Auto-trigger starting — sending 5 messages",
+            "🔁 Auto-trigger complete — 5/5 messages sent.",
+        ]
+    );
+}
+
+/// Refuses the second message.
+struct Refuses;
+
+impl Hooks for Refuses {
+    async fn on_trigger(&self, payload: Payload, _: &Headers) -> Result<Payload, Refusal> {
+        match payload.as_str().contains("message 2 ") {
+            true => Err(Refusal::because("two is one too many")),
+            false => Ok(payload),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_auto_trigger_counts_what_was_acknowledged_and_tells_why_the_rest_was_not() {
+    let log = log_of_auto_trigger(Format::Human(Colour::None), 5, Refuses).await;
+    assert!(
+        log.contains("🔁 Auto-trigger complete — 4/5 messages sent."),
+        "{log}"
+    );
+    assert!(log.contains("two is one too many"), "{log}");
+}

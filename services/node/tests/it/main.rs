@@ -1,0 +1,10 @@
+//! Real pods, started as the services start them, talking to each other on free ports.
+#![allow(clippy::unwrap_used)]
+
+mod chain;
+mod faults;
+mod identity;
+mod logs;
+mod refusals;
+mod support;
+mod wire;

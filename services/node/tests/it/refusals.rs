@@ -1,0 +1,161 @@
+//! The HTTP side: who is let in, and what is told to whom sends something wrong.
+
+use hyper::{StatusCode, header};
+use messages::{Protocol, Role};
+use rstest::rstest;
+
+use crate::support::{
+    http::{self, get, output, request, text},
+    mint::Root,
+    pod::{Pod, Spec, TOKEN},
+};
+
+async fn pair(root: &Root) -> (Pod, Pod) {
+    let sink = Spec::new(root, Role::Sink).start().await.ready().await;
+    let gateway = Spec::new(root, Role::Gateway).to("sink", Protocol::Websocket, sink.relay);
+    (gateway.start().await.ready().await, sink)
+}
+
+#[rstest]
+#[case::absent(None)]
+#[case::wrong(Some("Bearer wrong-token-of-a-length".into()))]
+#[case::shorter(Some(format!("Bearer {}", &TOKEN[1..])))]
+#[case::other_scheme(Some(format!("Basic {TOKEN}")))]
+#[case::bare(Some(TOKEN.into()))]
+#[tokio::test]
+async fn without_the_token_nothing_is_told(#[case] authorization: Option<String>) {
+    let root = Root::new();
+    let (gateway, sink) = pair(&root).await;
+    for (pod, method, path) in [(&gateway, "POST", "/trigger"), (&sink, "GET", "/output")] {
+        let mut request = hyper::Request::builder().method(method).uri(path);
+        if let Some(value) = &authorization {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let (status, body) = text(pod.http, request.body("x".into()).unwrap()).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(body, "");
+    }
+    assert!(
+        output(sink.http, "").await.is_empty(),
+        "nothing may have been sent"
+    );
+}
+
+#[tokio::test]
+async fn a_pod_without_a_token_has_no_pinhole() {
+    let root = Root::new();
+    let mut sink = Spec::new(&root, Role::Sink);
+    sink.config.token = None;
+    let sink = sink.start().await.ready().await;
+    assert_eq!(get(sink.http, "/output").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(get(sink.http, "/trigger").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn each_pod_has_the_pinhole_of_its_role_only() {
+    let root = Root::new();
+    let (gateway, sink) = pair(&root).await;
+    assert_eq!(get(gateway.http, "/output").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(get(sink.http, "/trigger").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(
+        get(gateway.http, "/trigger").await.0,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+}
+
+#[rstest]
+#[case::not_json(
+    "/trigger",
+    "application/json",
+    "{",
+    StatusCode::BAD_REQUEST,
+    "not JSON"
+)]
+#[case::bad_line(
+    "/trigger",
+    "application/x-ndjson",
+    "1\n{\n3",
+    StatusCode::BAD_REQUEST,
+    "line 2"
+)]
+#[case::count(
+    "/trigger?count=none",
+    "application/json",
+    "1",
+    StatusCode::BAD_REQUEST,
+    "count"
+)]
+#[case::form(
+    "/trigger",
+    "application/x-www-form-urlencoded",
+    "a=b",
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    "application/json"
+)]
+#[tokio::test]
+async fn a_wrong_trigger_is_told_what_is_wrong_and_sends_nothing(
+    #[case] path: &str,
+    #[case] media_type: &str,
+    #[case] body: &str,
+    #[case] status: StatusCode,
+    #[case] reason: &str,
+) {
+    let root = Root::new();
+    let (gateway, sink) = pair(&root).await;
+    let request = request("POST", path)
+        .header(header::CONTENT_TYPE, media_type)
+        .body(body.to_owned().into())
+        .unwrap();
+    let (seen, text) = text(gateway.http, request).await;
+    assert_eq!(seen, status, "{text}");
+    assert!(text.contains(reason), "{text}");
+    assert!(output(sink.http, "").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused() {
+    let root = Root::new();
+    let (gateway, _sink) = pair(&root).await;
+    // Announced: refused without being read.
+    let announced = request("POST", "/trigger")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(vec![b' '; 64 * 1024 * 1024 + 1].into())
+        .unwrap();
+    let response = http::send(gateway.http, announced).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn health_and_readiness_tell_what_the_pod_is_and_waits_for() {
+    let root = Root::new();
+    let lonely = Spec::without_identity(Role::Gateway, "gateway");
+    // Port 9 (discard) of this machine: nobody listens there.
+    let gateway = lonely
+        .to("sink", Protocol::Websocket, "127.0.0.1:9".parse().unwrap())
+        .start()
+        .await;
+    let (status, health) = get(gateway.http, "/health").await;
+    assert_eq!(status, StatusCode::OK);
+    let health: serde_json::Value = serde_json::from_str(&health).unwrap();
+    assert_eq!(health["status"], "ok");
+    assert_eq!(health["role"], "gateway");
+    let (status, ready) = get(gateway.http, "/ready").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+    assert_eq!(ready["ready"], false);
+    let waiting = ready["waiting_for"].to_string();
+    for missing in [
+        "workload identity",
+        "an answer from `sink` through the tunnel",
+    ] {
+        assert!(waiting.contains(missing), "{waiting}");
+    }
+    let (status, text) = text(
+        gateway.http,
+        request("POST", "/trigger").body("1".into()).unwrap(),
+    )
+    .await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
+    assert!(text.contains("identity"), "{text}");
+    drop(root);
+}

@@ -1,0 +1,375 @@
+//! What a client in another language sees: limits, answers, and how a connection ends.
+
+use std::time::Duration;
+
+use futures_util::SinkExt as _;
+use messages::{
+    Outcome, Protocol, Role,
+    limits::{MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES, MAX_TRAIL_HOPS},
+    proto::v1,
+};
+use rstest::rstest;
+use tokio_tungstenite::tungstenite::{self, Message as Frame};
+use tonic::Code;
+
+use crate::support::{
+    http::{metric, output, trigger},
+    mint::Root,
+    pod::{Pod, Spec},
+    raw::{Socket, Stream, handshake, hop, message, payload_of},
+};
+
+async fn sink(root: &Root) -> Pod {
+    Spec::new(root, Role::Sink).start().await.ready().await
+}
+
+#[track_caller]
+fn assert_rejected(outcome: &Outcome, expected: &str) {
+    match outcome {
+        Outcome::Rejected { reason } if reason.contains(expected) => {}
+        other => panic!("must be rejected for `{expected}`, not {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_message_leaves_the_websocket_alive() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut socket = Socket::open(sink.relay).await;
+
+    let large = message(1, &payload_of(MAX_PAYLOAD_BYTES + 1));
+    assert_rejected(
+        &socket.ask(&large).await.outcome,
+        "payload of 1048577 bytes",
+    );
+    let largest = message(2, &payload_of(MAX_PAYLOAD_BYTES));
+    assert_eq!(socket.ask(&largest).await.outcome, Outcome::Delivered);
+
+    let mut long = message(3, "1");
+    long.trail = vec![hop("c"); MAX_TRAIL_HOPS + 1];
+    assert_rejected(&socket.ask(&long).await.outcome, "trail");
+    long = message(3, "1");
+    long.trail = vec![hop("c"); MAX_TRAIL_HOPS];
+    assert_eq!(socket.ask(&long).await.outcome, Outcome::Delivered);
+
+    let mut foreign = message(4, "1");
+    foreign.blueprint = "another-ferry".into();
+    assert_rejected(&socket.ask(&foreign).await.outcome, "`another-ferry`");
+
+    let mut future = message(5, "1");
+    future.trail = vec![hop("c")];
+    future.trail[0].at = "2099-01-01T00:00:00.000000Z".parse().unwrap();
+    assert_rejected(&socket.ask(&future).await.outcome, "2099-01-01");
+
+    // Not all of it is a message, but whom to answer can be read.
+    let half = message(6, "1");
+    socket
+        .send(Frame::text(format!(
+            r#"{{"type":"message","id":"{}","seq":"six"}}"#,
+            half.id
+        )))
+        .await;
+    let ack = socket.ack().await;
+    assert_eq!(ack.id, half.id);
+    assert_rejected(&ack.outcome, "cannot be read");
+
+    assert_eq!(
+        socket.ask(&message(7, "7")).await.outcome,
+        Outcome::Delivered
+    );
+    let stored: Vec<_> = output(sink.http, "")
+        .await
+        .iter()
+        .map(|one| one.message.seq)
+        .collect();
+    assert_eq!(stored, [2, 3, 7]);
+}
+
+#[tokio::test]
+async fn a_rejected_message_leaves_the_grpc_stream_alive() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut stream = Stream::open(sink.relay).await.unwrap();
+
+    let large = message(1, &payload_of(MAX_PAYLOAD_BYTES + 1));
+    assert_rejected(
+        &stream.ask(&large).await.outcome,
+        "payload of 1048577 bytes",
+    );
+    let largest = message(2, &payload_of(MAX_PAYLOAD_BYTES));
+    assert_eq!(stream.ask(&largest).await.outcome, Outcome::Delivered);
+
+    let mut bad = v1::Message::from(&message(3, "1"));
+    bad.payload = "{".into();
+    stream.send(bad).await;
+    let ack = stream.ack().await.unwrap().unwrap();
+    assert_rejected(&ack.outcome, "not JSON");
+
+    let last = message(4, "4");
+    stream.send((&last).into()).await;
+    let acks = stream.finish().await;
+    assert_eq!(
+        acks.len(),
+        1,
+        "half-closed, the stream still answers: {acks:?}"
+    );
+    assert_eq!(acks[0].id, last.id);
+}
+
+#[rstest]
+#[case::not_json(Frame::text("hello"), 1007)]
+#[case::no_frame(Frame::text(r#"{"type":"parcel"}"#), 1007)]
+#[case::no_id(Frame::text(r#"{"type":"message","seq":1}"#), 1007)]
+#[case::an_ack(
+    Frame::text(r#"{"type":"ack","id":"01936b5f-8f2c-7000-8000-000000000000","outcome":"delivered","trail":[]}"#),
+    1008
+)]
+#[case::binary(Frame::binary(vec![1, 2, 3]), 1008)]
+#[tokio::test]
+async fn garbage_closes_the_websocket_with_a_reason_after_the_answers(
+    #[case] garbage: Frame,
+    #[case] code: u16,
+) {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut socket = Socket::open(sink.relay).await;
+    let good = message(1, "1");
+    socket.message(&good).await;
+    socket.send(garbage).await;
+    assert_eq!(
+        socket.ack().await.id,
+        good.id,
+        "what came before is answered"
+    );
+    let (seen, reason) = socket.closed().await;
+    assert_eq!(seen, code, "{reason}");
+    assert!(!reason.is_empty());
+    // The pod itself is none the worse.
+    assert_eq!(
+        Socket::open(sink.relay)
+            .await
+            .ask(&message(2, "2"))
+            .await
+            .outcome,
+        Outcome::Delivered
+    );
+}
+
+#[tokio::test]
+async fn a_websocket_frame_over_the_limit_ends_its_own_connection_only() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut socket = Socket::open(sink.relay).await;
+    // In pieces, so that each is within the limit and the whole is not: the pod reads what it refuses.
+    socket.fragments(&"x".repeat(MAX_FRAME_BYTES / 2), 3).await;
+    let (code, reason) = socket.closed().await;
+    assert_eq!(code, 1009, "{reason}");
+    // In one piece the pod does not read it, so the sender may see a reset before the close frame.
+    let mut socket = Socket::open(sink.relay).await;
+    let _ = socket
+        .0
+        .send(Frame::text("x".repeat(MAX_FRAME_BYTES + 1)))
+        .await;
+    let mut healthy = Socket::open(sink.relay).await;
+    assert_eq!(
+        healthy.ask(&message(1, "1")).await.outcome,
+        Outcome::Delivered
+    );
+}
+
+#[tokio::test]
+async fn a_grpc_message_without_an_id_ends_the_stream_with_invalid_argument() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut stream = Stream::open(sink.relay).await.unwrap();
+    let good = message(1, "1");
+    assert_eq!(stream.ask(&good).await.outcome, Outcome::Delivered);
+    stream.send(v1::Message::default()).await;
+    let status = stream.ack().await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+}
+
+#[tokio::test]
+async fn a_grpc_frame_over_the_limit_ends_the_stream_with_resource_exhausted() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut stream = Stream::open(sink.relay).await.unwrap();
+    stream
+        .send((&message(1, &payload_of(MAX_FRAME_BYTES + 1))).into())
+        .await;
+    let status = stream.ack().await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+}
+
+#[rstest]
+#[case::none(None)]
+#[case::another(Some("ferry.v9"))]
+#[tokio::test]
+async fn a_websocket_without_the_subprotocol_is_told_so(#[case] subprotocol: Option<&'static str>) {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    match handshake(sink.relay, subprotocol).await {
+        Err(tungstenite::Error::Http(response)) => {
+            assert_eq!(response.status().as_u16(), 400);
+            let body = String::from_utf8(response.into_body().unwrap()).unwrap();
+            assert!(body.contains("ferry.v1"), "{body}");
+        }
+        other => panic!("must be refused, not {:?}", other.map(|_| "opened")),
+    }
+}
+
+#[tokio::test]
+async fn a_repeat_is_stored_once_and_acknowledged_again() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut one = message(1, "1");
+    one.trail = vec![hop("a")];
+    let mut other_path = one.clone();
+    other_path.trail = vec![hop("b")];
+    let mut socket = Socket::open(sink.relay).await;
+    let mut stream = Stream::open(sink.relay).await.unwrap();
+    assert_eq!(socket.ask(&one).await.outcome, Outcome::Delivered);
+    // The same pod by another replica and at another time is still the same path.
+    one.trail[0].pod = "its-replacement".into();
+    assert_eq!(stream.ask(&one).await.outcome, Outcome::Delivered);
+    assert_eq!(socket.ask(&other_path).await.outcome, Outcome::Delivered);
+    assert_eq!(output(sink.http, "").await.len(), 2);
+    assert_eq!(
+        metric(sink.http, r#"ferry_messages_total{outcome="repeated"}"#).await,
+        1.0
+    );
+}
+
+#[tokio::test]
+async fn a_sink_reads_no_further_than_its_window() {
+    let root = Root::new();
+    let mut spec = Spec::new(&root, Role::Sink);
+    spec.config.window = 4;
+    let (started, held) = tokio::sync::watch::channel(0_usize);
+    let sink = spec.start_with(Holds(started)).await.ready().await;
+    let mut socket = Socket::open(sink.relay).await;
+    for seq in 1..=20 {
+        socket.message(&message(seq, "1")).await;
+    }
+    // A hook is shown one message of a connection at a time; none is answered while the first is held.
+    let mut held = held;
+    held.wait_for(|count| *count == 1).await.unwrap();
+    assert_eq!(metric(sink.http, "ferry_in_flight").await, 1.0);
+}
+
+/// Holds the first message for ever.
+struct Holds(tokio::sync::watch::Sender<usize>);
+
+impl node::Hooks for Holds {
+    async fn on_receive_terminator(&self, _: node::Payload) -> Result<(), node::Refusal> {
+        self.0.send_modify(|count| *count += 1);
+        std::future::pending().await
+    }
+}
+
+#[rstest]
+#[case::websocket(Protocol::Websocket)]
+#[case::grpc(Protocol::Grpc)]
+#[tokio::test]
+async fn a_payload_at_the_limit_passes_a_chain_and_one_byte_more_does_not(
+    #[case] protocol: Protocol,
+) {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let gateway = Spec::new(&root, Role::Gateway).to("sink", protocol, sink.relay);
+    let gateway = gateway.start().await.ready().await;
+    let large = trigger(gateway.http, "", &payload_of(MAX_PAYLOAD_BYTES + 1)).await;
+    assert_rejected(&large[0].outcome, "1048577");
+    let largest = trigger(gateway.http, "?count=70", &payload_of(MAX_PAYLOAD_BYTES)).await;
+    assert_eq!(
+        largest
+            .iter()
+            .filter(|ack| ack.outcome.is_delivered())
+            .count(),
+        70
+    );
+    let name = r#"ferry_reconnects_total{downstream="sink",cause="loss"}"#;
+    assert_eq!(metric(gateway.http, name).await, 0.0);
+}
+
+#[tokio::test]
+async fn grpc_health_and_reflection_answer_for_the_relay() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let endpoint =
+        tonic::transport::Endpoint::from_shared(format!("http://{}", sink.relay)).unwrap();
+    let channel = endpoint
+        .timeout(Duration::from_secs(60))
+        .connect()
+        .await
+        .unwrap();
+    let mut health = HealthClient::new(channel.clone());
+    for service in ["", "ferry.v1.Relay"] {
+        let request = HealthCheckRequest {
+            service: service.into(),
+        };
+        let status = health.check(request).await.unwrap().into_inner().status();
+        assert_eq!(status.as_str_name(), "SERVING", "of `{service}`");
+    }
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut answers = ServerReflectionClient::new(channel)
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = answers
+        .message()
+        .await
+        .unwrap()
+        .unwrap()
+        .message_response
+        .unwrap();
+    let MessageResponse::ListServicesResponse(list) = answer else {
+        panic!("reflection must list services: {answer:?}");
+    };
+    let names: Vec<_> = list
+        .service
+        .iter()
+        .map(|service| service.name.as_str())
+        .collect();
+    for name in ["ferry.v1.Relay", "grpc.health.v1.Health"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_takes_no_messages() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let gateway = Spec::new(&root, Role::Gateway).to("sink", Protocol::Grpc, sink.relay);
+    let gateway = gateway.start().await.ready().await;
+    let ack = Socket::open(gateway.relay)
+        .await
+        .ask(&message(1, "1"))
+        .await;
+    assert_rejected(&ack.outcome, "gateway");
+}
+
+#[tokio::test]
+async fn a_websocket_that_says_goodbye_is_answered() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut socket = Socket::open(sink.relay).await;
+    assert_eq!(
+        socket.ask(&message(1, "1")).await.outcome,
+        Outcome::Delivered
+    );
+    let code = tungstenite::protocol::frame::coding::CloseCode::Normal;
+    let reason = "".into();
+    let close = tungstenite::protocol::CloseFrame { code, reason };
+    socket.send(Frame::Close(Some(close))).await;
+    assert_eq!(socket.closed().await.0, 1000);
+}

@@ -1,0 +1,157 @@
+//! `probe URL [SECONDS]`: asks `URL` by HTTP until it answers 200, for at most `SECONDS` (30 unless given).
+//!
+//! The harness runs it as a short-lived pod, to know from inside a cluster that the way to another one is open. Exit codes:
+//! 0 the address answered 200, 1 it did not in time, 2 wrong usage. The last thing seen is on standard error.
+
+use std::{process::ExitCode, time::Duration};
+
+use http_body_util::Empty;
+use hyper::{Request, StatusCode, Uri, body::Bytes, header::HOST};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::Instant};
+
+const USAGE: &str = "usage: probe http://HOST[:PORT]/PATH [SECONDS]";
+/// Longest time for one try: connect, ask, answer.
+const TRY_LIMIT: Duration = Duration::from_secs(3);
+/// Pause between tries. A load balancer that was refused once may keep its port closed for seconds, so tries are cheap and many.
+const PAUSE: Duration = Duration::from_millis(250);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Target {
+    host: String,
+    port: u16,
+    path: String,
+}
+
+fn parse(url: &str) -> Result<Target, String> {
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| format!("`{url}` is no URL: {error}"))?;
+    if uri.scheme_str() != Some("http") {
+        return Err(format!("`{url}` must start with http://"));
+    }
+    let host = uri
+        .host()
+        .filter(|host| !host.is_empty())
+        .ok_or_else(|| format!("`{url}` names no host"))?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Ok(Target {
+        host: host.trim_matches(['[', ']']).into(),
+        port: uri.port_u16().unwrap_or(80),
+        path: path.into(),
+    })
+}
+
+async fn ask(target: &Target) -> Result<StatusCode, String> {
+    let stream = TcpStream::connect((target.host.as_str(), target.port))
+        .await
+        .map_err(|error| format!("cannot connect: {error}"))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
+    let request = Request::get(&target.path)
+        .header(HOST, format!("{}:{}", target.host, target.port))
+        .body(Empty::<Bytes>::new());
+    let request = request.map_err(|error| error.to_string())?;
+    tokio::select! {
+        response = sender.send_request(request) => response.map(|response| response.status()).map_err(|error| format!("no answer: {error}")),
+        ended = connection => Err(ended.err().map_or_else(|| "connection closed without an answer".to_owned(), |error| format!("no answer: {error}"))),
+    }
+}
+
+async fn probe(target: &Target, limit: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let seen = match tokio::time::timeout(TRY_LIMIT, ask(target)).await {
+            Ok(Ok(StatusCode::OK)) => return Ok(()),
+            Ok(Ok(status)) => format!("answered {status}"),
+            Ok(Err(error)) => error,
+            Err(_) => format!("no answer within {TRY_LIMIT:?}"),
+        };
+        if Instant::now() + PAUSE >= deadline {
+            return Err(seen);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Writes a line to standard error: the pod's log.
+fn say(line: &str) {
+    use std::io::Write as _;
+    // A log that cannot be written has no other place to say so.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (url, seconds) = match args.as_slice() {
+        [url] => (url, Ok(30)),
+        [url, seconds] => (url, seconds.parse::<u16>()),
+        _ => {
+            say(USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    let (target, seconds) = match (parse(url), seconds) {
+        (Ok(target), Ok(seconds)) => (target, seconds),
+        (Err(problem), _) => {
+            say(&format!("{problem}\n{USAGE}"));
+            return ExitCode::from(2);
+        }
+        (_, Err(error)) => {
+            say(&format!("SECONDS must be 0 to 65535: {error}\n{USAGE}"));
+            return ExitCode::from(2);
+        }
+    };
+    match probe(&target, Duration::from_secs(seconds.into())).await {
+        Ok(()) => {
+            say(&format!("{url} answered 200"));
+            ExitCode::SUCCESS
+        }
+        Err(seen) => {
+            say(&format!(
+                "{url} did not answer 200 within {seconds} s; last seen: {seen}"
+            ));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        let target = |host: &str, port, path: &str| Target {
+            host: host.into(),
+            port,
+            path: path.into(),
+        };
+        assert_eq!(
+            parse("http://host.k3d.internal:30200/health"),
+            Ok(target("host.k3d.internal", 30200, "/health"))
+        );
+        assert_eq!(parse("http://[::1]/"), Ok(target("::1", 80, "/")));
+        for wrong in ["", "host:80", "https://host/", "http://", "ftp://x/"] {
+            assert!(parse(wrong).is_err(), "`{wrong}` must be refused");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_named_at_the_deadline() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let target = Target {
+            host: "127.0.0.1".into(),
+            port,
+            path: "/".into(),
+        };
+        let seen = probe(&target, Duration::ZERO).await.unwrap_err();
+        assert!(seen.starts_with("cannot connect: "), "{seen}");
+    }
+}

@@ -1,0 +1,62 @@
+//! `GET /ready` and `GET /metrics`.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::{metrics::Metrics, status::Status};
+
+/// What the HTTP side looks at.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    pub status: Arc<Status>,
+    pub metrics: Arc<Metrics>,
+    pub rotation: Duration,
+}
+
+pub fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(shared)
+}
+
+/// 200, or 503 with the reason: `{"ready": false, "waiting_for": ["…"]}`, the shape of the app's own `/ready`.
+async fn ready(State(shared): State<Shared>) -> Response {
+    let reason = shared
+        .status
+        .unready_reason(Timestamp::now(), shared.rotation);
+    let status = if reason.is_none() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let waiting: Vec<_> = reason.into_iter().collect();
+    let body = json!({ "ready": waiting.is_empty(), "waiting_for": waiting }).to_string();
+    (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    match shared
+        .metrics
+        .text(shared.status.published(), Timestamp::now())
+    {
+        Ok(text) => (
+            [(
+                CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )],
+            text,
+        )
+            .into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,89 @@
+//! What `/metrics` tells, in the OpenMetrics text format. Times are seconds since 1970.
+
+use std::{fmt, sync::atomic::AtomicU64};
+
+use jiff::Timestamp;
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+
+use crate::status::Published;
+
+type Float = Gauge<f64, AtomicU64>;
+
+/// All metrics of the agent; each name begins with `ferry_wosp_`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pub rotations: Counter,
+    pub failures: Counter,
+    pub authority_expiry: Gauge,
+    pub renewal_due: Gauge,
+    identity_age: Float,
+    identity_expiry: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("ferry_wosp");
+        let metrics = Self {
+            rotations: Counter::default(),
+            failures: Counter::default(),
+            authority_expiry: Gauge::default(),
+            renewal_due: Gauge::default(),
+            identity_age: Float::default(),
+            identity_expiry: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "rotations",
+            "Identities that were published",
+            metrics.rotations.clone(),
+        );
+        registry.register(
+            "failures",
+            "Tries to publish an identity that failed",
+            metrics.failures.clone(),
+        );
+        registry.register(
+            "identity_age_seconds",
+            "Time since the last identity was published, 0 before the first",
+            metrics.identity_age.clone(),
+        );
+        registry.register(
+            "identity_expiry_timestamp_seconds",
+            "When the last identity expires, 0 before the first",
+            metrics.identity_expiry.clone(),
+        );
+        registry.register(
+            "authority_expiry_timestamp_seconds",
+            "When the pod authority or its root expires, whichever is earlier, 0 before it was read",
+            metrics.authority_expiry.clone(),
+        );
+        registry.register(
+            "authority_renewal_due",
+            "1 when less than a fifth of the pod authority's life is left",
+            metrics.renewal_due.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+}
+
+impl Metrics {
+    /// The text of `/metrics` at `now`.
+    pub fn text(&self, published: Option<Published>, now: Timestamp) -> Result<String, fmt::Error> {
+        if let Some(published) = published {
+            self.identity_age
+                .set(now.duration_since(published.at).as_secs_f64());
+            self.identity_expiry.set(published.not_after.as_second());
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

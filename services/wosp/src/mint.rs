@@ -1,0 +1,134 @@
+//! One identity from the pod authority. Pure but for its time, which it is given, and the randomness of keys.
+
+use std::{fmt, time::Duration};
+
+use jiff::Timestamp;
+use messages::WorkloadName;
+use rcgen::{
+    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring::ECDSA_P256_SHA256};
+
+use crate::authority::{Authority, AuthorityError};
+
+/// How far an identity's validity begins in the past, for peers whose clocks are behind.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(10);
+
+/// A leaf, its authority's certificate and the leaf's key.
+pub struct Identity {
+    /// Leaf, then authority, PEM.
+    pub chain_pem: String,
+    /// PKCS #8 PEM: a secret.
+    pub key_pem: String,
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("not_before", &self.not_before)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MintError {
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error("cannot sign an identity: {0}")]
+    Sign(#[from] rcgen::Error),
+}
+
+/// Mints an identity for `name`, valid from [`CLOCK_SKEW`] before `now` until `lifetime` after it.
+///
+/// # Errors
+/// Refuses one that would outlive its authority, and one that peers would not accept: what is returned was verified
+/// against the roots, for both ends of a connection, and for the pod's DNS name.
+pub fn mint(
+    authority: &Authority,
+    name: &WorkloadName,
+    lifetime: Duration,
+    now: Timestamp,
+) -> Result<Identity, MintError> {
+    let end = authority.covers(now, lifetime)?;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut parameters = CertificateParams::default();
+    // An empty subject: a common name holds 64 characters, fewer than a pod's DNS name may have. The serial number is
+    // rcgen's: 159 bits of the hash of the fresh public key, so random and never repeated.
+    parameters.distinguished_name = DistinguishedName::new();
+    parameters.subject_alt_names = vec![
+        SanType::DnsName(name.to_string().try_into()?),
+        SanType::URI(name.spiffe_id().try_into()?),
+    ];
+    parameters.is_ca = IsCa::ExplicitNoCa;
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    parameters.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    parameters.use_authority_key_identifier_extension = true;
+    // Certificates know whole seconds: both ends are rounded down, so that the leaf never outlives what was asked for.
+    let start = whole_seconds(now.saturating_sub(CLOCK_SKEW).unwrap_or(now));
+    let end = whole_seconds(end);
+    // rcgen's clock type belongs to a crate that is no dependency of ours; it can be reached by addition.
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    parameters.not_before = epoch + since_epoch(start);
+    parameters.not_after = epoch + since_epoch(end);
+    let issuer = Issuer::from_ca_cert_der(authority.certificate(), &authority.key)?;
+    let leaf = parameters.signed_by(&key, &issuer)?;
+    verify(leaf.der(), authority, name, now)?;
+    Ok(Identity {
+        chain_pem: leaf.pem() + &authority.chain_pem,
+        key_pem: key.serialize_pem(),
+        not_before: start,
+        not_after: end,
+    })
+}
+
+/// Looks at the leaf as a peer will. An identity that no peer accepts is better missed here, with the reason, than
+/// found by every handshake.
+fn verify(
+    leaf: &CertificateDer<'_>,
+    authority: &Authority,
+    name: &WorkloadName,
+    now: Timestamp,
+) -> Result<(), AuthorityError> {
+    let check = || -> Result<(), webpki::Error> {
+        let anchors: Vec<_> = authority
+            .roots
+            .iter()
+            .filter_map(|root| anchor_from_trusted_cert(root).ok())
+            .collect();
+        let end = EndEntityCert::try_from(leaf)?;
+        for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
+            end.verify_for_usage(
+                &[ECDSA_P256_SHA256],
+                &anchors,
+                &authority.chain,
+                UnixTime::since_unix_epoch(since_epoch(now)),
+                usage,
+                None,
+                None,
+            )?;
+        }
+        let dns = ServerName::try_from(name.to_string()).map_err(|_| webpki::Error::BadDer)?;
+        end.verify_is_valid_for_subject_name(&dns)
+    };
+    check().map_err(|error| {
+        AuthorityError::Refused(format!(
+            "the authority makes no identity of `{name}` that peers accept: {error:?} when verified against its roots"
+        ))
+    })
+}
+
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+fn since_epoch(at: Timestamp) -> Duration {
+    Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0))
+}

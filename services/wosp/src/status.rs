@@ -1,0 +1,162 @@
+//! What the agent has done so far, and whether that is enough to be ready.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+/// Shared between the agent and its HTTP side.
+#[derive(Debug, Default)]
+pub struct Status(Mutex<State>);
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    published: Option<Published>,
+    /// Of the last try; `None` after a success.
+    failure: Option<Failure>,
+}
+
+/// The last identity that was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    pub at: Timestamp,
+    pub not_after: Timestamp,
+}
+
+/// Why the last try failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// May be over with the next try.
+    Passing(String),
+    /// The authority cannot speak for this pod; only a new one helps.
+    Refused(String),
+}
+
+impl Status {
+    pub fn published(&self) -> Option<Published> {
+        self.with(|state| state.published)
+    }
+
+    pub fn succeeded(&self, published: Published) {
+        self.with(|state| {
+            state.published = Some(published);
+            state.failure = None;
+        });
+    }
+
+    pub fn failed(&self, failure: Failure) {
+        self.with(|state| state.failure = Some(failure));
+    }
+
+    /// Why the pod has no identity to rely on at `now`: `None` means ready. A passing failure counts only once the last
+    /// identity ends within one `rotation`; until then the next tries may still replace it in time.
+    pub fn unready_reason(&self, now: Timestamp, rotation: Duration) -> Option<String> {
+        let State { published, failure } = self.with(|state| state.clone());
+        let (refused, cause) = match failure {
+            None => (None, None),
+            Some(Failure::Refused(reason)) => (Some(reason.clone()), Some(reason)),
+            Some(Failure::Passing(reason)) => (None, Some(reason)),
+        };
+        let because = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        let Some(published) = published else {
+            return Some(format!("no identity was published yet{because}"));
+        };
+        let left = published.not_after.duration_since(now);
+        if !left.is_positive() {
+            return Some(format!(
+                "the last identity expired at {}{because}",
+                published.not_after
+            ));
+        }
+        if left <= rotation.try_into().unwrap_or(jiff::SignedDuration::MAX) {
+            return Some(format!(
+                "the last identity expires at {}, within one rotation{because}",
+                published.not_after
+            ));
+        }
+        refused
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROTATION: Duration = Duration::from_secs(10);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn status_with_identity() -> Status {
+        let status = Status::default();
+        status.succeeded(Published {
+            at: at(0),
+            not_after: at(60),
+        });
+        status
+    }
+
+    #[test]
+    fn nothing_published_is_not_ready() {
+        let status = Status::default();
+        assert_eq!(
+            status.unready_reason(at(0), ROTATION).unwrap(),
+            "no identity was published yet"
+        );
+        status.failed(Failure::Passing("no disk".into()));
+        assert_eq!(
+            status.unready_reason(at(0), ROTATION).unwrap(),
+            "no identity was published yet: no disk"
+        );
+    }
+
+    #[test]
+    fn an_identity_is_ready_until_one_rotation_before_its_end() {
+        let status = status_with_identity();
+        assert_eq!(status.unready_reason(at(0), ROTATION), None);
+        assert_eq!(status.unready_reason(at(49), ROTATION), None);
+        assert_eq!(
+            status.unready_reason(at(50), ROTATION).unwrap(),
+            "the last identity expires at 2027-01-15T08:01:00Z, within one rotation"
+        );
+        assert_eq!(
+            status.unready_reason(at(60), ROTATION).unwrap(),
+            "the last identity expired at 2027-01-15T08:01:00Z"
+        );
+    }
+
+    #[test]
+    fn a_passing_failure_is_named_when_it_begins_to_hurt() {
+        let status = status_with_identity();
+        status.failed(Failure::Passing("no disk".into()));
+        assert_eq!(status.unready_reason(at(20), ROTATION), None);
+        assert!(
+            status
+                .unready_reason(at(55), ROTATION)
+                .unwrap()
+                .ends_with(": no disk")
+        );
+    }
+
+    #[test]
+    fn a_refusing_authority_is_not_ready_though_the_identity_lives() {
+        let status = status_with_identity();
+        status.failed(Failure::Refused("the authority expired".into()));
+        assert_eq!(
+            status.unready_reason(at(1), ROTATION).unwrap(),
+            "the authority expired"
+        );
+        status.succeeded(Published {
+            at: at(2),
+            not_after: at(62),
+        });
+        assert_eq!(status.unready_reason(at(3), ROTATION), None);
+    }
+}

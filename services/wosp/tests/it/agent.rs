@@ -1,0 +1,160 @@
+use std::{os::unix::fs::symlink, path::Path, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use messages::env::{self, IDENTITY_FILE, ROOTS_FILE};
+use wosp::{agent::Agent, config::Config, metrics::Metrics, status::Status};
+
+use crate::support::{HOUR, Request, gateway, resource, root, sink, write_authority};
+
+const ROTATION: Duration = Duration::from_secs(10);
+
+struct Rig {
+    agent: Agent,
+    status: Arc<Status>,
+    metrics: Arc<Metrics>,
+}
+
+fn rig(authority: &Path, identity: &Path) -> Rig {
+    let config = Config::read(|name| match name {
+        env::BLUEPRINT => Some("international-ferry".into()),
+        env::CLUSTER => Some("cluster-b".into()),
+        env::WORKLOAD => Some("sink".into()),
+        env::AUTHORITY_DIR => Some(authority.into()),
+        env::IDENTITY_DIR => Some(identity.into()),
+        env::WOSP_LISTEN => Some("127.0.0.1:0".into()),
+        _ => None,
+    })
+    .unwrap();
+    let (status, metrics) = (Arc::<Status>::default(), Arc::<Metrics>::default());
+    Rig {
+        agent: Agent::new(config, status.clone(), metrics.clone()),
+        status,
+        metrics,
+    }
+}
+
+impl Rig {
+    fn reason(&self, now: Timestamp) -> Option<String> {
+        self.status.unready_reason(now, ROTATION)
+    }
+
+    #[track_caller]
+    fn assert_metric(&self, now: Timestamp, line: &str) {
+        let text = self.metrics.text(self.status.published(), now).unwrap();
+        assert!(
+            text.lines().any(|found| found == line),
+            "`{line}` must be in:\n{text}"
+        );
+    }
+}
+
+#[test]
+fn a_rotation_makes_ready_and_is_counted() {
+    let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut rig = rig(authority.path(), identity.path());
+    let now = Timestamp::now();
+    assert!(!rig.agent.rotate(now));
+    assert!(rig.reason(now).unwrap().contains("cannot read"));
+    write_authority(
+        authority.path(),
+        &root(10 * HOUR),
+        &Request::of(&sink(), 2 * HOUR),
+    );
+    assert!(rig.agent.rotate(now));
+    assert_eq!(rig.reason(now), None);
+    assert!(rig.agent.rotate(now + ROTATION));
+    let later = now + ROTATION + Duration::from_secs(3);
+    rig.assert_metric(later, "ferry_wosp_rotations_total 2");
+    rig.assert_metric(later, "ferry_wosp_failures_total 1");
+    rig.assert_metric(later, "ferry_wosp_identity_age_seconds 3.0");
+    rig.assert_metric(later, "ferry_wosp_authority_renewal_due 0");
+    rig.assert_metric(
+        later,
+        &format!(
+            "ferry_wosp_identity_expiry_timestamp_seconds {}",
+            now.as_second() + 70
+        ),
+    );
+}
+
+#[test]
+fn a_failing_agent_keeps_what_is_published_until_it_runs_out() {
+    let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut rig = rig(authority.path(), identity.path());
+    let now = Timestamp::now();
+    write_authority(
+        authority.path(),
+        &root(10 * HOUR),
+        &Request::of(&sink(), HOUR),
+    );
+    assert!(rig.agent.rotate(now));
+    std::fs::remove_file(authority.path().join("tls.key")).unwrap();
+    let before = resource(&identity.path().join(IDENTITY_FILE));
+    assert!(!rig.agent.rotate(now + ROTATION));
+    assert_eq!(resource(&identity.path().join(IDENTITY_FILE)), before);
+    assert_eq!(rig.reason(now + ROTATION), None);
+    let reason = rig.reason(now + 5 * ROTATION).unwrap();
+    assert!(
+        reason.contains("within one rotation: cannot read"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn an_authority_near_its_end_is_reported_and_then_refuses() {
+    let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut rig = rig(authority.path(), identity.path());
+    let now = Timestamp::now();
+    write_authority(
+        authority.path(),
+        &root(10 * HOUR),
+        &Request::of(&sink(), Duration::from_secs(100)),
+    );
+    assert!(rig.agent.rotate(now));
+    rig.assert_metric(now, "ferry_wosp_authority_renewal_due 1");
+    let later = now + Duration::from_secs(45);
+    assert!(!rig.agent.rotate(later));
+    let reason = rig.reason(later - Duration::from_secs(20)).unwrap();
+    assert!(reason.starts_with("the authority expires at"), "{reason}");
+    write_authority(
+        authority.path(),
+        &root(10 * HOUR),
+        &Request::of(&sink(), 2 * HOUR),
+    );
+    assert!(rig.agent.rotate(later), "a new authority heals it");
+    assert_eq!(rig.reason(later), None);
+    rig.assert_metric(later, "ferry_wosp_authority_renewal_due 0");
+}
+
+#[test]
+fn a_replaced_secret_is_taken_whole() {
+    let (secret, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // As the kubelet lays a Secret out: the names point through `..data`, which is replaced by rename.
+    let version = |name: &str, root: &crate::support::Issuer, pod: messages::WorkloadName| {
+        let folder = secret.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        write_authority(&folder, root, &Request::of(&pod, HOUR));
+        symlink(name, secret.path().join("..data_tmp")).unwrap();
+        std::fs::rename(
+            secret.path().join("..data_tmp"),
+            secret.path().join("..data"),
+        )
+        .unwrap();
+    };
+    let (one, two) = (root(10 * HOUR), root(10 * HOUR));
+    let mut rig = rig(secret.path(), identity.path());
+    let roots = || {
+        let secret = resource(&identity.path().join(ROOTS_FILE));
+        secret["validation_context"]["trusted_ca"]["inline_string"].clone()
+    };
+    version("..one", &one, sink());
+    assert!(rig.agent.rotate(Timestamp::now()));
+    assert_eq!(roots(), one.pem());
+    version("..two", &two, sink());
+    assert!(rig.agent.rotate(Timestamp::now()));
+    assert_eq!(roots(), two.pem());
+    version("..three", &two, gateway());
+    assert!(!rig.agent.rotate(Timestamp::now()));
+    let reason = rig.reason(Timestamp::now()).unwrap();
+    assert!(reason.contains("and this pod is `sink."), "{reason}");
+}

@@ -1,0 +1,147 @@
+//! The command line: its shape and its help texts. Defaults belong to the harness.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use e2e::runtime::{Container, RuntimeChoice};
+
+/// Carries messages between pods of different clusters through a mutually authenticated tunnel, and proves that it did
+///
+/// BLUEPRINT is a name under `manifests/`, such as `international-ferry`, or a path to any blueprint file.
+///
+/// Data goes to standard output, everything else to standard error. Colours are for terminals only, and never with
+/// `NO_COLOR`.
+///
+/// Exit codes: 0 all good; 1 an assertion about the product failed; 2 wrong usage or a bad blueprint; 3 the machine or a
+/// tool failed (port taken, no Envoy, time-out); 130, 143, 129 ended by Ctrl-C, SIGTERM, SIGHUP. After the first of these
+/// a command removes what it made; after the second it does so at once, without grace.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Bring blueprints up from nothing, prove that every message crossed, and remove everything
+    E2e(E2e),
+    /// Bring blueprints up, prove them, and leave them running
+    LocalUp(LocalUp),
+    /// Stop and remove what `local-up` or `e2e --keep` left running
+    LocalDown(LocalDown),
+    /// Show what runs where
+    Status(Status),
+    /// Send messages through a gateway and show what the far end acknowledged
+    Trigger(Trigger),
+    /// Show the messages stored at the sinks, each with every pod it crossed
+    Trail(Trail),
+    /// Show the logs of an environment's containers
+    Logs(Logs),
+    /// Remove what a killed run left behind
+    Sweep(Sweep),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct E2e {
+    /// Blueprints to prove; all under `manifests/` if none is given
+    #[arg(value_name = "BLUEPRINT")]
+    pub(crate) blueprints: Vec<String>,
+    /// Where to run: `auto` or `embedded`
+    #[arg(long)]
+    pub(crate) runtime: Option<RuntimeChoice>,
+    /// Leave everything running at the end and say how to look around
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Do the whole N times, each from nothing, and stop at the first failure
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "keep")]
+    pub(crate) repeat: Option<u32>,
+    /// Print one JSON object a run instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LocalUp {
+    /// Blueprints to bring up; the WebSocket one, `fast-international-ferry`, if none is given
+    #[arg(value_name = "BLUEPRINT")]
+    pub(crate) blueprints: Vec<String>,
+    /// Name of the environment; `local` unless given
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Where to run: `auto` or `embedded`
+    #[arg(long)]
+    pub(crate) runtime: Option<RuntimeChoice>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LocalDown {
+    /// Name of the environment; `local` unless given
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) name: Option<String>,
+    /// Every environment that no running command owns
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Only this environment; all if not given
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Trigger {
+    /// Name of the environment; `local` unless given
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The gateway to use, as `POD` or `BLUEPRINT/POD`; needed where the environment has several
+    #[arg(long, value_name = "POD")]
+    pub(crate) gateway: Option<String>,
+    /// How many messages to send; 1 unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: Option<u32>,
+    /// File with one JSON value to send, or `-` for standard input; a small payload of the gateway's own if not given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) payload: Option<PathBuf>,
+    /// Print one JSON object a line instead of a table, as acknowledgements arrive
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Trail {
+    /// Name of the environment; `local` unless given
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Print one JSON object a line instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Only this pod, as `POD` or `BLUEPRINT/POD`; all if not given
+    pub(crate) pod: Option<String>,
+    /// Go on as lines are written, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only this container: `app`, `envoy` or `wosp`
+    #[arg(long)]
+    pub(crate) container: Option<Container>,
+    /// Name of the environment; `local` unless given
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sweep {}

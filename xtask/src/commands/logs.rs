@@ -1,0 +1,52 @@
+use e2e::{
+    runtime::{self, Container, Follow},
+    select,
+};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::{cli::Logs, context::Context, view};
+
+pub(crate) async fn run(args: Logs, context: &Context) -> anyhow::Result<()> {
+    let environment = context.environment(args.name.as_deref())?;
+    let pods = select::pods(&environment.record, args.pod.as_deref())?;
+    let containers = match args.container {
+        Some(container) => vec![container],
+        None => Container::ALL.to_vec(),
+    };
+    let follow = if args.follow { Follow::Yes } else { Follow::No };
+    let single = pods.len() * containers.len() == 1;
+    let mut logs = vec![];
+    for pod in pods {
+        for &container in &containers {
+            let prefix = if single {
+                String::new()
+            } else {
+                format!("{}/{container}  ", view::pod_name(pod))
+            };
+            let lines = runtime::logs(&environment, &pod.name, container, follow).await?;
+            logs.push(lines.map_ok(move |line| format!("{prefix}{line}")));
+        }
+    }
+    let work = async {
+        // Followed logs as they grow; finished ones in turn.
+        let mut lines = match follow {
+            Follow::Yes => stream::select_all(logs).boxed(),
+            Follow::No => stream::iter(logs).flatten().boxed(),
+        };
+        while let Some(line) = lines.try_next().await? {
+            context.output.data(line);
+            if context.output.is_closed() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    match follow {
+        Follow::No => context.interrupt.unless(work).await,
+        // Ctrl-C is how following ends.
+        Follow::Yes => tokio::select! {
+            result = work => result,
+            _ = context.interrupt.first() => Ok(()),
+        },
+    }
+}

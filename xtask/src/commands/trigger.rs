@@ -1,0 +1,82 @@
+use std::{
+    collections::BTreeSet,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use e2e::{
+    failure::Failure,
+    pinhole::{Pinhole, Trigger as Sending},
+    select,
+};
+
+use crate::{cli::Trigger, context::Context, view};
+
+pub(crate) async fn run(args: Trigger, context: &Context) -> anyhow::Result<()> {
+    let environment = context.environment(args.name.as_deref())?;
+    let gateway = select::gateway(&environment.record, args.gateway.as_deref())?;
+    let pinhole = Pinhole::of(gateway)?;
+    let work = async {
+        let sending = sending(&args).await?;
+        let mut acks = pinhole.trigger(&sending).await?;
+        let mut all = vec![];
+        while let Some(ack) = acks.next().await? {
+            if args.json {
+                context.output.data(serde_json::to_string(&ack)?);
+            }
+            all.push(ack);
+        }
+        Ok((sending.count(), all))
+    };
+    let (count, acks) = context.interrupt.unless(work).await?;
+    if !args.json {
+        let style = context.output.data_style();
+        context.output.data(view::acks(&acks, style));
+    }
+    let refused: BTreeSet<_> = acks
+        .iter()
+        .filter(|ack| !ack.outcome.is_delivered())
+        .map(|ack| ack.id)
+        .collect();
+    let answered: BTreeSet<_> = acks.iter().map(|ack| ack.id).collect();
+    let delivered = answered.difference(&refused).count();
+    let result = format!("{delivered} of {count} delivered");
+    if delivered == count {
+        context.output.say(result);
+        return Ok(());
+    }
+    let reason = view::first_reason(&acks).unwrap_or("no acknowledgement came for the others");
+    Err(Failure::product(format!("{result}: {reason}"))
+        .hint("`cargo xtask status` shows how the pods are, `cargo xtask logs` what they say")
+        .into())
+}
+
+async fn sending(args: &Trigger) -> anyhow::Result<Sending> {
+    let count = args.count.unwrap_or(1);
+    let Some(path) = args.payload.clone() else {
+        return Ok(Sending::Default { count });
+    };
+    let shown = path.display().to_string();
+    // Standard input may take for ever; an interrupt leaves the read behind.
+    let text = tokio::task::spawn_blocking(move || read(&path)).await??;
+    let payload = e2e::pinhole::payload(text).map_err(|error| {
+        Failure::usage(format!("`{shown}`: {error}")).hint("give one JSON value")
+    })?;
+    Ok(Sending::Same { payload, count })
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    if path == PathBuf::from("-") {
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("cannot read standard input")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).map_err(|error| {
+        Failure::usage(format!("cannot read `{}`: {error}", path.display()))
+            .hint("name a file with one JSON value, or `-` for standard input")
+            .into()
+    })
+}

@@ -1,0 +1,108 @@
+//! What every command has: the screen, the signals, the state root.
+
+use std::path::PathBuf;
+
+use e2e::{
+    environment::{Environment, Name, Store, workspace_root},
+    run::{self, Run},
+    runtime::{self, Chosen, RuntimeChoice, State},
+};
+
+use crate::{
+    interrupt::{Interrupt, Interrupted},
+    output::Output,
+    view,
+};
+
+pub(crate) struct Context {
+    pub(crate) output: Output,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) store: Store,
+}
+
+impl Context {
+    pub(crate) fn new(output: Output) -> anyhow::Result<Self> {
+        Ok(Self {
+            output,
+            interrupt: Interrupt::listen()?,
+            store: Store::find()?,
+        })
+    }
+
+    /// The environment of this name; `local` where none is given.
+    pub(crate) fn environment(&self, name: Option<&str>) -> anyhow::Result<Environment> {
+        self.store.load(&self.name(name)?)
+    }
+
+    /// The name that is meant; `local` where none is given.
+    pub(crate) fn name(&self, name: Option<&str>) -> anyhow::Result<Name> {
+        name.unwrap_or(e2e::local::NAME)
+            .parse()
+            .map_err(|error: e2e::environment::InvalidName| {
+                e2e::failure::Failure::usage(error.to_string())
+                    .hint("choose another `--name`")
+                    .into()
+            })
+    }
+
+    /// Settles the runtime, and says first of all which and why.
+    pub(crate) async fn choose(&self, choice: Option<RuntimeChoice>) -> Chosen {
+        let chosen = runtime::choose(choice.unwrap_or_default()).await;
+        self.output.say(format!(
+            "runtime: {}, because {}",
+            view::runtime(chosen.kind),
+            chosen.why
+        ));
+        chosen
+    }
+
+    /// Cleans up after `result`; what goes wrong with that is said beside it and changes nothing.
+    ///
+    /// An interrupted run leaves nothing; a failed one stops, and leaves evidence, whose folder is returned.
+    pub(crate) async fn close<T>(
+        &self,
+        run: &mut Run,
+        result: &anyhow::Result<T>,
+    ) -> Option<PathBuf> {
+        let evidence = match result {
+            Err(error) if !error.is::<Interrupted>() => match run.evidence(error).await {
+                Ok(folder) => folder,
+                Err(problem) => {
+                    self.output.beside("no evidence", &problem);
+                    None
+                }
+            },
+            _ => None,
+        };
+        let state = if evidence.is_some() {
+            State::Keep
+        } else {
+            State::Remove
+        };
+        let ended = tokio::select! {
+            ended = run.end(state) => Some(ended),
+            _ = self.interrupt.second() => None,
+        };
+        let (ended, evidence) = match ended {
+            Some(ended) => (ended, evidence),
+            None => (run.kill().await, None),
+        };
+        if let Err(problem) = ended {
+            self.output.beside("clean-up", &problem);
+        }
+        if let Some(folder) = &evidence {
+            self.output.say(format!(
+                "evidence: `{}` holds `{}`, `logs/` and `timeline.json`; `cargo xtask local-down --name {}` deletes it",
+                folder.display(),
+                run::EVIDENCE,
+                run.name()
+            ));
+        }
+        evidence
+    }
+}
+
+/// The folder with the blueprints.
+pub(crate) fn manifests() -> anyhow::Result<PathBuf> {
+    Ok(workspace_root()?.join("manifests"))
+}

@@ -1,0 +1,108 @@
+//! Ctrl-C, SIGTERM and SIGHUP: the first ends a command in good order, the second at once.
+
+use std::fmt;
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+/// What ended the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Interrupt,
+    Terminate,
+    HangUp,
+}
+
+/// The command was ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interrupted(pub Signal);
+
+impl Interrupted {
+    /// 128 and the signal's number, as a shell counts.
+    pub(crate) const fn exit_code(self) -> u8 {
+        match self.0 {
+            Signal::Interrupt => 130,
+            Signal::Terminate => 143,
+            Signal::HangUp => 129,
+        }
+    }
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Signal::Interrupt => "ended by Ctrl-C",
+            Signal::Terminate => "ended by SIGTERM",
+            Signal::HangUp => "ended by SIGHUP",
+        })
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Counts signals; clones see the same count.
+#[derive(Clone, Debug)]
+pub(crate) struct Interrupt(watch::Receiver<Seen>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    count: u32,
+    first: Option<Signal>,
+}
+
+impl Interrupt {
+    /// Starts to listen, within a runtime.
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let (sender, receiver) = watch::channel(Seen::default());
+        tokio::spawn(async move {
+            loop {
+                let signal = tokio::select! {
+                    Some(()) = interrupt.recv() => Signal::Interrupt,
+                    Some(()) = terminate.recv() => Signal::Terminate,
+                    Some(()) = hang_up.recv() => Signal::HangUp,
+                    else => break,
+                };
+                sender.send_modify(|seen| {
+                    seen.count += 1;
+                    seen.first.get_or_insert(signal);
+                });
+            }
+        });
+        Ok(Self(receiver))
+    }
+
+    /// Ends with the first signal.
+    pub(crate) async fn first(&self) -> Interrupted {
+        self.wait(1).await
+    }
+
+    /// Ends with the second signal.
+    pub(crate) async fn second(&self) -> Interrupted {
+        self.wait(2).await
+    }
+
+    /// Runs `work` unless a first signal comes, or has come, before its end.
+    pub(crate) async fn unless<T>(
+        &self,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        tokio::select! {
+            result = work => result,
+            interrupted = self.first() => Err(interrupted.into()),
+        }
+    }
+
+    async fn wait(&self, count: u32) -> Interrupted {
+        let mut receiver = self.0.clone();
+        match receiver.wait_for(|seen| seen.count >= count).await {
+            Ok(seen) => Interrupted(seen.first.unwrap_or(Signal::Interrupt)),
+            // The listener ends only with the runtime.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

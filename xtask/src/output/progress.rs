@@ -1,0 +1,158 @@
+//! A timeline on the screen: spinners on a terminal, plain lines otherwise.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use e2e::timeline::{Event, Observer};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Colour, Output, Style};
+
+/// A step this long without a word says what it waits for, where there is no spinner that does.
+const SILENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct Progress {
+    output: Output,
+    running: Mutex<HashMap<usize, Running>>,
+}
+
+struct Running {
+    spinner: Option<ProgressBar>,
+    spoke: Instant,
+}
+
+impl Progress {
+    pub(super) fn new(output: Output) -> Self {
+        Self {
+            output,
+            running: Mutex::default(),
+        }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<usize, Running>) -> T) -> T {
+        work(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn start(&self, name: &str) -> Running {
+        let spinner = self.output.0.spinners.as_ref().map(|spinners| {
+            let spinner = spinners.add(ProgressBar::new_spinner());
+            if let Ok(style) = ProgressStyle::with_template("  {spinner}  {elapsed:>5}  {wide_msg}")
+            {
+                spinner.set_style(style);
+            }
+            spinner.set_message(name.to_owned());
+            spinner.enable_steady_tick(Duration::from_millis(100));
+            spinner
+        });
+        Running {
+            spinner,
+            spoke: Instant::now(),
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn observe(&self, event: &Event<'_>) {
+        let style = self.output.0.talk;
+        match *event {
+            Event::Started { step, name } => {
+                let running = self.start(name);
+                self.with(|all| all.insert(step, running));
+            }
+            Event::Progress { step, name, text } => {
+                let overdue = self.with(|all| {
+                    let running = all.get_mut(&step)?;
+                    match &running.spinner {
+                        Some(spinner) => {
+                            spinner.set_message(format!("{name}: {text}"));
+                            None
+                        }
+                        None if running.spoke.elapsed() < SILENCE => None,
+                        None => {
+                            running.spoke = Instant::now();
+                            Some(())
+                        }
+                    }
+                });
+                if overdue.is_some() {
+                    self.output.say(format!("  ..          {name}: {text}"));
+                }
+            }
+            Event::Finished { step, name, took } => {
+                self.end(step);
+                self.output.say(step_line(Verdict::Ok, took, name, style));
+            }
+            Event::Failed { step, name, took } => {
+                self.end(step);
+                self.output
+                    .say(step_line(Verdict::Failed, took, name, style));
+            }
+            Event::Note { text } => self.output.say(text),
+            Event::Warning { text } => self.output.warn(text),
+        }
+    }
+}
+
+impl Progress {
+    fn end(&self, step: usize) {
+        let running = self.with(|all| all.remove(&step));
+        if let Some(spinner) = running.and_then(|running| running.spinner) {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Verdict {
+    Ok,
+    Failed,
+}
+
+/// `  ok      1.2s  step`
+fn step_line(verdict: Verdict, took: Duration, name: &str, style: Style) -> String {
+    let word = match verdict {
+        Verdict::Ok => style.paint(Colour::Green, "ok    "),
+        Verdict::Failed => style.paint(Colour::Red, "failed"),
+    };
+    format!("  {word}  {:>6}  {name}", seconds(took))
+}
+
+/// `0.4s`, `12.0s`, `3m07s`
+pub(crate) fn seconds(took: Duration) -> String {
+    let all = took.as_secs();
+    if all < 100 {
+        format!("{:.1}s", took.as_secs_f64())
+    } else {
+        format!("{}m{:02}s", all / 60, all % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_line_has_its_verdict_time_and_name() {
+        assert_eq!(
+            step_line(
+                Verdict::Ok,
+                Duration::from_millis(1240),
+                "build services",
+                Style::Plain
+            ),
+            "  ok        1.2s  build services"
+        );
+        assert_eq!(
+            step_line(
+                Verdict::Failed,
+                Duration::from_secs(187),
+                "prove",
+                Style::Plain
+            ),
+            "  failed   3m07s  prove"
+        );
+    }
+}

@@ -1,0 +1,412 @@
+//! Records and messages as text: tables, banner. Pure.
+
+use std::fmt::Write as _;
+
+use e2e::{
+    environment::{PodRecord, Record, RuntimeKind},
+    plan::PeerAddress,
+    proof::Verdict,
+    runtime::{Condition, Liveness, PodState, Readiness},
+    timeline::Entry,
+    trail::{Proof, StoredMessage},
+    wire::{Ack, Outcome, Role},
+};
+
+use crate::{
+    interrupt::Interrupted,
+    output::{Colour, Style, Table, seconds},
+};
+
+/// Where the pods of an environment are.
+pub(crate) fn pods(record: &Record, style: Style) -> String {
+    let mut table = Table::new([
+        "blueprint",
+        "pod",
+        "role",
+        "cluster",
+        "address",
+        "runs as",
+        "node",
+    ]);
+    for pod in &record.pods {
+        table.row([
+            pod.name.blueprint(),
+            pod.name.pod(),
+            pod.role.as_str(),
+            pod.name.cluster(),
+            &address(pod.local_address.as_ref()),
+            &pod.pod_name,
+            &pod.node,
+        ]);
+    }
+    table.text(style)
+}
+
+/// What runs where, and what to do next: the end of `local-up`.
+pub(crate) fn banner(record: &Record, style: Style) -> String {
+    let name = &record.name;
+    let mut text = format!(
+        "Ferry `{name}` is up on the {} runtime.\n\n{}\n\nNext:\n",
+        runtime(record.runtime),
+        pods(record, style)
+    );
+    for (command, why) in next_commands(record) {
+        let _ = writeln!(text, "  {command:<46} # {why}");
+    }
+    text.trim_end().to_owned()
+}
+
+/// Commands as they can be pasted, each with what it is for.
+pub(crate) fn next_commands(record: &Record) -> Vec<(String, String)> {
+    let name = match record.name.as_str() {
+        e2e::local::NAME => String::new(),
+        name => format!(" --name {name}"),
+    };
+    let mut commands = vec![];
+    for pod in &record.pods {
+        if let Some(address) = &pod.local_address {
+            let command = format!("curl http://{address}/health");
+            commands.push((
+                command,
+                format!("{} in {}", pod.name.pod(), pod.name.cluster()),
+            ));
+        }
+    }
+    let gateways: Vec<_> = record
+        .pods
+        .iter()
+        .filter(|pod| pod.role == Role::Gateway && pod.token_file.is_some())
+        .collect();
+    if let Some(gateway) = gateways.first() {
+        let which = if gateways.len() > 1 {
+            format!(
+                " --gateway {}/{}",
+                gateway.name.blueprint(),
+                gateway.name.pod()
+            )
+        } else {
+            String::new()
+        };
+        commands.push((
+            format!("cargo xtask trigger --count 5{which}{name}"),
+            "send more messages".into(),
+        ));
+    }
+    for (command, why) in [
+        ("trail", "every message, and the pods it crossed"),
+        ("status", "what runs where, and how it is"),
+        ("logs -f", "what the containers say"),
+        ("local-down", "stop and remove it"),
+    ] {
+        commands.push((format!("cargo xtask {command}{name}"), why.into()));
+    }
+    commands
+}
+
+/// `blueprint/pod`: how a pod is named on the command line.
+pub(crate) fn pod_name(pod: &PodRecord) -> String {
+    format!("{}/{}", pod.name.blueprint(), pod.name.pod())
+}
+
+pub(crate) fn address(address: Option<&PeerAddress>) -> String {
+    address.map_or_else(|| "none".into(), ToString::to_string)
+}
+
+pub(crate) const fn runtime(kind: RuntimeKind) -> &'static str {
+    match kind {
+        RuntimeKind::Embedded => "embedded",
+        RuntimeKind::K3d => "k3d",
+    }
+}
+
+/// One word for how a run ended.
+pub(crate) fn verdict(result: &anyhow::Result<()>) -> &'static str {
+    match result {
+        Ok(()) => "passed",
+        Err(error) if error.is::<Interrupted>() => "interrupted",
+        Err(_) => "failed",
+    }
+}
+
+/// `Fast International Ferry (fast-international-ferry): 5/5`, and the trails of its messages.
+pub(crate) fn verdict_table(title: &str, verdict: &Verdict, style: Style) -> String {
+    let count = format!("{}/{}", verdict.delivered, verdict.expected);
+    let mut text = format!(
+        "{title} ({}): {}",
+        verdict.blueprint,
+        style.paint(Colour::Green, &count)
+    );
+    for sink in &verdict.sinks {
+        let _ = write!(
+            text,
+            "\n{}",
+            heading(&sink.sink, &sink.cluster, sink.proof.messages.len())
+        );
+        let mut table = Table::new(Proof::COLUMNS);
+        for row in sink.proof.rows() {
+            table.row(row);
+        }
+        let _ = write!(text, "\n{}", table.text(style));
+    }
+    text
+}
+
+fn heading(sink: &str, cluster: &str, count: usize) -> String {
+    match count {
+        0 => format!("no message at {sink} in {cluster}"),
+        1 => format!("1 message at {sink} in {cluster}:"),
+        count => format!("{count} messages at {sink} in {cluster}:"),
+    }
+}
+
+/// The last line of a passed run.
+pub(crate) fn summary(verdicts: &[Verdict], kind: RuntimeKind, took: &str, style: Style) -> String {
+    let parts: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| {
+            format!(
+                "{} {}/{}",
+                verdict.blueprint, verdict.delivered, verdict.expected
+            )
+        })
+        .collect();
+    format!(
+        "{} on the {} runtime in {took}: {}",
+        style.paint(Colour::Green, "passed"),
+        runtime(kind),
+        parts.join(", ")
+    )
+}
+
+/// Steps with their start, their duration, and how they lie beside each other.
+pub(crate) fn timeline(entries: &[Entry], style: Style) -> String {
+    /// Characters of the bars.
+    const WIDTH: u64 = 32;
+    let end = |entry: &Entry| entry.started_ms + entry.took_ms.unwrap_or(0);
+    let whole = entries.iter().map(end).max().unwrap_or(0).max(1);
+    let mut table = Table::new(["timeline", "start", "took", "step"]);
+    for entry in entries {
+        let column = |ms: u64| usize::try_from(ms * WIDTH / whole).unwrap_or(0);
+        let (from, to) = (column(entry.started_ms), column(end(entry)));
+        let bar = format!("{}{}", " ".repeat(from), "=".repeat((to - from).max(1)));
+        let took = match entry.took_ms {
+            Some(took) => seconds(std::time::Duration::from_millis(took)),
+            None => "open".into(),
+        };
+        let failed = if entry.failed { " (failed)" } else { "" };
+        table.row([
+            bar,
+            seconds(std::time::Duration::from_millis(entry.started_ms)),
+            took,
+            format!("{}{failed}", entry.name),
+        ]);
+    }
+    table.text(style)
+}
+
+/// What a kept run is good for.
+pub(crate) fn kept(record: &Record, folder: &std::path::Path) -> String {
+    let mut text = format!(
+        "kept: environment `{}` in `{}`\n",
+        record.name,
+        folder.display()
+    );
+    for (command, why) in next_commands(record) {
+        let _ = writeln!(text, "  {command:<58} # {why}");
+    }
+    text.trim_end().to_owned()
+}
+
+/// `up, owned by process 12`
+pub(crate) fn condition(condition: &Condition) -> String {
+    match condition {
+        Condition::Owned(owner) => format!("up, owned by {owner}"),
+        Condition::Stays => "up".into(),
+        Condition::Stopped => "stopped".into(),
+        Condition::Abandoned => {
+            "left behind by a killed command; `cargo xtask sweep` removes it".into()
+        }
+    }
+}
+
+/// How the pods of an environment are.
+pub(crate) fn status(
+    record: &Record,
+    state: &Condition,
+    pods: &[PodState],
+    style: Style,
+) -> String {
+    let mut text = format!(
+        "{} on the {} runtime: {}\n",
+        style.paint(Colour::Bold, &record.name),
+        runtime(record.runtime),
+        condition(state)
+    );
+    let mut table = Table::new([
+        "blueprint",
+        "pod",
+        "role",
+        "cluster",
+        "address",
+        "state",
+        "runs as",
+    ]);
+    for pod in pods {
+        table.row([
+            pod.name.blueprint(),
+            pod.name.pod(),
+            pod.role.as_str(),
+            pod.name.cluster(),
+            &address(pod.local_address.as_ref()),
+            &pod_state(pod),
+            &pod.pod_name,
+        ]);
+    }
+    text.push_str(&table.text(style));
+    for pod in pods {
+        for container in &pod.containers {
+            if let Liveness::Crashed { log_tail } = &container.state {
+                let _ = write!(
+                    text,
+                    "\n{} of {} has ended by itself:\n{log_tail}",
+                    container.container,
+                    pod.name.pod()
+                );
+            }
+        }
+    }
+    text
+}
+
+fn pod_state(pod: &PodState) -> String {
+    let ended: Vec<_> = pod
+        .containers
+        .iter()
+        .filter_map(|container| match container.state {
+            Liveness::Running => None,
+            Liveness::Stopped => Some(format!("{} stopped", container.container)),
+            Liveness::Crashed { .. } => Some(format!("{} crashed", container.container)),
+        })
+        .collect();
+    match &pod.readiness {
+        _ if !ended.is_empty() => ended.join(", "),
+        Readiness::Ready => "ready".into(),
+        Readiness::Waiting(missing) => format!("waiting for {}", missing.join(", ")),
+    }
+}
+
+/// What the far end answered.
+pub(crate) fn acks(acks: &[Ack], style: Style) -> String {
+    let mut table = Table::new(["message", "outcome", "trail"]);
+    for ack in acks {
+        let outcome = match &ack.outcome {
+            Outcome::Delivered => "delivered".into(),
+            Outcome::Rejected { reason } => format!("rejected: {reason}"),
+        };
+        let trail: Vec<_> = ack
+            .trail
+            .iter()
+            .map(|hop| format!("{}@{}", hop.pod, hop.cluster))
+            .collect();
+        table.row([ack.id.to_string(), outcome, trail.join(" -> ")]);
+    }
+    table.text(style)
+}
+
+/// Why the first rejected message was rejected.
+pub(crate) fn first_reason(acks: &[Ack]) -> Option<&str> {
+    acks.iter().find_map(|ack| match &ack.outcome {
+        Outcome::Rejected { reason } => Some(reason.as_str()),
+        Outcome::Delivered => None,
+    })
+}
+
+/// What a sink holds, each message with all its hops.
+pub(crate) fn stored(sink: &PodRecord, output: &[StoredMessage], style: Style) -> String {
+    let (pod, cluster) = (sink.name.pod(), sink.name.cluster());
+    let mut text = format!(
+        "{}: {}",
+        sink.name.blueprint(),
+        heading(pod, cluster, output.len())
+    );
+    if output.is_empty() {
+        return text;
+    }
+    let mut table = Table::new(["no.", "seq", "message", "stored at", "payload", "trail"]);
+    for stored in output {
+        let message = &stored.message;
+        let trail: Vec<_> = message
+            .trail
+            .iter()
+            .map(|hop| format!("{}@{}", hop.pod, hop.cluster))
+            .collect();
+        table.row([
+            stored.index.to_string(),
+            message.seq.to_string(),
+            message.id.to_string(),
+            stored.stored_at.to_string(),
+            head(message.payload.as_str(), 32),
+            trail.join(" -> "),
+        ]);
+    }
+    let _ = write!(text, "\n{}", table.text(style));
+    text
+}
+
+/// The first characters of a text on one line.
+fn head(text: &str, characters: usize) -> String {
+    let line: String = text
+        .chars()
+        .map(|character| {
+            if character.is_control() {
+                ' '
+            } else {
+                character
+            }
+        })
+        .take(characters + 1)
+        .collect();
+    if line.chars().count() > characters {
+        let cut: String = line.chars().take(characters - 1).collect();
+        format!("{cut}…")
+    } else {
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeline_shows_what_ran_side_by_side() {
+        let entry = |name: &str, started_ms, took_ms| Entry {
+            name: name.into(),
+            started_ms,
+            took_ms,
+            failed: name == "broken",
+            last: None,
+        };
+        let text = timeline(
+            &[
+                entry("build", 0, Some(1000)),
+                entry("broken", 500, Some(1500)),
+                entry("hung", 2000, None),
+            ],
+            Style::Plain,
+        );
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines[1],
+            format!("  {:<33}  0.0s   1.0s  build", "=".repeat(16))
+        );
+        assert!(lines[2].ends_with("0.5s   1.5s  broken (failed)"), "{text}");
+        assert!(lines[3].ends_with("open  hung"), "{text}");
+    }
+
+    #[test]
+    fn a_payload_is_cut_to_one_short_line() {
+        assert_eq!(head("{\"a\":\n1}", 32), "{\"a\": 1}");
+        assert_eq!(head("äöüäöü", 4), "äöü…");
+    }
+}

@@ -1,0 +1,296 @@
+//! A state root of a test's own, and the real `xtask` program on it.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+/// The state root of one test; at its end nothing may be left in it, and what is left anyway is swept.
+pub(crate) struct Bench {
+    folder: tempfile::TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: tempfile::Builder::new().prefix("ferry-").tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// A file of the test's own, outside the state root.
+    pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(args)
+            .env("FERRY_STATE", self.state())
+            .env_remove("FERRY_ENVIRONMENT")
+            .env_remove("CI")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
+        finish(&mut self.command(args))
+    }
+
+    /// Starts a command whose standard error is read line by line.
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
+        let mut child = self
+            .command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let collect = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).unwrap();
+            text
+        });
+        let lines = BufReader::new(child.stderr.take().unwrap());
+        Running {
+            child,
+            lines,
+            seen: String::new(),
+            collect,
+        }
+    }
+
+    /// No environment, no lock, no process.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left(&self) {
+        let files: Vec<_> = fs::read_dir(self.state())
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert!(
+            files.is_empty(),
+            "the state root must be empty, holds {files:?}"
+        );
+        let processes = processes_of(&self.state());
+        assert!(
+            processes.is_empty(),
+            "no process must be left: {processes:#?}"
+        );
+    }
+
+    /// The records of all environments that are there.
+    pub(crate) fn records(&self) -> Vec<serde_json::Value> {
+        let entries = fs::read_dir(self.state()).into_iter().flatten();
+        entries
+            .filter_map(|entry| fs::read(entry.unwrap().path().join("environment.json")).ok())
+            .map(|content| serde_json::from_slice(&content).unwrap())
+            .collect()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // A failed test must not leave a ferry running; what it wanted to say it has said by now.
+        if self.state().exists() {
+            let _ = self.command(&["local-down", "--all"]).output();
+            let _ = self.command(&["sweep"]).output();
+        }
+    }
+}
+
+/// A command that runs.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    lines: BufReader<std::process::ChildStderr>,
+    seen: String,
+    collect: JoinHandle<String>,
+}
+
+impl Running {
+    /// Reads standard error up to a line that holds `text`; panics where the command ends before.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        while let Some(line) = self.next_line() {
+            if line.contains(text) {
+                return;
+            }
+        }
+        panic!("the command ended before it said `{text}`:\n{}", self.seen);
+    }
+
+    /// The next line of standard error; `None` at its end.
+    pub(crate) fn next_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.lines.read_line(&mut line).unwrap();
+        self.seen.push_str(&line);
+        (read > 0).then_some(line)
+    }
+
+    /// Sends a signal by its name, as a shell would.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.child.id())])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Reads to the end.
+    pub(crate) fn finish(mut self) -> Done {
+        while self.next_line().is_some() {}
+        Done {
+            status: self.child.wait().unwrap(),
+            stdout: self.collect.join().unwrap(),
+            stderr: self.seen,
+        }
+    }
+}
+
+impl Done {
+    #[track_caller]
+    pub(crate) fn assert_code(&self, code: i32) -> &Self {
+        assert_eq!(
+            self.status.code(),
+            Some(code),
+            "exit code must be {code}: {self}"
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_says(&self, text: &str) -> &Self {
+        assert!(
+            self.stderr.contains(text),
+            "standard error must hold `{text}`: {self}"
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_data(&self, text: &str) -> &Self {
+        assert!(
+            self.stdout.contains(text),
+            "standard output must hold `{text}`: {self}"
+        );
+        self
+    }
+
+    /// Standard output as one JSON value a line.
+    #[track_caller]
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
+        self.stdout
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self}"))
+            })
+            .collect()
+    }
+}
+
+impl std::fmt::Display for Done {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}\n--- standard output\n{}\n--- standard error\n{}",
+            self.status, self.stdout, self.stderr
+        )
+    }
+}
+
+pub(crate) fn finish(command: &mut Command) -> Done {
+    let output = command.output().unwrap();
+    Done {
+        status: output.status,
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Every process whose working folder or environment names `folder`: looked at with the test's own means.
+fn processes_of(folder: &Path) -> Vec<String> {
+    let mut found = vec![];
+    let text = folder.to_string_lossy().into_owned();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let path = entry.path();
+        let of_process = |name: &str| fs::read(path.join(name)).unwrap_or_default();
+        let cwd = fs::read_link(path.join("cwd")).unwrap_or_default();
+        let environ = String::from_utf8_lossy(&of_process("environ")).into_owned();
+        if cwd.starts_with(folder) || environ.contains(&text) {
+            found.push(format!(
+                "{}: {} in {}",
+                entry.file_name().to_string_lossy(),
+                String::from_utf8_lossy(&of_process("cmdline")).replace('\0', " "),
+                cwd.display()
+            ));
+        }
+    }
+    found
+}
+
+/// The right to use the fixed public ports 30100 and 30200 of this machine; others wait.
+pub(crate) fn fixed_ports() -> File {
+    let lock = File::create(std::env::temp_dir().join("ferry-tests-fixed-ports.lock")).unwrap();
+    lock.lock().unwrap();
+    lock
+}
+
+/// Several whole runs at once would only make each other slow: as many tests at once as there are processors.
+pub(crate) fn turn() -> impl Drop {
+    static FREE: Mutex<Option<Arc<Turns>>> = Mutex::new(None);
+    let turns = FREE
+        .lock()
+        .unwrap()
+        .get_or_insert_with(|| {
+            let count = std::thread::available_parallelism().map_or(2, usize::from);
+            Arc::new(Turns {
+                free: Mutex::new(count),
+                given_back: std::sync::Condvar::new(),
+            })
+        })
+        .clone();
+    let mut free = turns.free.lock().unwrap();
+    while *free == 0 {
+        free = turns.given_back.wait(free).unwrap();
+    }
+    *free -= 1;
+    drop(free);
+    Turn(turns)
+}
+
+struct Turns {
+    free: Mutex<usize>,
+    given_back: std::sync::Condvar,
+}
+
+struct Turn(Arc<Turns>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *self
+            .0
+            .free
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) += 1;
+        self.0.given_back.notify_one();
+    }
+}

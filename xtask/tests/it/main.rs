@@ -1,0 +1,9 @@
+//! The command line as somebody uses it: the real program, its output, its exit code, and what it leaves behind.
+
+#![allow(clippy::unwrap_used)]
+
+mod bench;
+mod e2e;
+mod endings;
+mod local;
+mod usage;

@@ -1,0 +1,114 @@
+//! What is answered at once: help, wrong usage, bad blueprints.
+
+use std::process::Stdio;
+
+use crate::bench::{Bench, finish};
+
+#[test]
+fn help_names_every_command_and_starts_nothing() {
+    let bench = Bench::new();
+    let done = bench.run(&["--help"]);
+    done.assert_code(0);
+    for command in [
+        "e2e",
+        "local-up",
+        "local-down",
+        "status",
+        "trigger",
+        "trail",
+        "logs",
+        "sweep",
+    ] {
+        done.assert_data(command);
+        bench
+            .run(&[command, "--help"])
+            .assert_code(0)
+            .assert_data("Usage:");
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn wrong_usage_exits_with_two() {
+    let bench = Bench::new();
+    bench.run(&[]).assert_code(2);
+    bench.run(&["e2f"]).assert_code(2).assert_says("e2e");
+    bench
+        .run(&["e2e", "--runtime", "moon"])
+        .assert_code(2)
+        .assert_says("embedded");
+    bench.run(&["e2e", "--repeat", "0"]).assert_code(2);
+    bench
+        .run(&["local-up", "--name", "No Name"])
+        .assert_code(2)
+        .assert_says("help:");
+    bench
+        .run(&["status", "--name", "nowhere"])
+        .assert_code(2)
+        .assert_says("local-up");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn an_unknown_blueprint_is_answered_with_the_ones_there_are() {
+    let bench = Bench::new();
+    bench
+        .run(&["e2e", "international-fery"])
+        .assert_code(2)
+        .assert_says("international-fery")
+        .assert_says("fast-international-ferry");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_bad_blueprint_shows_every_problem_with_its_line() {
+    let bench = Bench::new();
+    let path = bench.file(
+        "blueprint.yaml",
+        "name: bad-ferry\n\
+         title: Bad Ferry\n\
+         protocol: pigeon\n\
+         clusters: [cluster-a]\n\
+         pods:\n\
+         - { name: gateway, role: gateway, cluster: cluster-a, port: 80 }\n\
+         - { name: sink, role: sink, cluster: cluster-z, port: 30200 }\n\
+         connections:\n\
+         - { from: gateway, to: snik }\n",
+    );
+    let done = bench.run(&["e2e", path.to_str().unwrap()]);
+    done.assert_code(2);
+    for line in [3, 6, 7, 9] {
+        done.assert_says(&format!("blueprint.yaml:{line}: "));
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let bench = Bench::new();
+    let mut child = bench
+        .command(&["status"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn no_colours_go_to_what_is_no_terminal() {
+    let bench = Bench::new();
+    let done = finish(
+        bench
+            .command(&["status", "--name", "nowhere"])
+            .env("CLICOLOR_FORCE", "1"),
+    );
+    assert!(!done.stderr.contains('\u{1b}'), "{done}");
+}
