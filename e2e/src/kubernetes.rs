@@ -1,6 +1,7 @@
 //! One cluster's API server: apply, watch, read. Nobody else speaks to it.
 
 mod diagnose;
+mod dns;
 mod watch;
 
 use std::path::Path;

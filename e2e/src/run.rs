@@ -55,6 +55,10 @@ impl Run {
         &self.name
     }
 
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The state folder.
     pub fn folder(&self) -> PathBuf {
         self.store.root().join(self.name.as_str())

@@ -98,8 +98,8 @@ pub enum Lifetime {
 pub enum OnFailure {
     /// Nothing is left; the error has the end of the log.
     Remove,
-    /// It goes on, owned by this command, which collects evidence and then removes it.
-    Keep,
+    /// It stays as it is, still owned by this command, which looks at it and then removes it.
+    LeaveToCaller,
 }
 
 /// Whether the files of an environment outlive it.
@@ -223,10 +223,27 @@ pub async fn up(
 ) -> anyhow::Result<Environment> {
     let lock = store.lock(&request.name, timeline).await?;
     leftovers::make_room(store, &request.name, timeline).await?;
-    match request.runtime {
-        RuntimeKind::Embedded => embedded::up(store, &lock, &request, timeline).await,
-        RuntimeKind::K3d => k3d::up(store, &lock, &request, timeline).await,
+    let (mut environment, result) = match request.runtime {
+        RuntimeKind::Embedded => embedded::up(store, &lock, &request, timeline).await?,
+        RuntimeKind::K3d => k3d::up(store, &lock, &request, timeline).await?,
+    };
+    if let Err(error) = result {
+        if request.on_failure == OnFailure::Remove
+            && let Err(left) = remove_environment(&environment, State::Remove, timeline).await
+        {
+            // Stands beside the failure, not in its place.
+            timeline.warning(format!(
+                "environment `{}` is left behind: {left:#}",
+                request.name
+            ));
+        }
+        return Err(error);
     }
+    if request.lifetime == Lifetime::Stays {
+        environment.record.owner = None;
+        environment.save()?;
+    }
+    Ok(environment)
 }
 
 /// Brings an environment that stays to what `request` asks for, without making it anew: what is stopped is started, what

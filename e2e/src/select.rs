@@ -99,6 +99,7 @@ mod tests {
             stage: 0,
             pod_name: format!("{name}-x2k4p"),
             node: "here".into(),
+            load_balancer: None,
             peer_address: None,
             local_address: None,
             token_file: None,
@@ -106,6 +107,7 @@ mod tests {
             downstreams: vec![],
             started_at: None,
             ready_at: None,
+            dialled_at: None,
             processes: vec![],
         };
         Record {

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 
 use e2e::{
     blueprint::{self, Blueprint},
-    environment::{Environment, Store, workspace_root},
+    environment::{Environment, RuntimeKind, Store, workspace_root},
     failure::Failure,
     http::Request,
     plan::Ports,
     process::{self, ProcessId, processes_under},
     runtime::{
         self, Condition, Container, Ending, Lifetime, Liveness, OnFailure, PublicAddress,
-        Readiness, RuntimeChoice, State, UpRequest,
+        Readiness, State, UpRequest,
     },
     timeline::Timeline,
 };
@@ -25,7 +25,7 @@ fn request(name: &str, blueprints: &[&str], lifetime: Lifetime) -> UpRequest {
         blueprint::select(&workspace_root().unwrap().join("manifests"), &names).unwrap();
     UpRequest {
         name: name.parse().unwrap(),
-        runtime: runtime::choose(RuntimeChoice::Embedded).kind,
+        runtime: RuntimeKind::Embedded,
         blueprints,
         ports: Ports::Spread,
         public: PublicAddress::OwnNetwork,

@@ -1,5 +1,7 @@
 //! `cargo xtask`: Ferry's command line. Parses, routes, and ends with the exit code.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod cli;
 mod commands;
 mod context;

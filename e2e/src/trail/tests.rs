@@ -409,6 +409,7 @@ fn all_routes_of_a_graph_are_found() {
         stage: 0,
         pod_name: format!("{name}-1"),
         node: String::new(),
+        load_balancer: None,
         peer_address: None,
         local_address: None,
         token_file: None,
@@ -419,6 +420,7 @@ fn all_routes_of_a_graph_are_found() {
             .collect(),
         started_at: None,
         ready_at: None,
+        dialled_at: None,
         processes: vec![],
     };
     // A cycle, which no blueprint has, must not hang.

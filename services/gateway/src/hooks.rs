@@ -11,7 +11,7 @@ use node::{Headers, Hooks, Payload, Refusal};
 ///   Nothing else is disturbed, and the connection lives on.
 /// * `.await` what you like: databases, other services. The messages of one trigger are asked for one after the
 ///   other, those of several triggers at the same time.
-/// * Read the payload with `payload.parse::<YourType>()?`, and make one with `Payload::of(&value)?`
+/// * Read the payload with `payload.parse::<YourType>()?`, and make one with `Payload::of(&value)?`.
 /// * A panic counts as a refusal; the pod lives on.
 /// * What several messages share (a client, a counter) goes into fields of the struct below: one value serves them all at
 ///   the same time.

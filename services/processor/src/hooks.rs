@@ -11,7 +11,7 @@ use node::{Hooks, Payload, Refusal};
 ///   Nothing else is disturbed, and the connection lives on.
 /// * `.await` what you like: databases, other services. Messages of one connection are asked for one after the
 ///   other, which keeps their order, so a slow hook slows its senders down; nothing piles up here.
-/// * After a reconnect a message may come again: do the same for it as before. The sink drops the repeat
+/// * After a reconnect a message may come again: do the same for it as before. The sink drops the repeat.
 /// * A panic counts as a refusal; the pod lives on.
 /// * What several messages share (a client, a counter) goes into fields of the struct below: one value serves them all at
 ///   the same time.

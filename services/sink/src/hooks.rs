@@ -12,7 +12,7 @@ use node::{Hooks, Payload, Refusal};
 /// * `.await` what you like: databases, other services. Messages of one connection are asked for one after the
 ///   other, which keeps their order, so a slow hook slows its senders down; nothing piles up here.
 /// * A message that is stored already is not asked for again. One that was not yet stored when its connection or this
-///   pod was lost comes again: let the second time do no harm
+///   pod was lost comes again: let the second time do no harm.
 /// * A panic counts as a refusal; the pod lives on.
 /// * What several messages share (a client, a counter) goes into fields of the struct below: one value serves them all at
 ///   the same time.

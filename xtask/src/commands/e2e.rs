@@ -59,7 +59,7 @@ async fn once(
         ports: Ports::Spread,
         public: PublicAddress::OwnNetwork,
         lifetime: Lifetime::Command,
-        on_failure: OnFailure::Keep,
+        on_failure: OnFailure::LeaveToCaller,
         settings: [].into(),
     };
     let mut verdicts = vec![];
@@ -140,7 +140,7 @@ async fn prove(
             let style = context.output.data_style();
             context
                 .output
-                .data(view::verdict_table(&blueprint.title, &verdict, style));
+                .data(view::verdict_table(&blueprint.title, &verdict, style) + "\n");
         }
         verdicts.push(verdict);
     }

@@ -92,7 +92,7 @@ async fn prove_again(
         let style = context.output.data_style();
         context
             .output
-            .data(view::verdict_table(&blueprint.title, &verdict, style));
+            .data(view::verdict_table(&blueprint.title, &verdict, style) + "\n");
     }
     Ok(())
 }
@@ -113,7 +113,7 @@ async fn make(
         public: PublicAddress::Localhost,
         // Until it is proven: what is killed half-way is swept.
         lifetime: Lifetime::Command,
-        on_failure: OnFailure::Keep,
+        on_failure: OnFailure::LeaveToCaller,
         settings: [].into(),
     };
     let work = async {
@@ -123,7 +123,7 @@ async fn make(
             let style = context.output.data_style();
             context
                 .output
-                .data(view::verdict_table(&blueprint.title, &verdict, style));
+                .data(view::verdict_table(&blueprint.title, &verdict, style) + "\n");
         }
         Ok(environment)
     };

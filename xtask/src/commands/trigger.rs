@@ -1,8 +1,4 @@
-use std::{
-    collections::BTreeSet,
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, io::Read as _, path::Path};
 
 use anyhow::Context as _;
 use e2e::{
@@ -67,7 +63,7 @@ async fn sending(args: &Trigger) -> anyhow::Result<Sending> {
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    if path == PathBuf::from("-") {
+    if path.as_os_str() == "-" {
         let mut text = String::new();
         std::io::stdin()
             .read_to_string(&mut text)

@@ -91,6 +91,11 @@ impl Bench {
             files.is_empty(),
             "the state root must be empty, holds {files:?}"
         );
+        self.assert_no_process();
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_no_process(&self) {
         let processes = processes_of(&self.state());
         assert!(
             processes.is_empty(),
@@ -127,17 +132,6 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Reads standard error up to a line that holds `text`; panics where the command ends before.
-    #[track_caller]
-    pub(crate) fn wait_for(&mut self, text: &str) {
-        while let Some(line) = self.next_line() {
-            if line.contains(text) {
-                return;
-            }
-        }
-        panic!("the command ended before it said `{text}`:\n{}", self.seen);
-    }
-
     /// The next line of standard error; `None` at its end.
     pub(crate) fn next_line(&mut self) -> Option<String> {
         let mut line = String::new();
@@ -247,7 +241,24 @@ fn processes_of(folder: &Path) -> Vec<String> {
     found
 }
 
-/// The right to use the fixed public ports 30100 and 30200 of this machine; others wait.
+/// The folder with the service programs, built.
+pub(crate) fn services() -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_xtask"))
+        .parent()
+        .unwrap()
+        .to_path_buf();
+    let bench = Bench::new();
+    // Whatever it is asked for, it builds them first; the way is the product's own.
+    if !["gateway", "processor", "sink", "wosp"]
+        .iter()
+        .all(|name| folder.join(name).is_file())
+    {
+        bench.run(&["e2e"]).assert_code(0);
+    }
+    folder
+}
+
+/// The right to use the fixed public ports 30100 and 30200 of this machine; others wait. Taken before [`turn`], by all.
 pub(crate) fn fixed_ports() -> File {
     let lock = File::create(std::env::temp_dir().join("ferry-tests-fixed-ports.lock")).unwrap();
     lock.lock().unwrap();

@@ -1,6 +1,6 @@
 //! Runs that are ended from outside, at many moments: nothing may stay.
 
-use crate::bench::{Bench, Running, turn};
+use crate::bench::{Bench, Running, fixed_ports, turn};
 
 const ONE: &str = "fast-international-ferry";
 
@@ -65,8 +65,8 @@ fn a_second_ctrl_c_ends_the_run_at_once_and_leaves_nothing_either() {
 
 #[test]
 fn an_interrupted_local_up_takes_down_what_it_made() {
+    let _ports = fixed_ports();
     let _turn = turn();
-    let _ports = crate::bench::fixed_ports();
     let bench = Bench::new();
     let mut running = bench.start(&["local-up"]);
     assert!(let_run(&mut running, 4));

@@ -5,5 +5,6 @@
 mod bench;
 mod e2e;
 mod endings;
+mod failures;
 mod local;
 mod usage;

@@ -15,7 +15,7 @@ use messages::WorkloadName;
 use super::{
     network::{self, Networks},
     pod::{self, PodFile, Workshop},
-    probe, tear_down,
+    probe,
 };
 use crate::{
     environment::{
@@ -26,7 +26,7 @@ use crate::{
     identity::Root,
     plan::{PeerAddress, Plan, PodPlan, Sockets},
     process::{Launch, ProcessId},
-    runtime::{Container, Lifetime, OnFailure, State, UpRequest},
+    runtime::{Container, UpRequest},
     services,
     timeline::{Step, Timeline},
     tools,
@@ -57,12 +57,13 @@ impl Shared {
     }
 }
 
+/// Fails where nothing was made; else the environment as far as it came, and how that went.
 pub(in crate::runtime) async fn up(
     store: &Store,
     lock: &Lock,
     request: &UpRequest,
     timeline: &Timeline,
-) -> anyhow::Result<Environment> {
+) -> anyhow::Result<(Environment, anyhow::Result<()>)> {
     // Everything that can be refused is refused before anything is made.
     let mut plan = Plan::of(&request.blueprints, request.ports, &|_| Sockets::in_pod())?;
     let networks = network::networks(&plan, request.public)?;
@@ -98,26 +99,8 @@ pub(in crate::runtime) async fn up(
         bring_up(&workshop, &plan, &networks, &shared, timeline).await
     }
     .await;
-    let mut environment = shared.lock().clone();
-    match (result, request.lifetime, request.on_failure) {
-        (Ok(()), Lifetime::Command, _) => Ok(environment),
-        (Ok(()), Lifetime::Stays, _) => {
-            environment.record.owner = None;
-            environment.save()?;
-            Ok(environment)
-        }
-        // Still owned by this command, which looks at it and removes it.
-        (Err(error), _, OnFailure::Keep) => Err(error),
-        (Err(error), _, OnFailure::Remove) => {
-            if let Err(left) = tear_down::down(&environment, State::Remove, timeline).await {
-                timeline.warning(format!(
-                    "environment `{}` is left behind: {left:#}",
-                    request.name
-                ));
-            }
-            Err(error)
-        }
-    }
+    let environment = shared.lock().clone();
+    Ok((environment, result))
 }
 
 async fn bring_up(

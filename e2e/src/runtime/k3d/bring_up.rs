@@ -8,10 +8,7 @@ use futures_util::future::try_join_all;
 use messages::WorkloadName;
 use tokio::sync::OnceCell;
 
-use super::{
-    clusters::{self, ClusterSpec, Clusters, HostPort, PortMapping},
-    tear_down,
-};
+use super::clusters::{self, ClusterSpec, Clusters, HostPort, PortMapping};
 use crate::{
     deploy,
     doctor::{self, Outcome},
@@ -26,7 +23,7 @@ use crate::{
     plan::{PeerAddress, Plan, PodPlan, Sockets},
     process::ProcessId,
     render::{Images, K3D_HOST, PodSecrets},
-    runtime::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
+    runtime::{PublicAddress, UpRequest},
     services,
     timeline::Timeline,
 };
@@ -34,12 +31,13 @@ use crate::{
 /// Time for an API server that k3d calls up to answer and to have a ready node.
 const API_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Fails where nothing was made; else the environment as far as it came, and how that went.
 pub(in crate::runtime) async fn up(
     store: &Store,
     lock: &Lock,
     request: &UpRequest,
     timeline: &Timeline,
-) -> anyhow::Result<Environment> {
+) -> anyhow::Result<(Environment, anyhow::Result<()>)> {
     // Everything that can be refused is refused before anything is made.
     let plan = plan(request)?;
     let ports = match request.public {
@@ -64,25 +62,7 @@ pub(in crate::runtime) async fn up(
         },
     )?;
     let result = bring_up(&mut environment, request, &plan, timeline).await;
-    match (result, request.lifetime, request.on_failure) {
-        (Ok(()), Lifetime::Command, _) => Ok(environment),
-        (Ok(()), Lifetime::Stays, _) => {
-            environment.record.owner = None;
-            environment.save()?;
-            Ok(environment)
-        }
-        // Still owned by this command, which looks at it and removes it.
-        (Err(error), _, OnFailure::Keep) => Err(error),
-        (Err(error), _, OnFailure::Remove) => {
-            if let Err(left) = tear_down::down(&environment, State::Remove, timeline).await {
-                timeline.warning(format!(
-                    "environment `{}` is left behind: {left:#}",
-                    request.name
-                ));
-            }
-            Err(error)
-        }
-    }
+    Ok((environment, result))
 }
 
 /// Brings an environment that is there to what `request` asks for: clusters that are stopped are started, services that
@@ -168,6 +148,7 @@ async fn bring_up(
             let connected = Cluster::connect(&planned.name, &cluster.kubeconfig).await?;
             let step = timeline.step(format!("reach the API server of {}", planned.name));
             connected.answers(API_LIMIT, &step).await?;
+            connected.settle_dns(&step).await?;
             step.done();
             Ok((planned.name.clone(), connected))
         },

@@ -1,0 +1,230 @@
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use messages::{Ack, Payload, WorkloadName};
+
+use super::Counters;
+use crate::{
+    environment::{Environment, Name, PodRecord, Store},
+    failure::Failure,
+    http::{Endpoint, Request},
+    pinhole::{Pinhole, Trigger},
+    plan::PeerAddress,
+    proof::{self, Verdict},
+    runtime::{self, Container, Ending, PodState, Readiness},
+    select,
+    timeline::Timeline,
+    trail::StoredMessage,
+    wait::{Seen, Wait},
+};
+
+/// What of `pod.json` is of use here.
+#[derive(serde::Deserialize)]
+struct PodFile {
+    http: std::net::SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Made,
+    Attached,
+}
+
+/// One blueprint in an environment that is up.
+#[derive(Clone, Debug)]
+pub struct Ferry(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    name: Name,
+    blueprint: String,
+    origin: Origin,
+}
+
+impl Ferry {
+    pub(super) fn new(store: Store, name: Name, blueprint: String, origin: Origin) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            name,
+            blueprint,
+            origin,
+        }))
+    }
+
+    pub fn blueprint(&self) -> &str {
+        &self.0.blueprint
+    }
+
+    /// The environment as it is recorded at this moment.
+    pub fn environment(&self) -> anyhow::Result<Environment> {
+        self.0.store.load(&self.0.name)
+    }
+
+    /// The record of a pod of the blueprint.
+    pub fn pod(&self, pod: &str) -> anyhow::Result<PodRecord> {
+        let environment = self.environment()?;
+        let wanted = format!("{}/{pod}", self.blueprint());
+        let found = select::pods(&environment.record, Some(&wanted))?;
+        Ok(found[0].clone())
+    }
+
+    /// The blueprint's only gateway.
+    pub fn gateway(&self) -> anyhow::Result<PodRecord> {
+        self.only(select::gateways(
+            &self.environment()?.record,
+            self.blueprint(),
+        ))
+    }
+
+    /// The blueprint's only sink.
+    pub fn sink(&self) -> anyhow::Result<PodRecord> {
+        self.only(select::sinks(&self.environment()?.record, self.blueprint()))
+    }
+
+    fn only<'a>(&self, mut pods: impl Iterator<Item = &'a PodRecord>) -> anyhow::Result<PodRecord> {
+        match (pods.next(), pods.next()) {
+            (Some(pod), None) => Ok(pod.clone()),
+            _ => Err(Failure::usage(format!(
+                "`{}` has not exactly one such pod",
+                self.blueprint()
+            ))
+            .into()),
+        }
+    }
+
+    /// Proves the messages that the blueprint sends by itself. In an environment that was attached to, which has seen
+    /// other messages since, as many fresh ones.
+    pub async fn prove(&self) -> anyhow::Result<Verdict> {
+        let environment = self.environment()?;
+        match self.0.origin {
+            Origin::Made => {
+                proof::auto_trigger(&environment, self.blueprint(), &Timeline::silent()).await
+            }
+            Origin::Attached => {
+                proof::again(&environment, self.blueprint(), &Timeline::silent()).await
+            }
+        }
+    }
+
+    /// Sends each payload once through the gateway, and proves that it arrived once over each route, in order, intact.
+    pub async fn deliver(&self, payloads: Vec<Payload>) -> anyhow::Result<Verdict> {
+        let environment = self.environment()?;
+        proof::trigger(
+            &environment,
+            &self.gateway()?,
+            payloads,
+            &Timeline::silent(),
+        )
+        .await
+    }
+
+    /// Sends without checking anything; the acknowledgements.
+    pub async fn trigger(&self, trigger: &Trigger) -> anyhow::Result<Vec<Ack>> {
+        Pinhole::of(&self.gateway()?)?.trigger_all(trigger).await
+    }
+
+    /// The gateway, to be asked directly at its `app`, past its Envoy; embedded runtime only.
+    pub fn gateway_inside(&self) -> anyhow::Result<Pinhole> {
+        let mut gateway = self.gateway()?;
+        let path = self.pod_folder(gateway.name.pod())?.join("pod.json");
+        let file: PodFile = serde_json::from_slice(&std::fs::read(&path)?)?;
+        gateway.local_address = Some(PeerAddress {
+            host: file.http.ip().to_string(),
+            port: file.http.port(),
+        });
+        Pinhole::of(&gateway)
+    }
+
+    /// What a pod is doing at this moment.
+    pub async fn state(&self, pod: &str) -> anyhow::Result<PodState> {
+        let name = self.name(pod)?;
+        let pods = runtime::status(&self.environment()?).await?;
+        pods.into_iter()
+            .find(|state| state.name == name)
+            .context("the pod has no state")
+    }
+
+    /// Waits until a pod says that it is not ready, and what it waits for: proof that a fault is in force.
+    pub async fn not_ready(&self, pod: &str) -> anyhow::Result<Vec<String>> {
+        Wait::until(format!("{pod} to notice"))
+            .poll(|| async {
+                Ok(match self.state(pod).await?.readiness {
+                    Readiness::Waiting(missing) => Seen::Ready(missing),
+                    Readiness::Ready => Seen::Waiting("it is ready".into()),
+                })
+            })
+            .await
+    }
+
+    /// The index of the last message that the sink has stored; 0 where there is none.
+    pub async fn last_index(&self) -> anyhow::Result<u64> {
+        Ok(self
+            .output(0)
+            .await?
+            .last()
+            .map_or(0, |stored| stored.index))
+    }
+
+    /// What the sink has stored after the message of index `after`.
+    pub async fn output(&self, after: u64) -> anyhow::Result<Vec<StoredMessage>> {
+        Pinhole::of(&self.sink()?)?.output(after).await
+    }
+
+    /// Ends a container.
+    pub async fn stop(
+        &self,
+        pod: &str,
+        container: Container,
+        ending: Ending,
+    ) -> anyhow::Result<()> {
+        let (mut environment, name) = (self.environment()?, self.pod(pod)?.name);
+        let silent = Timeline::silent();
+        runtime::stop_container(
+            &self.0.store,
+            &mut environment,
+            &name,
+            container,
+            ending,
+            &silent,
+        )
+        .await
+    }
+
+    /// Starts it again, and waits until its pod is ready.
+    pub async fn start(&self, pod: &str, container: Container) -> anyhow::Result<()> {
+        let (mut environment, name) = (self.environment()?, self.pod(pod)?.name);
+        let silent = Timeline::silent();
+        let store = &self.0.store;
+        runtime::start_container(store, &mut environment, &name, container, &silent).await?;
+        runtime::wait_ready(&environment, &name, &silent).await
+    }
+
+    /// The counters of a pod's Envoy, from its admin interface; embedded runtime only.
+    pub async fn envoy_counters(&self, pod: &str) -> anyhow::Result<Counters> {
+        let answer = self.envoy_admin(pod, "/stats?usedonly").await?;
+        Ok(Counters::parse(&answer))
+    }
+
+    /// What a pod's Envoy answers at its admin interface.
+    pub async fn envoy_admin(&self, pod: &str, path: &str) -> anyhow::Result<String> {
+        let socket = self.pod_folder(pod)?.join("admin.sock");
+        let answer = Request::get(Endpoint::Unix(socket), path).send().await?;
+        anyhow::ensure!(
+            answer.status == 200,
+            "Envoy of {pod} answers {path} with {}",
+            answer.status
+        );
+        Ok(answer.text())
+    }
+
+    /// The working folder of a pod's processes; embedded runtime only.
+    pub fn pod_folder(&self, pod: &str) -> anyhow::Result<PathBuf> {
+        Ok(self.environment()?.layout().pod(&self.pod(pod)?.name))
+    }
+
+    /// The full name of a pod.
+    pub fn name(&self, pod: &str) -> anyhow::Result<WorkloadName> {
+        Ok(self.pod(pod)?.name)
+    }
+}

@@ -1,0 +1,13 @@
+//! Whole ferries, each on an environment of its own: one module per blueprint, and what holds for all of them.
+//!
+//! With `FERRY_ENVIRONMENT` set they run on that environment instead.
+
+#![allow(clippy::unwrap_used)]
+
+mod clients;
+mod fast_international_ferry;
+mod international_ferry;
+mod run;
+mod tidy;
+mod tunnel;
+mod volume;
