@@ -320,7 +320,7 @@ async fn a_creation_that_fails_twice_is_reported_with_the_nodes_log() {
             let clusters = scene.clusters.clone().with_image(image);
             let spec = scene.spec("a", HostPort::Free);
             let error = clusters
-                .up(&[spec.clone()], &scene.timeline)
+                .up(std::slice::from_ref(&spec), &scene.timeline)
                 .await
                 .unwrap_err();
             assert_infrastructure(
