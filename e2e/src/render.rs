@@ -66,6 +66,11 @@ pub struct PodSecrets {
 }
 
 impl Images {
+    /// The names of all.
+    pub fn all(&self) -> [String; 2] {
+        [self.services.clone(), self.envoy.clone()]
+    }
+
     /// What stands in files that are checked in; a deployment names the images by their content.
     fn checked_in() -> Self {
         Self {

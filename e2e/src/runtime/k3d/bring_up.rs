@@ -6,7 +6,6 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use messages::WorkloadName;
-use tokio::sync::OnceCell;
 
 use super::clusters::{self, ClusterSpec, Clusters, HostPort, PortMapping};
 use crate::{
@@ -133,12 +132,13 @@ async fn bring_up(
         .collect();
     let ours = Clusters::new(environment.name().as_str(), layout.root());
     // The clusters take longest, so everything else is done beside their creation.
-    let images = OnceCell::new();
-    let (running, secrets) = tokio::try_join!(ours.up(&specs, timeline), async {
-        images.set(make_images(timeline).await?)?;
-        secrets(environment, plan)
+    let planned_nodes: Vec<_> = specs.iter().flat_map(ClusterSpec::nodes).collect();
+    let (running, (images, secrets)) = tokio::try_join!(ours.up(&specs, timeline), async {
+        let images = make_images(timeline).await?;
+        let secrets = secrets(environment, plan)?;
+        image::preload(&images.all(), &planned_nodes, timeline).await;
+        anyhow::Ok((images, secrets))
     })?;
-    let images = images.get().context("no images were made")?;
     let nodes: Vec<_> = running
         .iter()
         .flat_map(|cluster| cluster.nodes.iter().cloned())
@@ -153,7 +153,7 @@ async fn bring_up(
             Ok((planned.name.clone(), connected))
         },
     ));
-    let wanted = [images.services.clone(), images.envoy.clone()];
+    let wanted = images.all();
     let (_, connected) = tokio::try_join!(image::import(&wanted, &nodes, timeline), connect)?;
     let connected: BTreeMap<_, _> = connected.into_iter().collect();
     let host_ports: BTreeMap<_, _> = plan
@@ -173,7 +173,7 @@ async fn bring_up(
         environment: environment.name().as_str(),
         plan,
         clusters: &connected,
-        images,
+        images: &images,
         secrets: &secrets,
         settings: &request.settings,
         // A pod of one cluster knows nothing of the other's Docker network; this machine's published port is the way across.
