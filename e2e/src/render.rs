@@ -118,7 +118,7 @@ pub enum Object {
     Namespace(Namespace),
     Secret(Secret),
     ConfigMap(ConfigMap),
-    Service(Service),
+    Service(Box<Service>),
     PodDisruptionBudget(PodDisruptionBudget),
     Deployment(Box<Deployment>),
 }
@@ -158,7 +158,7 @@ pub fn pod(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<Vec<Manifest>
         ),
         (
             "service",
-            vec![Object::Service(objects::service(pod, options))],
+            vec![Object::Service(Box::new(objects::service(pod, options)))],
         ),
         (
             "disruption",
