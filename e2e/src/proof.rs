@@ -148,6 +148,9 @@ pub async fn again(
                 sinks: vec![],
             };
             for gateway in select::gateways(&environment.record, blueprint) {
+                auto_trigger_is_over(environment, gateway, &step).await?;
+            }
+            for gateway in select::gateways(&environment.record, blueprint) {
                 if gateway.token_file.is_none() {
                     step.progress(format!("{} has no pinhole", gateway.name.pod()));
                     continue;
@@ -367,6 +370,44 @@ async fn wait_for_auto_trigger(
             }
             _ => error,
         })
+}
+
+/// Waits for the end of an auto-trigger that may be under way, since a gateway that was just started again sends by itself.
+/// How many messages it delivered is not asked: that was proven, or will be.
+async fn auto_trigger_is_over(
+    environment: &Environment,
+    gateway: &PodRecord,
+    step: &Step,
+) -> anyhow::Result<()> {
+    // The log of a gateway that has been up for long may have been rotated.
+    let is_young = |started: jiff::Timestamp| {
+        jiff::Timestamp::now()
+            .duration_since(started)
+            .unsigned_abs()
+            < AUTO_TRIGGER_LIMIT
+    };
+    let young = [gateway.started_at, gateway.ready_at]
+        .into_iter()
+        .flatten()
+        .any(is_young);
+    if gateway.auto_trigger == 0 || !young {
+        return Ok(());
+    }
+    let who = format!("{} in {}", gateway.name.pod(), gateway.name.cluster());
+    Wait::until(format!("the messages that {who} sends by itself"))
+        .within(AUTO_TRIGGER_LIMIT)
+        .looking_every(Duration::from_millis(50))
+        .showing(step)
+        .poll(|| async {
+            let lines =
+                runtime::logs(environment, &gateway.name, Container::App, Follow::No).await?;
+            let log = lines.try_collect::<Vec<_>>().await?.join("\n");
+            Ok(match completed(&log) {
+                Some(_) => Seen::Ready(()),
+                None => Seen::Waiting("they are under way".into()),
+            })
+        })
+        .await
 }
 
 /// The numbers of the last auto-trigger that a log reports as complete: acknowledged, and of how many.
