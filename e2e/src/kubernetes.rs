@@ -1,5 +1,6 @@
 //! One cluster's API server: apply, watch, read. Nobody else speaks to it.
 
+mod caught_up;
 mod diagnose;
 mod dns;
 mod watch;

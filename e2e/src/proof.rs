@@ -138,6 +138,9 @@ pub async fn again(
                 sinks: vec![],
             };
             for gateway in select::gateways(&environment.record, blueprint) {
+                report::auto_trigger_is_over(environment, gateway, &step).await?;
+            }
+            for gateway in select::gateways(&environment.record, blueprint) {
                 if gateway.token_file.is_none() {
                     step.progress(format!("{} has no pinhole", gateway.name.pod()));
                     continue;

@@ -108,6 +108,42 @@ pub(crate) async fn wait_for_report(
         })
 }
 
+/// Waits for the end of an auto-trigger that may be under way, since a gateway that was just started again sends by itself.
+/// How many messages it delivered is not asked: that was proven, or will be.
+pub(crate) async fn auto_trigger_is_over(
+    environment: &Environment,
+    gateway: &PodRecord,
+    step: &Step,
+) -> anyhow::Result<()> {
+    // The log of a gateway that has been up for long may have been rotated.
+    let is_young = |started: jiff::Timestamp| {
+        jiff::Timestamp::now()
+            .duration_since(started)
+            .unsigned_abs()
+            < LIMIT
+    };
+    let young = [gateway.started_at, gateway.ready_at]
+        .into_iter()
+        .flatten()
+        .any(is_young);
+    if gateway.auto_trigger == 0 || !young {
+        return Ok(());
+    }
+    let who = format!("{} in {}", gateway.name.pod(), gateway.name.cluster());
+    Wait::until(format!("the messages that {who} sends by itself"))
+        .within(LIMIT)
+        .looking_every(Duration::from_millis(50))
+        .showing(step)
+        .poll(|| async {
+            Ok(if reports(environment, gateway).await?.is_empty() {
+                Seen::Waiting("they are under way".into())
+            } else {
+                Seen::Ready(())
+            })
+        })
+        .await
+}
+
 /// The first container of the blueprint's pods that has ended by itself.
 async fn dead_container(
     environment: &Environment,
