@@ -197,10 +197,10 @@ async fn feed(
 
 /// Writes to a taker; one that has ended takes no more, and its exit status will tell why.
 async fn hand_over(input: &mut Option<ChildStdin>, bytes: &[u8]) {
-    if let Some(open) = input {
-        if open.write_all(bytes).await.is_err() {
-            *input = None;
-        }
+    if let Some(open) = input
+        && open.write_all(bytes).await.is_err()
+    {
+        *input = None;
     }
 }
 

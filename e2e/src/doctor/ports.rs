@@ -68,14 +68,22 @@ pub async fn holder(port: u16) -> Option<Holder> {
 
 /// As [`holder`], without asking Docker.
 pub fn local_holder(port: u16) -> Option<Holder> {
-    let inodes: BTreeSet<u64> = listeners()
-        .filter(|listener| listener.address.port() == port)
-        .map(|listener| listener.inode)
-        .collect();
+    let inodes = inodes_on(port);
     if inodes.is_empty() {
         return None;
     }
-    Some(owner(&inodes).map_or(Holder::Hidden, Holder::Process))
+    if let Some(process) = owner(&inodes) {
+        return Some(Holder::Process(process));
+    }
+    // Nobody has it: it is hidden from this user, or it was closed since the first look.
+    (!inodes_on(port).is_disjoint(&inodes)).then_some(Holder::Hidden)
+}
+
+fn inodes_on(port: u16) -> BTreeSet<u64> {
+    listeners()
+        .filter(|listener| listener.address.port() == port)
+        .map(|listener| listener.inode)
+        .collect()
 }
 
 /// A port that nobody listens on, on no address. It stays free only as long as nobody else takes it.
@@ -174,6 +182,7 @@ fn owner(inodes: &BTreeSet<u64>) -> Option<ProcessId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wait::{Seen, Wait};
 
     #[test]
     fn a_listener_is_read_from_the_kernels_table() {
@@ -194,8 +203,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_holder_of_a_port_is_named_whatever_the_address() {
+    #[tokio::test]
+    async fn the_holder_of_a_port_is_named_whatever_the_address() {
         for bind in ["127.0.0.1:0", "0.0.0.0:0", "127.9.9.9:0"] {
             let listener = TcpListener::bind(bind).unwrap();
             let port = listener.local_addr().unwrap().port();
@@ -213,7 +222,16 @@ mod tests {
                 "{error}"
             );
             drop(listener);
-            assert_eq!(local_holder(port), None);
+            // A process that another test has just forked has the socket too, until it runs its own program.
+            Wait::until("a free port")
+                .poll(|| async {
+                    Ok(match local_holder(port) {
+                        None => Seen::Ready(()),
+                        Some(holder) => Seen::Waiting(holder.to_string()),
+                    })
+                })
+                .await
+                .unwrap();
         }
     }
 

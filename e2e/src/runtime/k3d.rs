@@ -6,6 +6,7 @@
 mod bring_up;
 mod cli;
 mod clusters;
+mod creation;
 mod deletion;
 mod kubeconfig;
 mod nodes;

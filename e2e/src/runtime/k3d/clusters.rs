@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use sha2::{Digest as _, Sha256};
 
@@ -16,16 +15,12 @@ use super::{
 };
 use crate::{
     docker::{self, Container},
-    doctor::ports,
-    environment::private_folder,
     failure::Failure,
-    timeline::{Step, Timeline},
+    timeline::Timeline,
 };
 
 /// k3d refuses longer ones.
 const LONGEST_NAME: usize = 32;
-/// Lines of a node's log in a report.
-const LOG_LINES: usize = 15;
 const PULL_LIMIT: Duration = Duration::from_secs(600);
 
 /// A cluster that is wanted.
@@ -53,7 +48,7 @@ pub enum HostPort {
 }
 
 impl HostPort {
-    fn fixed(self) -> Option<u16> {
+    pub(super) fn fixed(self) -> Option<u16> {
         match self {
             Self::Fixed(port) => Some(port),
             Self::Free => None,
@@ -85,7 +80,16 @@ impl Cluster {
     }
 }
 
-fn context(cluster: &str) -> String {
+impl ClusterSpec {
+    /// What [`Cluster::nodes`] will be.
+    pub fn nodes(&self) -> Vec<String> {
+        ["server-0", "agent-0"]
+            .map(|node| format!("k3d-{}-{node}", self.name))
+            .into()
+    }
+}
+
+pub(super) fn context(cluster: &str) -> String {
     format!("k3d-{cluster}")
 }
 
@@ -116,7 +120,7 @@ pub fn cluster_name(environment: &str, cluster: &str) -> String {
 #[derive(Clone, Debug)]
 pub struct Clusters {
     pub(super) owner: Owner,
-    image: String,
+    pub(super) image: String,
 }
 
 impl Clusters {
@@ -164,7 +168,7 @@ impl Clusters {
     }
 
     /// Written last, so it also says that the cluster was created to the end.
-    fn own_kubeconfig(&self, cluster: &str) -> PathBuf {
+    pub(super) fn own_kubeconfig(&self, cluster: &str) -> PathBuf {
         self.folder(cluster).join("kubeconfig")
     }
 
@@ -250,7 +254,7 @@ impl Clusters {
         Ok(self.cluster(name, seen))
     }
 
-    fn cluster(&self, name: &str, seen: &[Container]) -> Cluster {
+    pub(super) fn cluster(&self, name: &str, seen: &[Container]) -> Cluster {
         Cluster {
             name: name.into(),
             nodes: nodes::kubernetes_nodes(seen),
@@ -259,141 +263,9 @@ impl Clusters {
         }
     }
 
-    async fn create(&self, spec: &ClusterSpec, step: &Step) -> anyhow::Result<Cluster> {
-        let first = match self.try_create(spec).await {
-            Ok(cluster) => return Ok(cluster),
-            Err(error) => error,
-        };
-        let first = self.explain(spec, first).await;
-        self.delete(&spec.name)
-            .await
-            .context("after a failed creation")?;
-        if first.is_final {
-            return Err(first.error);
-        }
-        let said = format!("{:#}", first.error);
-        step.progress(format!(
-            "trying again: {}",
-            said.lines().next().unwrap_or_default()
-        ));
-        let second = match self.try_create(spec).await {
-            Ok(cluster) => return Ok(cluster),
-            Err(error) => error,
-        };
-        let second = self.explain(spec, second).await;
-        self.delete(&spec.name)
-            .await
-            .context("after a failed creation")?;
-        Err(second.error)
-    }
-
-    async fn try_create(&self, spec: &ClusterSpec) -> anyhow::Result<Cluster> {
-        let name = &spec.name;
-        let folder = self.folder(name);
-        private_folder(&folder)?;
-        let mut ports = vec![];
-        for mapping in &spec.ports {
-            let host = match mapping.host {
-                HostPort::Fixed(port) => port,
-                HostPort::Free => ports::free()?,
-            };
-            ports.push((host, mapping.service));
-        }
-        if let Some(taken) = self.taken(spec).await {
-            return Err(taken);
-        }
-        cli::create(name, &folder, &self.owner, &self.image, &ports).await?;
-        let text = cli::kubeconfig(name, &folder).await?;
-        kubeconfig::save(&text, &context(name), &self.own_kubeconfig(name))?;
-        Ok(self.cluster(name, &self.look(name).await?))
-    }
-
-    /// The failure for a fixed port that somebody else has.
-    async fn taken(&self, spec: &ClusterSpec) -> Option<anyhow::Error> {
-        for port in spec.ports.iter().filter_map(|mapping| mapping.host.fixed()) {
-            if let Some(holder) = ports::holder(port).await {
-                return Some(ports::taken(
-                    &format!("cluster `{}`", spec.name),
-                    port,
-                    &holder,
-                ));
-            }
-        }
-        None
-    }
-
-    /// Adds to a failed creation what its containers tell, before they are deleted.
-    async fn explain(&self, spec: &ClusterSpec, error: anyhow::Error) -> Explained {
-        let text = format!("{error:#}");
-        let is_port = text.contains("already allocated")
-            || text.contains("already in use")
-            || text.contains("is taken by");
-        // With ports of our choice another try takes others; a fixed one stays taken.
-        let is_final = is_port
-            && spec
-                .ports
-                .iter()
-                .any(|mapping| mapping.host.fixed().is_some());
-        if is_final {
-            let error = match self.taken_by_others(spec).await {
-                Some(taken) => taken,
-                None => error,
-            };
-            return Explained { error, is_final };
-        }
-        let seen = self.look(&spec.name).await.unwrap_or_default();
-        let Some(node) = nodes::suspect(&seen) else {
-            return Explained { error, is_final };
-        };
-        let log = docker::logs(&node.name, LOG_LINES)
-            .await
-            .unwrap_or_else(|error| error.to_string());
-        let cause = format!(
-            "{text}\nlog of `{}` ({}, exit code {}):\n{log}",
-            node.name, node.state, node.exit_code
-        );
-        let failure = Failure::infrastructure(cause);
-        let hint = Failure::of(&error)
-            .and_then(Failure::next_step)
-            .map(str::to_owned);
-        let error = match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        };
-        Explained {
-            error: error.into(),
-            is_final,
-        }
-    }
-
-    /// As [`Clusters::taken`], for a cluster that may hold some of its ports itself.
-    async fn taken_by_others(&self, spec: &ClusterSpec) -> Option<anyhow::Error> {
-        let own = format!("k3d-{}-", spec.name);
-        for port in spec.ports.iter().filter_map(|mapping| mapping.host.fixed()) {
-            match ports::holder(port).await {
-                Some(ports::Holder::Container(name)) if name.starts_with(&own) => {}
-                Some(holder) => {
-                    return Some(ports::taken(
-                        &format!("cluster `{}`", spec.name),
-                        port,
-                        &holder,
-                    ));
-                }
-                None => {}
-            }
-        }
-        None
-    }
-
     pub(super) async fn look(&self, name: &str) -> anyhow::Result<Vec<Container>> {
         docker::containers(&[format!("{CLUSTER_LABEL}={name}")]).await
     }
-}
-
-struct Explained {
-    error: anyhow::Error,
-    /// Another try would end the same.
-    is_final: bool,
 }
 
 /// Refuses a name of which there is a network or a volume that is not ours: k3d would take them over.
