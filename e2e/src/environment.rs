@@ -44,8 +44,18 @@ pub struct Record {
     /// Blueprint name → the file it was read from.
     pub blueprints: BTreeMap<String, PathBuf>,
     pub clusters: Vec<ClusterRecord>,
+    /// What its pods run; `None` where they are processes.
+    #[serde(default)]
+    pub images: Option<ImagesRecord>,
     /// In deploy order.
     pub pods: Vec<PodRecord>,
+}
+
+/// Names of the images on the nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImagesRecord {
+    pub services: String,
+    pub envoy: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -146,6 +156,11 @@ impl Layout {
     /// Root and authorities, mode 0700.
     pub fn identity(&self) -> PathBuf {
         self.root.join("identity")
+    }
+
+    /// The kubeconfig of all clusters, mode 0600.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.root.join("kubeconfig")
     }
 
     pub fn logs(&self) -> PathBuf {

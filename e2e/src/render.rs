@@ -247,9 +247,11 @@ pub fn checked_in(blueprints: &[Blueprint]) -> anyhow::Result<BTreeMap<String, S
 }
 
 /// What of `checked_in` the folder of manifests does not hold like that: missing, different, or not rendered any more.
+/// Looks only at the folders of the blueprints `only`, where some are named.
 pub fn differences(
     manifests: &Path,
     checked_in: &BTreeMap<String, String>,
+    only: Option<&[String]>,
 ) -> anyhow::Result<Vec<String>> {
     let mut differences = vec![];
     for (path, text) in checked_in {
@@ -265,7 +267,7 @@ pub fn differences(
             }
         }
     }
-    for path in rendered_files(manifests)? {
+    for path in rendered_files(manifests, only)? {
         if !checked_in.contains_key(&path) {
             differences.push(format!("{path} is not rendered any more"));
         }
@@ -274,12 +276,23 @@ pub fn differences(
 }
 
 /// Writes `checked_in` below the folder of manifests and deletes what is not rendered any more; returns how many files changed.
-pub fn write(manifests: &Path, checked_in: &BTreeMap<String, String>) -> anyhow::Result<usize> {
-    let changed = differences(manifests, checked_in)?.len();
-    for path in rendered_files(manifests)? {
+/// `only` is as in [`differences`].
+pub fn write(
+    manifests: &Path,
+    checked_in: &BTreeMap<String, String>,
+    only: Option<&[String]>,
+) -> anyhow::Result<usize> {
+    let changed = differences(manifests, checked_in, only)?.len();
+    for path in rendered_files(manifests, only)? {
         if !checked_in.contains_key(&path) {
-            std::fs::remove_file(manifests.join(&path))
-                .with_context(|| format!("cannot delete {path}"))?;
+            let file = manifests.join(&path);
+            std::fs::remove_file(&file).with_context(|| format!("cannot delete {path}"))?;
+            // The folders of a pod and a cluster that are gone; one that still holds something refuses.
+            for folder in file.ancestors().skip(1).take(2) {
+                if std::fs::remove_dir(folder).is_err() {
+                    break;
+                }
+            }
         }
     }
     for (path, text) in checked_in {
@@ -293,7 +306,7 @@ pub fn write(manifests: &Path, checked_in: &BTreeMap<String, String>) -> anyhow:
 }
 
 /// Files at the depth where the renderer writes: `<blueprint>/<cluster>/<pod>/NN-*.yaml`.
-fn rendered_files(manifests: &Path) -> anyhow::Result<Vec<String>> {
+fn rendered_files(manifests: &Path, only: Option<&[String]>) -> anyhow::Result<Vec<String>> {
     let mut folders = vec![manifests.to_path_buf()];
     for _ in 0..3 {
         let mut below = vec![];
@@ -319,6 +332,8 @@ fn rendered_files(manifests: &Path) -> anyhow::Result<Vec<String>> {
                 .extension()
                 .is_some_and(|extension| extension == "yaml")
                 && let Ok(relative) = path.strip_prefix(manifests)
+                && only
+                    .is_none_or(|only| only.iter().any(|blueprint| relative.starts_with(blueprint)))
             {
                 files.push(relative.to_string_lossy().into_owned());
             }

@@ -78,30 +78,9 @@ impl Run {
         let Some(Found::Environment(environment)) = own(&self.store, &self.name)? else {
             return Ok(None);
         };
-        let folder = environment.layout().root().to_path_buf();
-        let mut text = format!("{cause:#}\n");
-        match runtime::status(&environment).await {
-            Ok(pods) => {
-                for pod in pods {
-                    write_state(&mut text, &pod)?;
-                }
-            }
-            Err(error) => writeln!(text, "\nthe states of the pods cannot be read: {error:#}")?,
-        }
-        for pod in &environment.record.pods {
-            for container in Container::ALL {
-                writeln!(text, "\n== {} {container}", pod.name)?;
-                match log_tail(&environment, pod, container).await {
-                    Ok(tail) => writeln!(text, "{tail}")?,
-                    Err(error) => writeln!(text, "({error:#})")?,
-                }
-            }
-        }
-        let path = folder.join(EVIDENCE);
-        std::fs::write(&path, text)
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
-        self.write_timeline(&folder)?;
-        Ok(Some(folder))
+        evidence(&environment, cause, &self.timeline)
+            .await
+            .map(Some)
     }
 
     /// Ends everything in good order.
@@ -128,7 +107,7 @@ impl Run {
         environment.record.owner = None;
         environment.save()?;
         self.armed = false;
-        self.write_timeline(environment.layout().root())
+        write_timeline(&self.timeline, environment.layout().root())
     }
 
     async fn tear_down(&self, state: State) -> anyhow::Result<()> {
@@ -140,21 +119,53 @@ impl Run {
                 runtime::down(&self.store, &self.name, state, &self.timeline).await?;
                 match state {
                     State::Remove => Ok(()),
-                    State::Keep => self.write_timeline(&self.folder()),
+                    State::Keep => write_timeline(&self.timeline, &self.folder()),
                 }
             }
         }
     }
+}
 
-    fn write_timeline(&self, folder: &Path) -> anyhow::Result<()> {
-        let path = folder.join("timeline.json");
-        let file = TimelineFile {
-            began_at: self.timeline.began_at(),
-            steps: &self.timeline.entries(),
-        };
-        let text = serde_json::to_vec_pretty(&file)?;
-        std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
+/// Writes `timeline.json`.
+fn write_timeline(timeline: &Timeline, folder: &Path) -> anyhow::Result<()> {
+    let path = folder.join("timeline.json");
+    let file = TimelineFile {
+        began_at: timeline.began_at(),
+        steps: &timeline.entries(),
+    };
+    let text = serde_json::to_vec_pretty(&file)?;
+    std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// Writes states, the ends of all logs and the timeline of an environment into its state folder, which is returned.
+pub async fn evidence(
+    environment: &Environment,
+    cause: &anyhow::Error,
+    timeline: &Timeline,
+) -> anyhow::Result<PathBuf> {
+    let folder = environment.layout().root().to_path_buf();
+    let mut text = format!("{cause:#}\n");
+    match runtime::status(environment).await {
+        Ok(pods) => {
+            for pod in pods {
+                write_state(&mut text, &pod)?;
+            }
+        }
+        Err(error) => writeln!(text, "\nthe states of the pods cannot be read: {error:#}")?,
     }
+    for pod in &environment.record.pods {
+        for container in Container::ALL {
+            writeln!(text, "\n== {} {container}", pod.name)?;
+            match log_tail(environment, pod, container).await {
+                Ok(tail) => writeln!(text, "{tail}")?,
+                Err(error) => writeln!(text, "({error:#})")?,
+            }
+        }
+    }
+    let path = folder.join(EVIDENCE);
+    std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
+    write_timeline(timeline, &folder)?;
+    Ok(folder)
 }
 
 impl Drop for Run {

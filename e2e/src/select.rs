@@ -118,6 +118,7 @@ mod tests {
             owner: None,
             blueprints: BTreeMap::new(),
             clusters: vec![],
+            images: None,
             pods: vec![
                 pod("one", "gateway", Role::Gateway),
                 pod("one", "sink", Role::Sink),

@@ -13,7 +13,7 @@ use e2e::runtime::{Container, RuntimeChoice};
 /// `NO_COLOR`.
 ///
 /// Exit codes: 0 all good; 1 an assertion about the product failed; 2 wrong usage or a bad blueprint; 3 the machine or a
-/// tool failed (port taken, no Envoy, time-out); 130, 143, 129 ended by Ctrl-C, SIGTERM, SIGHUP. After the first of these
+/// tool failed (no Docker, port taken, image missing, time-out); 130, 143, 129 ended by Ctrl-C, SIGTERM, SIGHUP. After the first of these
 /// a command removes what it made; after the second it does so at once, without grace.
 #[derive(Debug, Parser)]
 #[command(
@@ -45,6 +45,10 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Remove what a killed run left behind
     Sweep(Sweep),
+    /// Check this machine, and say how to fix what is wrong
+    Doctor(Doctor),
+    /// Write the Kubernetes manifests and the schema of blueprints that are checked in under `manifests/`
+    Render(Render),
 }
 
 #[derive(Debug, Args)]
@@ -52,7 +56,7 @@ pub(crate) struct E2e {
     /// Blueprints to prove; all under `manifests/` if none is given
     #[arg(value_name = "BLUEPRINT")]
     pub(crate) blueprints: Vec<String>,
-    /// Where to run: `auto` or `embedded`
+    /// Where to run: `auto`, `embedded` or `k3d`; `auto` takes k3d where Docker and k3d answer
     #[arg(long)]
     pub(crate) runtime: Option<RuntimeChoice>,
     /// Leave everything running at the end and say how to look around
@@ -74,7 +78,7 @@ pub(crate) struct LocalUp {
     /// Name of the environment; `local` unless given
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Where to run: `auto` or `embedded`
+    /// Where to run: `auto`, `embedded` or `k3d`; `auto` takes k3d where Docker and k3d answer
     #[arg(long)]
     pub(crate) runtime: Option<RuntimeChoice>,
 }
@@ -145,3 +149,23 @@ pub(crate) struct Logs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Sweep {}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Which runtime to check for: `auto`, `embedded` or `k3d`; `auto` takes k3d where Docker and k3d answer
+    #[arg(long)]
+    pub(crate) runtime: Option<RuntimeChoice>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Render {
+    /// Blueprints to render; all under `manifests/` if none is given
+    #[arg(value_name = "BLUEPRINT")]
+    pub(crate) blueprints: Vec<String>,
+    /// Write nothing; list what differs and end with exit code 1 if something does
+    #[arg(long)]
+    pub(crate) check: bool,
+}

@@ -1,9 +1,11 @@
 //! One file per command: arguments, a call of the harness, its result on the screen.
 
+pub(crate) mod doctor;
 pub(crate) mod e2e;
 pub(crate) mod local_down;
 pub(crate) mod local_up;
 pub(crate) mod logs;
+pub(crate) mod render;
 pub(crate) mod status;
 pub(crate) mod sweep;
 pub(crate) mod trail;

@@ -47,7 +47,11 @@ impl Context {
 
     /// Settles the runtime, and says first of all which and why.
     pub(crate) async fn choose(&self, choice: Option<RuntimeChoice>) -> Chosen {
-        let chosen = runtime::choose(choice.unwrap_or_default()).await;
+        self.chosen(runtime::choose(choice.unwrap_or_default()).await)
+    }
+
+    /// Says which runtime is taken and why.
+    pub(crate) fn chosen(&self, chosen: Chosen) -> Chosen {
         self.output.say(format!(
             "runtime: {}, because {}",
             view::runtime(chosen.kind),

@@ -50,5 +50,7 @@ async fn route(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Trail(args) => commands::trail::run(args, context).await,
         Command::Logs(args) => commands::logs::run(args, context).await,
         Command::Sweep(args) => commands::sweep::run(args, context).await,
+        Command::Doctor(args) => commands::doctor::run(args, context).await,
+        Command::Render(args) => commands::render::run(args, context).await,
     }
 }

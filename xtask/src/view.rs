@@ -1,16 +1,21 @@
-//! Records and messages as text: tables, banner. Pure.
+//! Records and messages as text. Pure.
+
+mod banner;
 
 use std::fmt::Write as _;
 
 use e2e::{
+    doctor::{Check, Outcome as CheckOutcome},
     environment::{PodRecord, Record, RuntimeKind},
     plan::PeerAddress,
     proof::Verdict,
     runtime::{Condition, Liveness, PodState, Readiness},
     timeline::Entry,
     trail::{Proof, StoredMessage},
-    wire::{Ack, Outcome, Role},
+    wire::{Ack, Outcome},
 };
+
+pub(crate) use banner::{banner, kept};
 
 use crate::{
     interrupt::Interrupted,
@@ -40,67 +45,6 @@ pub(crate) fn pods(record: &Record, style: Style) -> String {
         ]);
     }
     table.text(style)
-}
-
-/// What runs where, and what to do next: the end of `local-up`.
-pub(crate) fn banner(record: &Record, style: Style) -> String {
-    let name = &record.name;
-    let mut text = format!(
-        "Ferry `{name}` is up on the {} runtime.\n\n{}\n\nNext:\n",
-        runtime(record.runtime),
-        pods(record, style)
-    );
-    for (command, why) in next_commands(record) {
-        let _ = writeln!(text, "  {command:<46} # {why}");
-    }
-    text.trim_end().to_owned()
-}
-
-/// Commands as they can be pasted, each with what it is for.
-pub(crate) fn next_commands(record: &Record) -> Vec<(String, String)> {
-    let name = match record.name.as_str() {
-        e2e::local::NAME => String::new(),
-        name => format!(" --name {name}"),
-    };
-    let mut commands = vec![];
-    for pod in &record.pods {
-        if let Some(address) = &pod.local_address {
-            let command = format!("curl http://{address}/health");
-            commands.push((
-                command,
-                format!("{} in {}", pod.name.pod(), pod.name.cluster()),
-            ));
-        }
-    }
-    let gateways: Vec<_> = record
-        .pods
-        .iter()
-        .filter(|pod| pod.role == Role::Gateway && pod.token_file.is_some())
-        .collect();
-    if let Some(gateway) = gateways.first() {
-        let which = if gateways.len() > 1 {
-            format!(
-                " --gateway {}/{}",
-                gateway.name.blueprint(),
-                gateway.name.pod()
-            )
-        } else {
-            String::new()
-        };
-        commands.push((
-            format!("cargo xtask trigger --count 5{which}{name}"),
-            "send more messages".into(),
-        ));
-    }
-    for (command, why) in [
-        ("trail", "every message, and the pods it crossed"),
-        ("status", "what runs where, and how it is"),
-        ("logs -f", "what the containers say"),
-        ("local-down", "stop and remove it"),
-    ] {
-        commands.push((format!("cargo xtask {command}{name}"), why.into()));
-    }
-    commands
 }
 
 /// `blueprint/pod`: how a pod is named on the command line.
@@ -204,17 +148,38 @@ pub(crate) fn timeline(entries: &[Entry], style: Style) -> String {
     table.text(style)
 }
 
-/// What a kept run is good for.
-pub(crate) fn kept(record: &Record, folder: &std::path::Path) -> String {
-    let mut text = format!(
-        "kept: environment `{}` in `{}`\n",
-        record.name,
-        folder.display()
-    );
-    for (command, why) in next_commands(record) {
-        let _ = writeln!(text, "  {command:<58} # {why}");
+/// What the doctor found: one row a check, and below it the fix of each that is not all right.
+pub(crate) fn checks(checks: &[Check], style: Style) -> String {
+    let mut table = Table::new(["check", "verdict", "found"]);
+    for check in checks {
+        table.row([
+            check.name.as_str(),
+            outcome(check.outcome).0,
+            &check.detail.replace('\n', " "),
+        ]);
     }
-    text.trim_end().to_owned()
+    let mut text = table.text(style);
+    for check in checks {
+        if let Some(fix) = &check.fix {
+            let (word, colour) = outcome(check.outcome);
+            let _ = write!(
+                text,
+                "\n{} {}: {}",
+                style.paint(colour, word),
+                check.name,
+                fix
+            );
+        }
+    }
+    text
+}
+
+fn outcome(outcome: CheckOutcome) -> (&'static str, Colour) {
+    match outcome {
+        CheckOutcome::Ok => ("ok", Colour::Green),
+        CheckOutcome::Warn => ("warn", Colour::Yellow),
+        CheckOutcome::Fail => ("fail", Colour::Red),
+    }
 }
 
 /// `up, owned by process 12`

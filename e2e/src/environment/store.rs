@@ -185,6 +185,7 @@ impl Store {
                 owner: draft.owner,
                 blueprints: draft.blueprints,
                 clusters: vec![],
+                images: None,
                 pods: vec![],
             },
             name,

@@ -1,11 +1,14 @@
 use e2e::{
     blueprint::{self, Blueprint},
-    environment::{Environment, Found, Name},
-    local,
+    environment::{Environment, Found, Name, RuntimeKind},
+    local::{self, Fate},
     plan::Ports,
     proof,
-    run::Run,
-    runtime::{self, Chosen, Condition, Lifetime, OnFailure, PublicAddress, State, UpRequest},
+    run::{self, Run},
+    runtime::{
+        self, Chosen, Condition, Lifetime, OnFailure, PublicAddress, RuntimeChoice, State,
+        UpRequest,
+    },
     timeline::Timeline,
 };
 
@@ -15,8 +18,8 @@ use crate::{
     view,
 };
 
-/// An environment of the name that is up, has these blueprints and is ready, is proven again by fresh messages. One that is
-/// not ready or differs from the files is replaced.
+/// An environment of the name that is up and has these blueprints is brought up to date and proven again by fresh messages;
+/// any other is replaced.
 pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> {
     let name = context.name(args.name.as_deref())?;
     let mut wanted = args.blueprints;
@@ -24,61 +27,120 @@ pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> 
         wanted.push(local::BLUEPRINT.into());
     }
     let blueprints = blueprint::select(&manifests()?, &wanted)?;
-    let chosen = context.choose(args.runtime).await;
+    let asked = match args.runtime.unwrap_or_default() {
+        RuntimeChoice::Auto => None,
+        RuntimeChoice::Embedded => Some(RuntimeKind::Embedded),
+        RuntimeChoice::K3d => Some(RuntimeKind::K3d),
+    };
+    let there = there(&name, context)?;
+    let chosen = match (&there, asked) {
+        (Some(environment), None) => context.chosen(Chosen {
+            kind: environment.record.runtime,
+            why: format!("`{name}` runs on it already"),
+        }),
+        _ => context.choose(args.runtime).await,
+    };
     let timeline = context.output.timeline();
-    let there = context
-        .interrupt
-        .unless(there(&name, &blueprints, &timeline, context))
-        .await?;
-    let environment = match there {
+    let request = UpRequest {
+        name: name.clone(),
+        runtime: chosen.kind,
+        blueprints: blueprints.clone(),
+        ports: Ports::AsWritten,
+        public: PublicAddress::Localhost,
+        // Until it is proven: what is killed half-way is swept.
+        lifetime: Lifetime::Command,
+        on_failure: OnFailure::LeaveToCaller,
+        settings: [].into(),
+    };
+    let kept = match there {
+        None => None,
         Some(environment) => {
             context
-                .output
-                .say(format!("`{name}` is up already; proving it again"));
-            context
                 .interrupt
-                .unless(prove_again(&environment, &blueprints, &timeline, context))
-                .await?;
-            environment
+                .unless(keep(environment, asked, &request, &timeline, context))
+                .await?
         }
-        None => make(&name, &blueprints, &chosen, &timeline, context).await?,
+    };
+    let environment = match kept {
+        Some(environment) => environment,
+        None => make(request, &timeline, context).await?,
     };
     let style = context.output.data_style();
-    context
-        .output
-        .data(view::banner(&environment.record, style));
+    context.output.data(view::banner(
+        &environment.record,
+        environment.layout().root(),
+        style,
+    ));
     Ok(())
 }
 
-/// The environment that is up already, if it will do; one that will not is removed.
-async fn there(
-    name: &Name,
-    blueprints: &[Blueprint],
-    timeline: &Timeline,
-    context: &Context,
-) -> anyhow::Result<Option<Environment>> {
+/// The environment that is up already and has no owner. What is broken, stopped or abandoned makes room by itself; what
+/// another command owns is refused there.
+fn there(name: &Name, context: &Context) -> anyhow::Result<Option<Environment>> {
     let found = context
         .store
         .list()?
         .into_iter()
         .find(|found| found.name() == name);
-    // What is broken, stopped or abandoned makes room by itself; what another command owns is refused there.
     let Some(Found::Environment(environment)) = found else {
         return Ok(None);
     };
-    if runtime::condition(&environment.record)? != Condition::Stays {
-        return Ok(None);
-    }
-    match local::reason_to_replace(&environment, blueprints, timeline).await? {
-        None => Ok(Some(*environment)),
-        Some(reason) => {
+    let stays = runtime::condition(&environment.record)? == Condition::Stays;
+    Ok(stays.then_some(*environment))
+}
+
+/// Brings an environment that is up to what is wanted and proves it again; `None` where it had to be removed.
+///
+/// What fails leaves it as it is, beside evidence.
+async fn keep(
+    mut environment: Environment,
+    asked: Option<RuntimeKind>,
+    request: &UpRequest,
+    timeline: &Timeline,
+    context: &Context,
+) -> anyhow::Result<Option<Environment>> {
+    let name = &request.name;
+    match local::fate(&environment, &request.blueprints, asked, timeline).await? {
+        Fate::Replaced(reason) => {
             context
                 .output
                 .say(format!("`{name}` is up already and is replaced: {reason}"));
             runtime::down(&context.store, name, State::Remove, timeline).await?;
-            Ok(None)
+            return Ok(None);
+        }
+        Fate::AsItIs => context
+            .output
+            .say(format!("`{name}` is up already; proving it again")),
+        Fate::Refreshed => context.output.say(format!(
+            "`{name}` is up already; bringing it up to date and proving it again"
+        )),
+    }
+    match renew(&mut environment, request, timeline, context).await {
+        Ok(()) => Ok(Some(environment)),
+        Err(error) => {
+            match run::evidence(&environment, &error, timeline).await {
+                Ok(folder) => context.output.say(format!(
+                    "`{name}` is left as it is; `{}` holds `{}` and `timeline.json`",
+                    folder.display(),
+                    run::EVIDENCE
+                )),
+                Err(problem) => context.output.beside("no evidence", &problem),
+            }
+            Err(error)
         }
     }
+}
+
+async fn renew(
+    environment: &mut Environment,
+    request: &UpRequest,
+    timeline: &Timeline,
+    context: &Context,
+) -> anyhow::Result<()> {
+    if environment.record.runtime == RuntimeKind::K3d {
+        runtime::refresh(&context.store, environment, request, timeline).await?;
+    }
+    prove_again(environment, &request.blueprints, timeline, context).await
 }
 
 async fn prove_again(
@@ -98,27 +160,19 @@ async fn prove_again(
 }
 
 async fn make(
-    name: &Name,
-    blueprints: &[Blueprint],
-    chosen: &Chosen,
+    request: UpRequest,
     timeline: &Timeline,
     context: &Context,
 ) -> anyhow::Result<Environment> {
-    let mut run = Run::new(context.store.clone(), name.clone(), timeline.clone());
-    let request = UpRequest {
-        name: name.clone(),
-        runtime: chosen.kind,
-        blueprints: blueprints.to_vec(),
-        ports: Ports::AsWritten,
-        public: PublicAddress::Localhost,
-        // Until it is proven: what is killed half-way is swept.
-        lifetime: Lifetime::Command,
-        on_failure: OnFailure::LeaveToCaller,
-        settings: [].into(),
-    };
+    let mut run = Run::new(
+        context.store.clone(),
+        request.name.clone(),
+        timeline.clone(),
+    );
+    let blueprints = request.blueprints.clone();
     let work = async {
         let environment = run.up(request).await?;
-        for blueprint in blueprints {
+        for blueprint in &blueprints {
             let verdict = proof::auto_trigger(&environment, &blueprint.name, timeline).await?;
             let style = context.output.data_style();
             context

@@ -1,0 +1,70 @@
+use std::path::Path;
+
+use anyhow::Context as _;
+use e2e::{blueprint, failure::Failure, render};
+
+use crate::{
+    cli::Render,
+    context::{Context, manifests},
+};
+
+/// The schema of blueprints, beside them.
+const SCHEMA: &str = "blueprint.schema.json";
+
+pub(crate) async fn run(args: Render, context: &Context) -> anyhow::Result<()> {
+    let manifests = manifests()?;
+    let named = !args.blueprints.is_empty();
+    let blueprints = blueprint::select(&manifests, &args.blueprints)?;
+    let names: Vec<_> = blueprints
+        .iter()
+        .map(|blueprint| blueprint.name.clone())
+        .collect();
+    let wanted = render::checked_in(&blueprints)?;
+    let wanted_schema = blueprint::schema_text();
+    let schema_differs = read(&manifests.join(SCHEMA))? != Some(wanted_schema.clone());
+    let only = named.then_some(names.as_slice());
+    if args.check {
+        let mut differences = render::differences(&manifests, &wanted, only)?;
+        if schema_differs {
+            differences.push(format!("{SCHEMA} is not what the types make"));
+        }
+        for difference in &differences {
+            context.output.data(difference);
+        }
+        return match differences.len() {
+            0 => {
+                context
+                    .output
+                    .say(format!("{} files are up to date", wanted.len() + 1));
+                Ok(())
+            }
+            count => Err(Failure::product(format!(
+                "{count} file(s) under `manifests/` are not what the blueprints and the code make"
+            ))
+            .hint("`cargo xtask render` writes them; look at the difference and check it in")
+            .into()),
+        };
+    }
+    let mut changed = render::write(&manifests, &wanted, only)?;
+    if schema_differs {
+        let path = manifests.join(SCHEMA);
+        std::fs::write(&path, wanted_schema)
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        changed += 1;
+    }
+    context.output.say(format!(
+        "rendered {}: {} files, {changed} changed",
+        names.join(", "),
+        wanted.len() + 1
+    ));
+    Ok(())
+}
+
+/// `None` where there is no such file.
+fn read(path: &Path) -> anyhow::Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    }
+}

@@ -1,0 +1,182 @@
+//! What can be done with an environment that is up, as commands to paste.
+
+use std::path::Path;
+
+use e2e::{
+    environment::{ClusterRecord, Layout, Record, RuntimeKind},
+    wire::{Role, WorkloadName},
+};
+
+use super::{pod_name, pods, runtime};
+use crate::output::Style;
+
+/// What runs where, and what to do next: the end of `local-up`. `folder` is the state folder.
+pub(crate) fn banner(record: &Record, folder: &Path, style: Style) -> String {
+    format!(
+        "Ferry `{}` is up on the {} runtime.\n\n{}\n\nNext:\n{}",
+        record.name,
+        runtime(record.runtime),
+        pods(record, style),
+        commands(&next_commands(record, folder))
+    )
+}
+
+/// Each command on a line of its own under what it is for, so that it can be pasted as it is.
+fn commands(commands: &[Next]) -> String {
+    let blocks: Vec<_> = commands
+        .iter()
+        .map(|next| format!("  # {}\n  {}", next.why, next.command))
+        .collect();
+    blocks.join("\n")
+}
+
+/// A command as it can be pasted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Next {
+    pub(crate) command: String,
+    /// What it is for.
+    pub(crate) why: String,
+}
+
+/// What can be done with an environment that is up.
+pub(crate) fn next_commands(record: &Record, folder: &Path) -> Vec<Next> {
+    let mut all = vec![];
+    let mut add = |command: String, why: &str| {
+        all.push(Next {
+            command,
+            why: why.into(),
+        });
+    };
+    if record.runtime == RuntimeKind::K3d {
+        let kubeconfig = Layout::new(folder).kubeconfig();
+        add(
+            format!("export KUBECONFIG={}", quoted(&kubeconfig)),
+            "kubectl for these clusters; your own kubeconfig is not touched",
+        );
+        for cluster in &record.clusters {
+            add(
+                format!("kubectl config use-context {}", context(cluster)),
+                &format!("choose {}", cluster.name),
+            );
+        }
+    }
+    for pod in &record.pods {
+        if let Some(address) = &pod.local_address {
+            add(
+                format!("curl -s http://{address}/health"),
+                &format!(
+                    "{} in {}, from this machine",
+                    pod.name.pod(),
+                    pod.name.cluster()
+                ),
+            );
+        }
+    }
+    if record.runtime == RuntimeKind::K3d {
+        for (command, why) in inside(record) {
+            add(command, &why);
+        }
+    }
+    let name = match record.name.as_str() {
+        e2e::local::NAME => String::new(),
+        name => format!(" --name {name}"),
+    };
+    let gateways: Vec<_> = record
+        .pods
+        .iter()
+        .filter(|pod| pod.role == Role::Gateway && pod.token_file.is_some())
+        .collect();
+    if let Some(gateway) = gateways.first() {
+        let which = if gateways.len() > 1 {
+            format!(" --gateway {}", pod_name(gateway))
+        } else {
+            String::new()
+        };
+        add(
+            format!("cargo xtask trigger --count 5{which}{name}"),
+            "send more messages",
+        );
+    }
+    for (command, why) in [
+        ("trail", "every message, and the pods it crossed"),
+        ("status", "what runs where, and how it is"),
+        ("logs -f", "what the containers say"),
+        ("local-down", "stop and remove it"),
+    ] {
+        add(format!("cargo xtask {command}{name}"), why);
+    }
+    all
+}
+
+/// What there is to see inside the clusters: the way from one to the other, and what the gateways say.
+fn inside(record: &Record) -> Vec<(String, String)> {
+    let mut commands = vec![];
+    for pod in &record.pods {
+        for target in &pod.downstreams {
+            let address = record
+                .pod(target)
+                .and_then(|target| target.peer_address.as_ref());
+            if let (Some(address), Some(images), Some(cluster)) =
+                (address, &record.images, cluster_of(record, &pod.name))
+            {
+                // `/probe` is what asks: the images of Ferry have no shell and no curl.
+                commands.push((
+                    format!(
+                        "kubectl --context {} run dial-{} --rm -i --quiet --restart=Never --image={} --image-pull-policy=Never --command -- /probe http://{address}/health",
+                        context(cluster),
+                        target.pod(),
+                        images.services
+                    ),
+                    format!("{} in {}, from a pod in {}", target.pod(), target.cluster(), cluster.name),
+                ));
+            }
+        }
+    }
+    for pod in &record.pods {
+        if let (Role::Gateway, Some(cluster)) = (pod.role, cluster_of(record, &pod.name)) {
+            commands.push((
+                format!(
+                    "kubectl --context {} logs -n {} deploy/{} -c app | grep 'Auto-trigger'",
+                    context(cluster),
+                    pod.namespace,
+                    pod.name.pod()
+                ),
+                format!("the first messages of {}", pod.name.pod()),
+            ));
+        }
+    }
+    commands
+}
+
+fn cluster_of<'a>(record: &'a Record, pod: &WorkloadName) -> Option<&'a ClusterRecord> {
+    record
+        .clusters
+        .iter()
+        .find(|cluster| cluster.name == pod.cluster())
+}
+
+/// The context of a k3d cluster, in the environment's own kubeconfig.
+fn context(cluster: &ClusterRecord) -> String {
+    format!("k3d-{}", cluster.reference)
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |character: char| character.is_ascii_alphanumeric() || "/._-+".contains(character);
+    if text.chars().all(plain) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// What a kept run is good for.
+pub(crate) fn kept(record: &Record, folder: &Path) -> String {
+    format!(
+        "kept: environment `{}` in `{}`\n{}",
+        record.name,
+        folder.display(),
+        commands(&next_commands(record, folder))
+    )
+}
