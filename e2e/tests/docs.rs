@@ -1,0 +1,402 @@
+//! README, CONTRIBUTING and ARCHITECTURE are true: their commands, flags, paths and variables exist, and the example runs.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+use e2e::{
+    blueprint::Blueprint,
+    testing::{Setup, assert_delivered, assert_route},
+};
+
+const PAGES: [&str; 3] = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"];
+
+/// What CONTRIBUTING adds; its files are not there.
+const EXAMPLE: &str = "island-ferry";
+
+/// Names that stand for themselves in a test.
+const OF_TESTS: [&str; 1] = ["FERRY_TEST"];
+
+#[test]
+fn every_command_of_ferry_is_there_with_its_flags() {
+    let mut checked = 0;
+    for page in PAGES {
+        for command in commands(page) {
+            let Some(rest) = command.split("cargo xtask ").nth(1) else {
+                continue;
+            };
+            let mut words = rest.split_whitespace();
+            let name = words.next().unwrap();
+            let help = help(name);
+            for flag in words.filter(|word| word.starts_with('-') && *word != "-") {
+                let flag = flag.split('=').next().unwrap();
+                assert!(
+                    help.split([' ', ',', '\n']).any(|word| word == flag),
+                    "{page}: `{command}`: `{name}` has no {flag}:\n{help}"
+                );
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 15, "only {checked} commands were found");
+}
+
+#[test]
+fn every_command_of_ferry_stands_in_the_readme() {
+    let overview = xtask(&["--help"]);
+    let overview = String::from_utf8(overview.stdout).unwrap();
+    let names: Vec<&str> = overview
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert!(names.contains(&"e2e"), "{overview}");
+    let readme = read("README.md");
+    for name in names {
+        assert!(
+            readme.contains(&format!("xtask {name}")) || readme.contains(&format!("`{name}")),
+            "README.md must name `cargo xtask {name}`"
+        );
+    }
+}
+
+#[test]
+fn every_test_that_cargo_is_asked_for_is_there() {
+    let mut checked = 0;
+    for page in PAGES {
+        for command in commands(page) {
+            let words: Vec<&str> = command.split_whitespace().collect();
+            if !words.windows(2).any(|pair| pair == ["cargo", "test"]) {
+                continue;
+            }
+            let after = |flag: &str| {
+                let place = words.iter().position(|word| *word == flag)?;
+                words.get(place + 1).copied()
+            };
+            if let Some(package) = after("-p") {
+                let folder = match package {
+                    "e2e" => root().join("e2e"),
+                    package => root().join("services").join(package),
+                };
+                assert!(folder.is_dir(), "{page}: `{command}`: no {package}");
+                if let Some(test) = after("--test") {
+                    let tests = folder.join("tests");
+                    assert!(
+                        tests.join(format!("{test}.rs")).is_file()
+                            || tests.join(test).join("main.rs").is_file(),
+                        "{page}: `{command}`: no test binary {test}"
+                    );
+                }
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 5, "only {checked} commands were found");
+}
+
+#[test]
+fn commands_that_cost_nothing_run_as_printed() {
+    for args in [
+        &["render", "--check"][..],
+        &["status"],
+        &["local-down", "--all"],
+    ] {
+        let line = args.join(" ");
+        assert!(
+            PAGES.iter().any(|page| read(page).contains(args[0])),
+            "no page has `{line}`"
+        );
+        let done = xtask(args);
+        assert!(
+            done.status.success(),
+            "`cargo xtask {line}`: {}\n{}",
+            done.status,
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+}
+
+#[test]
+fn every_path_that_is_named_is_there() {
+    let mut checked = 0;
+    for page in PAGES {
+        let text = read(page);
+        let ticks = text
+            .lines()
+            .flat_map(|line| line.split('`').skip(1).step_by(2));
+        let links = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next());
+        let tops = [
+            "xtask/",
+            "e2e/",
+            "services/",
+            "manifests/",
+            ".github/",
+            ".ci/",
+        ];
+        for path in ticks
+            .filter(|path| tops.iter().any(|top| path.starts_with(top)))
+            .chain(links)
+        {
+            let example = EXAMPLE.replace('-', "_");
+            if path.contains([' ', '<', '{', '*', '…'])
+                || path.starts_with("http")
+                || path.contains(EXAMPLE)
+                || path.contains(&example)
+            {
+                continue;
+            }
+            assert!(root().join(path).exists(), "{page}: there is no `{path}`");
+            checked += 1;
+        }
+    }
+    assert!(checked > 15, "only {checked} paths were found");
+}
+
+#[test]
+fn every_module_of_the_harness_is_on_the_map() {
+    let page = read("ARCHITECTURE.md");
+    let words: BTreeSet<&str> = page
+        .split(|letter: char| !(letter.is_alphanumeric() || letter == '_'))
+        .collect();
+    for line in read("e2e/src/lib.rs").lines() {
+        if let Some(module) = line.strip_prefix("pub mod ") {
+            let module = module.trim_end_matches(';');
+            assert!(
+                words.contains(module),
+                "ARCHITECTURE.md must name `{module}`"
+            );
+        }
+    }
+    for entry in fs::read_dir(root().join("services")).unwrap() {
+        let service = entry.unwrap().file_name().into_string().unwrap();
+        assert!(
+            words.contains(service.as_str()),
+            "ARCHITECTURE.md must name `{service}`"
+        );
+    }
+}
+
+#[test]
+fn the_readme_has_the_variables_that_the_code_has() {
+    let mut code = BTreeMap::new();
+    for folder in ["e2e", "xtask", "services"] {
+        for path in sources(&root().join(folder)) {
+            for literal in fs::read_to_string(&path).unwrap().split('"') {
+                if is_variable(literal) && !OF_TESTS.contains(&literal) {
+                    code.insert(literal.to_owned(), path.clone());
+                }
+            }
+        }
+    }
+    let readme = read("README.md");
+    let table: BTreeSet<&str> = readme
+        .lines()
+        .filter(|line| line.starts_with("| `FERRY_"))
+        .filter_map(|line| line.split('|').nth(1))
+        .flat_map(|cell| cell.split('`'))
+        .filter(|word| is_variable(word))
+        .collect();
+    for (name, path) in &code {
+        assert!(
+            table.contains(name.as_str()),
+            "README.md must describe {name}, which `{}` has",
+            path.display()
+        );
+    }
+    for page in PAGES {
+        let text = read(page);
+        let named = text
+            .split(|letter: char| {
+                !(letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_')
+            })
+            .filter(|word| is_variable(word));
+        for name in named {
+            assert!(code.contains_key(name), "{page}: no code reads {name}");
+        }
+    }
+}
+
+#[test]
+fn the_example_of_a_test_is_a_test_that_is_here() {
+    let page = read("CONTRIBUTING.md");
+    let of_its_own = |line: &&str| {
+        !line.starts_with("//!")
+            && !line.starts_with("const BLUEPRINT")
+            && !line.starts_with("const PATH")
+    };
+    let example = block(&page, "rust");
+    let real = read("e2e/tests/it/international_ferry.rs");
+    assert_eq!(
+        example.lines().filter(of_its_own).collect::<Vec<_>>(),
+        real.lines().filter(of_its_own).collect::<Vec<_>>(),
+    );
+    assert!(example.contains(&format!("const BLUEPRINT: &str = \"{EXAMPLE}\";")));
+}
+
+#[tokio::test]
+async fn the_example_of_a_blueprint_runs() -> anyhow::Result<()> {
+    let page = read("CONTRIBUTING.md");
+    let example = block(&page, "yaml");
+    let path = root()
+        .join("manifests")
+        .join(EXAMPLE)
+        .join("blueprint.yaml");
+    assert!(page.contains(&format!("`manifests/{EXAMPLE}/blueprint.yaml`")));
+    let blueprint = Blueprint::parse(example, &path).map_err(e2e::failure::Failure::from)?;
+    // The path as the example of a test has it: every second text in quotation marks is a pod.
+    let rust = block(&page, "rust");
+    let line = rust
+        .lines()
+        .find(|line| line.starts_with("const PATH"))
+        .unwrap();
+    let names: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
+    let route: Vec<(&str, &str)> = names.chunks(2).map(|pair| (pair[0], pair[1])).collect();
+    assert_eq!(route.len(), blueprint.pods.len());
+
+    Setup::with(blueprint)
+        .run(|ferry| async move {
+            let verdict = ferry.prove().await?;
+            assert_delivered(&verdict, 5);
+            assert_route(&verdict, &route);
+            Ok(())
+        })
+        .await
+}
+
+/// The lines of a page's shell blocks that are commands, comments cut off, and every `cargo …` in back-ticks.
+fn commands(page: &str) -> Vec<String> {
+    let text = read(page);
+    let mut all = vec![];
+    let mut language = None;
+    for line in text.lines() {
+        if let Some(fence) = line.strip_prefix("```") {
+            language = match language {
+                None => Some(fence.to_owned()),
+                Some(_) => None,
+            };
+            continue;
+        }
+        let line = match language.as_deref() {
+            Some("sh") => line,
+            Some("console") => match line.strip_prefix("$ ") {
+                Some(command) => command,
+                None => continue,
+            },
+            Some(_) => continue,
+            None => {
+                let ticks = line.split('`').skip(1).step_by(2);
+                all.extend(
+                    ticks
+                        .filter(|tick| tick.starts_with("cargo "))
+                        .map(str::to_owned),
+                );
+                continue;
+            }
+        };
+        let command = line.split(" #").next().unwrap().trim();
+        if !command.is_empty() {
+            all.push(command.to_owned());
+        }
+    }
+    all
+}
+
+/// The first block of this language.
+fn block<'a>(page: &'a str, language: &str) -> &'a str {
+    let start = format!("```{language}\n");
+    let rest = page.split_once(&start).unwrap().1;
+    rest.split_once("```").unwrap().0
+}
+
+/// The help of a command, asked for once each.
+fn help(command: &str) -> &'static str {
+    static ALL: OnceLock<std::sync::Mutex<BTreeMap<String, &'static str>>> = OnceLock::new();
+    let mut all = ALL.get_or_init(Default::default).lock().unwrap();
+    if let Some(text) = all.get(command) {
+        return text;
+    }
+    let done = xtask(&[command, "--help"]);
+    assert!(
+        done.status.success(),
+        "there is no `cargo xtask {command}`:\n{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let text: &'static str = String::from_utf8(done.stdout).unwrap().leak();
+    all.insert(command.to_owned(), text);
+    text
+}
+
+/// Runs the alias itself, on a state root of its own.
+fn xtask(args: &[&str]) -> Output {
+    let state = tempfile::Builder::new().prefix("ferry-").tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .arg("xtask")
+        .args(args)
+        .env("FERRY_STATE", state.path().join("state"))
+        .current_dir(root());
+    // A build must not see what this package's own build was told, or it would build anew.
+    for (name, _) in std::env::vars_os() {
+        let of_the_outer = name.to_str().is_some_and(|name| {
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
+                .iter()
+                .any(|start| name.starts_with(start))
+                || [
+                    "CARGO_CRATE_NAME",
+                    "CARGO_PRIMARY_PACKAGE",
+                    "CARGO_TARGET_TMPDIR",
+                    "OUT_DIR",
+                ]
+                .contains(&name)
+        });
+        if of_the_outer {
+            command.env_remove(name);
+        }
+    }
+    command.output().unwrap()
+}
+
+fn is_variable(word: &str) -> bool {
+    word.strip_prefix("FERRY_").is_some_and(|rest| {
+        !rest.is_empty()
+            && rest.bytes().all(|letter| {
+                letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == b'_'
+            })
+    })
+}
+
+/// Rust files below `folder`, but for this one, which names variables too.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut all = vec![];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(sources(&path));
+        } else if path.extension().is_some_and(|end| end == "rs")
+            && !path.ends_with("tests/docs.rs")
+        {
+            all.push(path);
+        }
+    }
+    all
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
