@@ -122,7 +122,7 @@ fn inside(record: &Record) -> Vec<(String, String)> {
                 // `/probe` is what asks: the images of Ferry have no shell and no curl.
                 commands.push((
                     format!(
-                        "kubectl --context {} run dial-{} --rm -i --quiet --restart=Never --image={} --image-pull-policy=Never --command -- /probe http://{address}/health",
+                        "kubectl --context {} run dial-{} --rm -i --restart=Never --image={} --image-pull-policy=Never --command -- /probe http://{address}/health",
                         context(cluster),
                         target.pod(),
                         images.services
