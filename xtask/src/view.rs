@@ -9,7 +9,7 @@ use e2e::{
     environment::{PodRecord, Record, RuntimeKind},
     plan::PeerAddress,
     proof::Verdict,
-    runtime::{Condition, Liveness, PodState, Readiness},
+    runtime::{Condition, Liveness, PodState, Readiness, Swept},
     timeline::Entry,
     trail::{Proof, StoredMessage},
     wire::{Ack, Outcome},
@@ -194,6 +194,27 @@ pub(crate) fn condition(condition: &Condition) -> String {
     }
 }
 
+/// ``removed `e2e-1` and 2 clusters: its command was killed``
+pub(crate) fn swept(one: &Swept) -> String {
+    let count = |number: usize, one: &str, many: &str| match number {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        number => Some(format!("{number} {many}")),
+    };
+    let running: Vec<_> = [
+        count(one.processes, "process", "processes"),
+        count(one.clusters, "cluster", "clusters"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let running = match running.len() {
+        0 => "nothing that ran".into(),
+        _ => running.join(" and "),
+    };
+    format!("removed `{}` and {running}: {}", one.name, one.why)
+}
+
 /// How the pods of an environment are.
 pub(crate) fn status(
     record: &Record,
@@ -367,6 +388,47 @@ mod tests {
         );
         assert!(lines[2].ends_with("0.5s   1.5s  broken (failed)"), "{text}");
         assert!(lines[3].ends_with("open  hung"), "{text}");
+    }
+
+    #[test]
+    fn what_was_swept_says_what_ran() {
+        let swept = |processes, clusters| {
+            swept(&Swept {
+                name: "x".into(),
+                why: "its command was killed".into(),
+                processes,
+                clusters,
+            })
+        };
+        assert_eq!(
+            swept(0, 2),
+            "removed `x` and 2 clusters: its command was killed"
+        );
+        assert!(swept(1, 1).contains("and 1 process and 1 cluster:"));
+        assert!(swept(0, 0).contains("and nothing that ran:"));
+    }
+
+    #[test]
+    fn checks_show_the_fix_of_what_is_not_all_right() {
+        let check = |name: &str, outcome, fix: Option<&str>| Check {
+            name: name.into(),
+            outcome,
+            detail: "seen".into(),
+            fix: fix.map(Into::into),
+        };
+        let text = checks(
+            &[
+                check("Docker", CheckOutcome::Ok, None),
+                check("disk", CheckOutcome::Warn, Some("free some")),
+                check("port 30200", CheckOutcome::Fail, Some("end it")),
+            ],
+            Style::Plain,
+        );
+        assert_eq!(
+            text,
+            "  check       verdict  found\n  Docker      ok       seen\n  disk        warn     seen\n  \
+             port 30200  fail     seen\nwarn disk: free some\nfail port 30200: end it"
+        );
     }
 
     #[test]

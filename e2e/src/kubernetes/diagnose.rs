@@ -105,11 +105,15 @@ fn trouble(container: &ContainerStatus) -> Option<Trouble> {
             container: None,
         });
     }
-    if reason == "CrashLoopBackOff" || container.restart_count >= RESTARTS_THAT_ARE_A_CRASH_LOOP {
-        let last = container
-            .last_state
-            .as_ref()
-            .and_then(|state| state.terminated.as_ref());
+    let last = container
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    // Restarts of the node are counted too; they leave no exit, or one of which nobody knows the reason.
+    let by_itself = last.is_some_and(|last| last.reason.as_deref() != Some("Unknown"));
+    if reason == "CrashLoopBackOff"
+        || (by_itself && container.restart_count >= RESTARTS_THAT_ARE_A_CRASH_LOOP)
+    {
         let exit = last.map_or_else(
             || "unknown exit code".into(),
             |last| format!("exit code {}", last.exit_code),
@@ -203,5 +207,19 @@ mod tests {
                 container: Some("app".into())
             }
         );
+    }
+
+    #[test]
+    fn restarts_of_the_node_are_no_crash_loop() {
+        for last in [
+            json!({}),
+            json!({ "terminated": { "exitCode": 255, "reason": "Unknown" } }),
+        ] {
+            let seen = state_of(
+                json!({ "containerStatuses": [{ "name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 9,
+                "state": { "running": {} }, "lastState": last }] }),
+            );
+            assert!(matches!(seen, State::Coming(_)), "{seen:?}");
+        }
     }
 }

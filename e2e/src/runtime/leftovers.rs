@@ -30,8 +30,10 @@ pub struct Swept {
     pub name: String,
     /// Why it was a leftover.
     pub why: String,
-    /// How many processes were ended, or clusters deleted.
+    /// How many processes were ended.
     pub processes: usize,
+    /// How many clusters were deleted.
+    pub clusters: usize,
 }
 
 /// Removes every environment that a killed command left. Leaves alone what a running command owns or is changing, and
@@ -53,7 +55,8 @@ pub async fn sweep(store: &Store, timeline: &Timeline) -> anyhow::Result<Vec<Swe
         swept.push(Swept {
             name: owner.environment,
             why: "its state folder is gone".into(),
-            processes: count,
+            processes: 0,
+            clusters: count,
         });
     }
     // Taking the lock of a killed command and giving it back deletes its file.
@@ -77,15 +80,22 @@ async fn sweep_one(
     };
     // Read again under the lock.
     let found = store.list()?.into_iter().find(|found| found.name() == name);
-    let (why, processes) = match found {
+    let (why, processes, clusters) = match found {
         None => return Ok(None),
         Some(Found::Broken {
             layout, problem, ..
-        }) => (problem, remove_unrecorded(&layout, timeline).await?),
+        }) => {
+            let (processes, clusters) = remove_unrecorded(&layout, timeline).await?;
+            (problem, processes, clusters)
+        }
         Some(Found::Environment(environment)) => match condition(&environment.record)? {
             Condition::Abandoned => {
-                let processes = remove_environment(&environment, State::Remove, timeline).await?;
-                ("its command was killed".to_owned(), processes)
+                let count = remove_environment(&environment, State::Remove, timeline).await?;
+                let why = "its command was killed".to_owned();
+                match environment.record.runtime {
+                    RuntimeKind::Embedded => (why, count, 0),
+                    RuntimeKind::K3d => (why, 0, count),
+                }
             }
             Condition::Stopped => {
                 timeline.note(format!(
@@ -100,13 +110,16 @@ async fn sweep_one(
         name: name.to_string(),
         why,
         processes,
+        clusters,
     }))
 }
 
-/// Ends everything whose folder or label names the state folder of an environment that has no readable record.
-async fn remove_unrecorded(layout: &Layout, timeline: &Timeline) -> anyhow::Result<usize> {
+/// Ends everything whose folder or label names the state folder of an environment that has no readable record; returns how
+/// many processes and how many clusters there were.
+async fn remove_unrecorded(layout: &Layout, timeline: &Timeline) -> anyhow::Result<(usize, usize)> {
     let clusters = k3d::remove_unrecorded(layout.root(), timeline).await?;
-    Ok(clusters + embedded::remove_unrecorded(layout, timeline).await?)
+    let processes = embedded::remove_unrecorded(layout, timeline).await?;
+    Ok((processes, clusters))
 }
 
 /// Whether the environment of this record is alive.

@@ -1,6 +1,6 @@
 use e2e::runtime;
 
-use crate::{cli::Sweep, context::Context};
+use crate::{cli::Sweep, context::Context, view};
 
 pub(crate) async fn run(_args: Sweep, context: &Context) -> anyhow::Result<()> {
     let timeline = context.output.timeline();
@@ -12,14 +12,7 @@ pub(crate) async fn run(_args: Sweep, context: &Context) -> anyhow::Result<()> {
         context.output.say("nothing was left behind");
     }
     for one in swept {
-        let processes = match one.processes {
-            1 => "1 process".into(),
-            count => format!("{count} processes"),
-        };
-        context.output.data(format!(
-            "removed `{}` and {processes}: {}",
-            one.name, one.why
-        ));
+        context.output.data(view::swept(&one));
     }
     Ok(())
 }

@@ -122,7 +122,7 @@ fn inside(record: &Record) -> Vec<(String, String)> {
                 // `/probe` is what asks: the images of Ferry have no shell and no curl.
                 commands.push((
                     format!(
-                        "kubectl --context {} run dial-{} --rm -i --quiet --restart=Never --image={} --image-pull-policy=Never --command -- /probe http://{address}/health",
+                        "kubectl --context {} run dial-{} --rm -i --restart=Never --image={} --image-pull-policy=Never --command -- /probe http://{address}/health",
                         context(cluster),
                         target.pod(),
                         images.services
@@ -179,4 +179,56 @@ pub(crate) fn kept(record: &Record, folder: &Path) -> String {
         folder.display(),
         commands(&next_commands(record, folder))
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(runtime: &str) -> Record {
+        let pod = |name: &str, role: &str, port: u16, downstreams: &[&str]| {
+            serde_json::json!({
+                "name": name, "role": role, "namespace": format!("x-{role}-ns"), "stage": 0, "pod_name": "p", "node": "n",
+                "peer_address": { "host": "host.k3d.internal", "port": port },
+                "local_address": { "host": "127.0.0.1", "port": port },
+                "token_file": "/t", "auto_trigger": 5, "downstreams": downstreams,
+                "started_at": null, "ready_at": null,
+            })
+        };
+        let sink = "out.cluster-b.x.ferry.internal";
+        serde_json::from_value(serde_json::json!({
+            "schema_version": 1, "name": "local", "runtime": runtime, "created_at": "2026-01-02T03:04:05Z", "owner": null,
+            "blueprints": {}, "images": { "services": "ferry/services:1", "envoy": "envoy:1" },
+            "clusters": [{ "name": "cluster-a", "reference": "cluster-a" }, { "name": "cluster-b", "reference": "cluster-b" }],
+            "pods": [pod(sink, "sink", 30200, &[]), pod("in.cluster-a.x.ferry.internal", "gateway", 30100, &[sink])],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn clusters_have_the_commands_of_the_guide() {
+        let text = banner(&record("k3d"), Path::new("/w/a b"), Style::Plain);
+        for command in [
+            "export KUBECONFIG='/w/a b/kubeconfig'",
+            "kubectl config use-context k3d-cluster-b",
+            "curl -s http://127.0.0.1:30200/health",
+            "kubectl --context k3d-cluster-a run dial-out --rm -i --restart=Never --image=ferry/services:1 \
+             --image-pull-policy=Never --command -- /probe http://host.k3d.internal:30200/health",
+            "kubectl --context k3d-cluster-a logs -n x-gateway-ns deploy/in -c app | grep 'Auto-trigger'",
+            "cargo xtask trigger --count 5",
+            "cargo xtask local-down",
+        ] {
+            assert!(
+                text.contains(&format!("\n  {command}")),
+                "{command} is missing in\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn processes_have_no_commands_of_clusters() {
+        let text = banner(&record("embedded"), Path::new("/w"), Style::Plain);
+        assert!(!text.contains("kube"), "{text}");
+        assert!(text.contains("curl -s http://127.0.0.1:30100/health"));
+    }
 }

@@ -25,19 +25,43 @@ const TAIL: i64 = 20;
 pub(in crate::runtime) async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> {
     let pods = &environment.record.pods;
     let looks = join_all(pods.iter().map(|record| seen(environment, record))).await;
-    if looks.iter().any(Result::is_err) {
-        docker::info().await?;
-    }
+    let broken = looks.iter().any(Result::is_err);
+    let down = if broken {
+        clusters_down(environment).await?
+    } else {
+        BTreeMap::new()
+    };
     let states = pods
         .iter()
         .zip(looks)
-        .map(|(record, look)| pod_state(record, look));
+        .map(|(record, look)| pod_state(record, look, down.get(record.name.cluster()).copied()));
     Ok(states.collect())
 }
 
-fn pod_state(record: &PodRecord, look: anyhow::Result<Look>) -> PodState {
+/// The clusters whose API servers cannot answer, and what they are.
+async fn clusters_down(environment: &Environment) -> anyhow::Result<BTreeMap<&str, &'static str>> {
+    // Says what to do where the engine itself is down.
+    docker::info().await?;
+    let clusters = Clusters::new(environment.name().as_str(), environment.layout().root());
+    let mut down = BTreeMap::new();
+    for cluster in &environment.record.clusters {
+        let nodes = clusters.look(&cluster.reference).await?;
+        if nodes.is_empty() {
+            down.insert(cluster.name.as_str(), "gone");
+        } else if !nodes.iter().all(docker::Container::is_running) {
+            down.insert(cluster.name.as_str(), "stopped");
+        }
+    }
+    Ok(down)
+}
+
+/// `down` is what the pod's cluster is, where it does not run.
+fn pod_state(record: &PodRecord, look: anyhow::Result<Look>, down: Option<&str>) -> PodState {
     let (containers, readiness, live) = look.unwrap_or_else(|error| {
-        let missing = format!("its cluster: {error:#}");
+        let missing = match down {
+            Some(state) => format!("its cluster, which is {state}"),
+            None => format!("its cluster: {error:#}"),
+        };
         (vec![], Readiness::Waiting(vec![missing]), None)
     });
     let (pod_name, node) = live.map_or_else(
