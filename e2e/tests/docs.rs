@@ -37,14 +37,35 @@ fn every_command_of_ferry_is_there_with_its_flags() {
             for flag in words.filter(|word| word.starts_with('-') && *word != "-") {
                 let flag = flag.split('=').next().unwrap();
                 assert!(
-                    help.split([' ', ',', '\n']).any(|word| word == flag),
-                    "{page}: `{command}`: `{name}` has no {flag}:\n{help}"
+                    has_flag(help, flag),
+                    "{page}: `{command}`: no {flag}:\n{help}"
                 );
             }
             checked += 1;
         }
     }
     assert!(checked > 15, "only {checked} commands were found");
+}
+
+#[test]
+fn flags_that_stand_beside_a_command_are_its_own() {
+    let mut checked = 0;
+    for page in PAGES {
+        for line in read(page).lines() {
+            let mut ticks = line.split('`').skip(1).step_by(2);
+            let Some(command) = ticks.find_map(|tick| tick.strip_prefix("cargo xtask ")) else {
+                continue;
+            };
+            let help = help(command.split(' ').next().unwrap());
+            for flag in ticks.filter_map(|tick| tick.split(' ').next()) {
+                if flag.starts_with('-') && flag != "-" {
+                    assert!(has_flag(help, flag), "{page}: `{line}`: no {flag}:\n{help}");
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 8, "only {checked} flags were found");
 }
 
 #[test]
@@ -336,6 +357,10 @@ fn help(command: &str) -> &'static str {
     let text: &'static str = String::from_utf8(done.stdout).unwrap().leak();
     all.insert(command.to_owned(), text);
     text
+}
+
+fn has_flag(help: &str, flag: &str) -> bool {
+    help.split([' ', ',', '\n']).any(|word| word == flag)
 }
 
 /// Runs the alias itself, on a state root of its own.
