@@ -1,5 +1,6 @@
 //! One cluster's API server: apply, watch, read. Nobody else speaks to it.
 
+mod caught_up;
 mod diagnose;
 mod dns;
 mod watch;
@@ -76,7 +77,7 @@ impl Cluster {
                 Object::Namespace(namespace) => self.apply_cluster(namespace).await?,
                 Object::Secret(secret) => self.apply_one(secret).await?,
                 Object::ConfigMap(config_map) => self.apply_one(config_map).await?,
-                Object::Service(service) => self.apply_one(service).await?,
+                Object::Service(service) => self.apply_one(service.as_ref()).await?,
                 Object::PodDisruptionBudget(budget) => self.apply_one(budget).await?,
                 Object::Deployment(deployment) => self.apply_one(deployment.as_ref()).await?,
             }

@@ -41,7 +41,7 @@ pub enum Trigger {
     Default { count: u32 },
     /// One payload, so many times.
     Same { payload: Payload, count: u32 },
-    /// Each payload once, in this order.
+    /// Each payload once, in this order. They travel one a line, so none may hold a line end; send such a one by `Same`.
     Each(Vec<Payload>),
 }
 
@@ -56,6 +56,22 @@ impl Trigger {
         }
     }
 
+    /// Payloads arrive byte for byte, so a line end is not taken out of one either.
+    fn check(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Each(payloads)
+                if payloads
+                    .iter()
+                    .any(|payload| payload.as_str().contains('\n')) =>
+            {
+                Err(Failure::usage("one of several payloads holds a line end")
+                    .hint("write it on one line, or send it alone")
+                    .into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn request(&self, request: Endpoint) -> Request {
         match self {
             Self::Default { count } => Request::post(request, format!("/trigger?count={count}")),
@@ -64,11 +80,7 @@ impl Trigger {
                     .body("application/json", payload.as_str().to_owned())
             }
             Self::Each(payloads) => {
-                // A line end inside a JSON text is white space between its tokens; strings hold none.
-                let lines: Vec<_> = payloads
-                    .iter()
-                    .map(|payload| payload.as_str().replace(['\n', '\r'], " "))
-                    .collect();
+                let lines: Vec<_> = payloads.iter().map(Payload::as_str).collect();
                 Request::post(request, "/trigger").body("application/x-ndjson", lines.join("\n"))
             }
         }
@@ -106,6 +118,7 @@ impl Pinhole {
     /// the blueprint fans out.
     pub async fn trigger(&self, trigger: &Trigger) -> anyhow::Result<Acks> {
         self.must_be(Role::Gateway, "makes")?;
+        trigger.check()?;
         let lines = trigger
             .request(self.endpoint())
             .bearer(self.token()?)
@@ -233,5 +246,30 @@ impl Acks {
             })?;
             return Ok(Some(ack));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_with_a_line_end_goes_alone() {
+        let payload = payload("[1,\n2]\n".into()).unwrap();
+        assert_eq!(
+            payload.as_str(),
+            "[1,\n2]",
+            "what is around the value is no part of it"
+        );
+        let alone = Trigger::Same {
+            payload: payload.clone(),
+            count: 2,
+        };
+        assert!(alone.check().is_ok());
+        assert_eq!(alone.count(), 2);
+        assert_eq!(
+            Failure::exit_code(&Trigger::Each(vec![payload]).check().unwrap_err()),
+            2
+        );
     }
 }

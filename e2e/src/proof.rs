@@ -1,34 +1,24 @@
 //! Proof that a blueprint works: its gateways report every message as acknowledged by the far end, and what the sinks
 //! have stored bears it out.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    time::Duration,
-};
+mod report;
 
-use futures_util::TryStreamExt as _;
+use std::collections::{BTreeMap, HashSet};
+
 use messages::{Ack, Outcome, Payload, WorkloadName};
 use serde::Serialize;
 
 use crate::{
     environment::{Environment, PodRecord, Record},
-    failure::{Failure, Kind},
+    failure::Failure,
     identity::Root,
     pinhole::{Pinhole, Trigger},
-    process,
-    runtime::{self, Container, Follow, Liveness},
-    select,
-    timeline::{Step, Timeline},
+    runtime, select,
+    timeline::Timeline,
     trail::{self, Expectation, Flow, Proof, Route, Sent, SentMessage, StoredMessage},
-    wait::{Seen, Wait},
 };
 
-/// Longest time from a ready gateway to the end of its auto-trigger.
-const AUTO_TRIGGER_LIMIT: Duration = Duration::from_secs(60);
-
-/// What a gateway logs once its auto-trigger is through; between these stands `5/5`.
-const COMPLETE: &str = "🔁 Auto-trigger complete — ";
-const SENT: &str = " messages sent.";
+pub(crate) use report::{reports, wait_for_report};
 
 /// Lines of a log that a failure shows.
 const TAIL: usize = 20;
@@ -77,7 +67,7 @@ pub async fn auto_trigger(
             let mut delivered = 0;
             for gateway in &gateways {
                 if gateway.auto_trigger > 0 {
-                    delivered += wait_for_auto_trigger(environment, gateway, &step).await?;
+                    delivered += wait_for_report(environment, gateway, 0, &step).await?;
                 }
             }
             step.progress("reading the sinks");
@@ -147,6 +137,9 @@ pub async fn again(
                 delivered: 0,
                 sinks: vec![],
             };
+            for gateway in select::gateways(&environment.record, blueprint) {
+                report::auto_trigger_is_over(environment, gateway, &step).await?;
+            }
             for gateway in select::gateways(&environment.record, blueprint) {
                 if gateway.token_file.is_none() {
                     step.progress(format!("{} has no pinhole", gateway.name.pod()));
@@ -318,109 +311,4 @@ async fn check(
     let expectation = expectation.clone();
     let certificate = root.certificate_der().clone();
     tokio::task::spawn_blocking(move || trail::check(&expectation, &output, &[certificate])).await?
-}
-
-/// Waits for the line of a gateway that its auto-trigger is complete; gives how many were acknowledged.
-async fn wait_for_auto_trigger(
-    environment: &Environment,
-    gateway: &PodRecord,
-    step: &Step,
-) -> anyhow::Result<u64> {
-    let who = format!("{} in {}", gateway.name.pod(), gateway.name.cluster());
-    let expected = u64::from(gateway.auto_trigger);
-    let failed = |cause: String| {
-        Failure::product(format!("{who}: {cause}")).hint(
-            "`cargo xtask logs` shows what the pods say; of a run that is over, its state folder",
-        )
-    };
-    Wait::until(format!("the {expected} messages that {who} sends by itself"))
-        .within(AUTO_TRIGGER_LIMIT)
-        .looking_every(Duration::from_millis(50))
-        .showing(step)
-        .poll(|| async {
-            let lines = runtime::logs(environment, &gateway.name, Container::App, Follow::No).await?;
-            let log = lines.try_collect::<Vec<_>>().await?.join("\n");
-            match completed(&log) {
-                Some((delivered, total)) if delivered == expected && total == expected => {
-                    return Ok(Seen::Ready(delivered));
-                }
-                Some((delivered, total)) => {
-                    let tail = process::tail(&log, TAIL);
-                    let cause = format!(
-                        "its auto-trigger ended with {delivered}/{total}, not {expected}/{expected}\n{tail}"
-                    );
-                    return Err(failed(cause).into());
-                }
-                None => {}
-            }
-            if let Some(dead) = dead_container(environment, gateway.name.blueprint()).await? {
-                return Err(dead.into());
-            }
-            let last = log.lines().next_back().unwrap_or("an empty log");
-            Ok(Seen::Waiting(last.chars().take(160).collect()))
-        })
-        .await
-        .map_err(|error| match Failure::of(&error) {
-            // All pods were ready: what does not come now is the product's fault, not the machine's.
-            Some(failure) if failure.kind() == Kind::Infrastructure => {
-                error.context(failed(format!("did not report {expected}/{expected}")))
-            }
-            _ => error,
-        })
-}
-
-/// The numbers of the last auto-trigger that a log reports as complete: acknowledged, and of how many.
-fn completed(log: &str) -> Option<(u64, u64)> {
-    let (_, rest) = log.rsplit_once(COMPLETE)?;
-    let (numbers, _) = rest.split_once(SENT)?;
-    let (delivered, total) = numbers.split_once('/')?;
-    Some((delivered.parse().ok()?, total.parse().ok()?))
-}
-
-/// The first container of the blueprint's pods that has ended by itself.
-async fn dead_container(
-    environment: &Environment,
-    blueprint: &str,
-) -> anyhow::Result<Option<Failure>> {
-    for pod in runtime::status(environment).await? {
-        if pod.name.blueprint() != blueprint {
-            continue;
-        }
-        for container in pod.containers {
-            if let Liveness::Crashed { log_tail } = container.state {
-                let cause = format!(
-                    "{} in {}: its container `{}` has ended\n{log_tail}",
-                    pod.name.pod(),
-                    pod.name.cluster(),
-                    container.container
-                );
-                return Ok(Some(Failure::product(cause).hint(format!(
-                    "its whole log is in `{}`",
-                    environment.layout().logs().display()
-                ))));
-            }
-        }
-    }
-    Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_report_of_a_log_counts() {
-        assert_eq!(
-            completed("🔁 Auto-trigger starting — sending 5 messages\n"),
-            None
-        );
-        let log = "{\"message\":\"🔁 Auto-trigger complete — 3/5 messages sent.\"}\n\
-                   {\"message\":\"🔁 Auto-trigger complete — 5/5 messages sent.\"}\n";
-        assert_eq!(completed(log), Some((5, 5)));
-        assert_eq!(
-            completed("🔁 Auto-trigger complete — 4/5 messages sent.\n"),
-            Some((4, 5))
-        );
-        assert_eq!(completed("🔁 Auto-trigger complete — 4/5 mess"), None);
-    }
 }

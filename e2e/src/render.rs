@@ -66,6 +66,11 @@ pub struct PodSecrets {
 }
 
 impl Images {
+    /// The names of all.
+    pub fn all(&self) -> [String; 2] {
+        [self.services.clone(), self.envoy.clone()]
+    }
+
     /// What stands in files that are checked in; a deployment names the images by their content.
     fn checked_in() -> Self {
         Self {
@@ -113,7 +118,7 @@ pub enum Object {
     Namespace(Namespace),
     Secret(Secret),
     ConfigMap(ConfigMap),
-    Service(Service),
+    Service(Box<Service>),
     PodDisruptionBudget(PodDisruptionBudget),
     Deployment(Box<Deployment>),
 }
@@ -153,7 +158,7 @@ pub fn pod(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<Vec<Manifest>
         ),
         (
             "service",
-            vec![Object::Service(objects::service(pod, options))],
+            vec![Object::Service(Box::new(objects::service(pod, options)))],
         ),
         (
             "disruption",

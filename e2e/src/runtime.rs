@@ -306,7 +306,7 @@ async fn remove_environment(
 pub async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> {
     match environment.record.runtime {
         RuntimeKind::Embedded => Ok(embedded::status(environment).await),
-        RuntimeKind::K3d => Ok(k3d::status(environment).await),
+        RuntimeKind::K3d => k3d::status(environment).await,
     }
 }
 

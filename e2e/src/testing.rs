@@ -131,6 +131,8 @@ impl Setup {
             .filter(|name| !name.is_empty());
         if let (Some(name), Source::Named(blueprint), None) = (attach, &self.blueprint, &self.store)
         {
+            // Tests that share an environment take turns: each counts what arrives.
+            let _alone = TURNS.acquire_many(u32::try_from(AT_ONCE)?).await?;
             let (store, name) = (Store::find()?, name.parse()?);
             store.load(&name)?;
             return body(Ferry::new(store, name, blueprint.clone(), Origin::Attached)).await;

@@ -17,6 +17,8 @@ pub struct Container {
     /// `created`, `running`, `paused`, `restarting`, `removing`, `exited` or `dead`.
     pub state: String,
     pub exit_code: i64,
+    /// When it was last started; `None` if never.
+    pub started_at: Option<jiff::Timestamp>,
     pub labels: BTreeMap<String, String>,
     /// The image as it was named at creation, or its id.
     pub image: String,
@@ -58,6 +60,9 @@ struct Inspected {
 struct State {
     status: String,
     exit_code: i64,
+    /// RFC 3339; year 1 for never.
+    #[serde(default)]
+    started_at: String,
 }
 
 #[derive(Deserialize)]
@@ -106,6 +111,12 @@ impl From<Inspected> for Container {
             name: seen.name.trim_start_matches('/').into(),
             state: seen.state.status,
             exit_code: seen.state.exit_code,
+            started_at: seen
+                .state
+                .started_at
+                .parse()
+                .ok()
+                .filter(|started| *started > jiff::Timestamp::UNIX_EPOCH),
             labels: seen.config.labels,
             image: seen.config.image,
             volumes: seen

@@ -7,7 +7,11 @@ use std::{
     path::PathBuf,
 };
 
-use crate::{docker, failure::Failure, process::ProcessId};
+use crate::{
+    docker,
+    failure::Failure,
+    process::{self, ProcessId},
+};
 
 /// Where free ports are looked for: below what Linux takes for outgoing connections (32768 and up) and below the fixed
 /// ports of the blueprints and of NodePort Services (30000 and up).
@@ -21,6 +25,11 @@ const LISTENING: &str = "0A";
 pub enum Holder {
     /// The container that publishes it.
     Container(String),
+    /// A process of an environment on this machine, such as its load balancer.
+    Environment {
+        process: ProcessId,
+        name: String,
+    },
     Process(ProcessId),
     /// A process that this user cannot look into.
     Hidden,
@@ -31,6 +40,9 @@ impl Holder {
     pub fn remedy(&self) -> String {
         match self {
             Self::Container(name) => format!("stop it (`docker stop {name}`)"),
+            Self::Environment { name, .. } => {
+                format!("take it down (`cargo xtask local-down --name {name}`)")
+            }
             Self::Process(process) => format!("end it (`kill {}`)", process.pid),
             Self::Hidden => "find it with `sudo ss -ltnp` and end it".into(),
         }
@@ -41,6 +53,9 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Container(name) => write!(f, "container `{name}`"),
+            Self::Environment { process, name } => {
+                write!(f, "environment `{name}` (`{}`, {process})", process.name())
+            }
             Self::Process(process) => write!(f, "`{}` ({process})", process.name()),
             Self::Hidden => f.write_str("a process of another user"),
         }
@@ -68,22 +83,36 @@ pub async fn holder(port: u16) -> Option<Holder> {
 
 /// As [`holder`], without asking Docker.
 pub fn local_holder(port: u16) -> Option<Holder> {
-    let inodes = inodes_on(port);
+    holder_among(|listener| listener.address.port() == port)
+}
+
+/// Who keeps this address from being bound; `None` where nobody does any more.
+pub fn holder_of(address: SocketAddr) -> Option<Holder> {
+    holder_among(|listener| listener.blocks(address))
+}
+
+fn holder_among(is_meant: impl Fn(&Listener) -> bool) -> Option<Holder> {
+    let look = || -> BTreeSet<u64> {
+        listeners()
+            .filter(&is_meant)
+            .map(|listener| listener.inode)
+            .collect()
+    };
+    let inodes = look();
     if inodes.is_empty() {
         return None;
     }
-    if let Some(process) = owner(&inodes) {
-        return Some(Holder::Process(process));
-    }
-    // Nobody has it: it is hidden from this user, or it was closed since the first look.
-    (!inodes_on(port).is_disjoint(&inodes)).then_some(Holder::Hidden)
-}
-
-fn inodes_on(port: u16) -> BTreeSet<u64> {
-    listeners()
-        .filter(|listener| listener.address.port() == port)
-        .map(|listener| listener.inode)
-        .collect()
+    let Some(process) = owner(&inodes) else {
+        // Nobody has it: it is hidden from this user, or it was closed since the first look.
+        return (!look().is_disjoint(&inodes)).then_some(Holder::Hidden);
+    };
+    // `<state root>/<environment>/clusters/<cluster>`
+    let environment = process::started_in(process.pid)
+        .and_then(|folder| Some(folder.ancestors().nth(2)?.file_name()?.to_str()?.to_owned()));
+    Some(match environment {
+        Some(name) => Holder::Environment { process, name },
+        None => Holder::Process(process),
+    })
 }
 
 /// A port that nobody listens on, on no address. It stays free only as long as nobody else takes it.
@@ -143,6 +172,12 @@ impl Listener {
             address: SocketAddr::new(ip_address(ip)?, u16::from_str_radix(port, 16).ok()?),
             inode: fields.get(9)?.parse().ok()?,
         })
+    }
+
+    /// Whether it keeps another socket from `address`: the same, or every address with that port.
+    fn blocks(&self, address: SocketAddr) -> bool {
+        let ip = self.address.ip().to_canonical();
+        self.address.port() == address.port() && (ip == address.ip() || ip.is_unspecified())
     }
 }
 
@@ -212,6 +247,12 @@ mod tests {
             assert!(
                 matches!(&holder, Holder::Process(process) if process.pid == std::process::id()),
                 "{bind} is held by this process, not by {holder}"
+            );
+            let elsewhere: SocketAddr = format!("127.8.8.8:{port}").parse().unwrap();
+            assert_eq!(
+                holder_of(elsewhere).is_some(),
+                bind.starts_with("0.0.0.0"),
+                "{bind} and 127.8.8.8 have a port each"
             );
             let error = taken("cluster `a`", port, &holder);
             assert_eq!(Failure::exit_code(&error), 3);

@@ -4,7 +4,6 @@
 //! outlive the command. What a later command needs to know of a pod is in `pods/<pod>/pod.json`.
 
 mod bring_up;
-mod holder;
 mod network;
 mod pod;
 mod probe;

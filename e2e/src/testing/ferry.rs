@@ -191,13 +191,20 @@ impl Ferry {
         .await
     }
 
-    /// Starts it again, and waits until its pod is ready.
+    /// Starts it again, and waits until its pod is ready; a gateway that sends by itself at each start, until that is over.
     pub async fn start(&self, pod: &str, container: Container) -> anyhow::Result<()> {
-        let (mut environment, name) = (self.environment()?, self.pod(pod)?.name);
+        let (mut environment, pod) = (self.environment()?, self.pod(pod)?);
+        let before = proof::reports(&environment, &pod).await?.len();
         let silent = Timeline::silent();
         let store = &self.0.store;
-        runtime::start_container(store, &mut environment, &name, container, &silent).await?;
-        runtime::wait_ready(&environment, &name, &silent).await
+        runtime::start_container(store, &mut environment, &pod.name, container, &silent).await?;
+        runtime::wait_ready(&environment, &pod.name, &silent).await?;
+        if container == Container::App && pod.auto_trigger > 0 {
+            let step = silent.step("auto-trigger");
+            proof::wait_for_report(&environment, &pod, before, &step).await?;
+            step.done();
+        }
+        Ok(())
     }
 
     /// The counters of a pod's Envoy, from its admin interface; embedded runtime only.

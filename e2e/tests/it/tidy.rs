@@ -20,6 +20,7 @@ fn dependencies_point_one_way() {
         ("sink", &["node", "messages"]),
         ("node", &["messages"]),
         ("wosp", &["messages"]),
+        ("probe", &[]),
         ("messages", &[]),
     ]);
     let members = members();
@@ -45,7 +46,7 @@ fn dependencies_point_one_way() {
 
 #[test]
 fn pure_rooms_know_nothing_of_the_world_outside() {
-    let pure = ["blueprint", "plan", "envoy"];
+    let pure = ["blueprint", "plan", "envoy", "render"];
     let outside = [
         "runtime",
         "environment",

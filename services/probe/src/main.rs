@@ -1,7 +1,8 @@
-//! `probe URL [SECONDS]`: asks `URL` by HTTP until it answers 200, for at most `SECONDS` (30 unless given).
+//! `probe URL [SECONDS] [--expect STATUS]`: asks `URL` by HTTP until it answers `STATUS` (200 unless given), for at most
+//! `SECONDS` (30 unless given).
 //!
 //! The harness runs it as a short-lived pod, to know from inside a cluster that the way to another one is open. Exit codes:
-//! 0 the address answered 200, 1 it did not in time, 2 wrong usage. The last thing seen is on standard error.
+//! 0 the address answered so, 1 it did not in time, 2 wrong usage. The last thing seen is on standard error.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -10,7 +11,7 @@ use hyper::{Request, StatusCode, Uri, body::Bytes, header::HOST};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::Instant};
 
-const USAGE: &str = "usage: probe http://HOST[:PORT]/PATH [SECONDS]";
+const USAGE: &str = "usage: probe http://HOST[:PORT]/PATH [SECONDS] [--expect STATUS]";
 /// Longest time for one try: connect, ask, answer.
 const TRY_LIMIT: Duration = Duration::from_secs(3);
 /// Pause between tries. A load balancer that was refused once may keep its port closed for seconds, so tries are cheap and many.
@@ -21,6 +22,45 @@ struct Target {
     host: String,
     port: u16,
     path: String,
+}
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    url: String,
+    target: Target,
+    seconds: u16,
+    status: StatusCode,
+}
+
+impl Wanted {
+    fn of(args: &[String]) -> Result<Self, String> {
+        let (args, status) = match args {
+            [args @ .., option, status] if option == "--expect" => (
+                args,
+                status
+                    .parse()
+                    .map_err(|error| format!("STATUS must be 100 to 999: {error}"))?,
+            ),
+            _ => (args, StatusCode::OK),
+        };
+        let (url, seconds) = match args {
+            [url] => (url, 30),
+            [url, seconds] => (
+                url,
+                seconds
+                    .parse()
+                    .map_err(|error| format!("SECONDS must be 0 to 65535: {error}"))?,
+            ),
+            _ => return Err("one URL is needed".into()),
+        };
+        Ok(Self {
+            url: url.clone(),
+            target: parse(url)?,
+            seconds,
+            status,
+        })
+    }
 }
 
 fn parse(url: &str) -> Result<Target, String> {
@@ -53,17 +93,23 @@ async fn ask(target: &Target) -> Result<StatusCode, String> {
         .header(HOST, format!("{}:{}", target.host, target.port))
         .body(Empty::<Bytes>::new());
     let request = request.map_err(|error| error.to_string())?;
-    tokio::select! {
-        response = sender.send_request(request) => response.map(|response| response.status()).map_err(|error| format!("no answer: {error}")),
-        ended = connection => Err(ended.err().map_or_else(|| "connection closed without an answer".to_owned(), |error| format!("no answer: {error}"))),
-    }
+    let answer = sender.send_request(request);
+    tokio::pin!(answer);
+    let response = tokio::select! {
+        response = &mut answer => response,
+        // A server that closes right after its answer has answered all the same.
+        _ = connection => answer.await,
+    };
+    response
+        .map(|response| response.status())
+        .map_err(|error| format!("no answer: {error}"))
 }
 
-async fn probe(target: &Target, limit: Duration) -> Result<(), String> {
+async fn probe(target: &Target, wanted: StatusCode, limit: Duration) -> Result<(), String> {
     let deadline = Instant::now() + limit;
     loop {
         let seen = match tokio::time::timeout(TRY_LIMIT, ask(target)).await {
-            Ok(Ok(StatusCode::OK)) => return Ok(()),
+            Ok(Ok(status)) if status == wanted => return Ok(()),
             Ok(Ok(status)) => format!("answered {status}"),
             Ok(Err(error)) => error,
             Err(_) => format!("no answer within {TRY_LIMIT:?}"),
@@ -85,33 +131,28 @@ fn say(line: &str) {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let (url, seconds) = match args.as_slice() {
-        [url] => (url, Ok(30)),
-        [url, seconds] => (url, seconds.parse::<u16>()),
-        _ => {
-            say(USAGE);
-            return ExitCode::from(2);
-        }
-    };
-    let (target, seconds) = match (parse(url), seconds) {
-        (Ok(target), Ok(seconds)) => (target, seconds),
-        (Err(problem), _) => {
+    let wanted = match Wanted::of(&args) {
+        Ok(wanted) => wanted,
+        Err(problem) => {
             say(&format!("{problem}\n{USAGE}"));
             return ExitCode::from(2);
         }
-        (_, Err(error)) => {
-            say(&format!("SECONDS must be 0 to 65535: {error}\n{USAGE}"));
-            return ExitCode::from(2);
-        }
     };
-    match probe(&target, Duration::from_secs(seconds.into())).await {
+    let Wanted {
+        url,
+        target,
+        seconds,
+        status,
+    } = wanted;
+    let status_code = status.as_u16();
+    match probe(&target, status, Duration::from_secs(seconds.into())).await {
         Ok(()) => {
-            say(&format!("{url} answered 200"));
+            say(&format!("{url} answered {status_code}"));
             ExitCode::SUCCESS
         }
         Err(seen) => {
             say(&format!(
-                "{url} did not answer 200 within {seconds} s; last seen: {seen}"
+                "{url} did not answer {status_code} within {seconds} s; last seen: {seen}"
             ));
             ExitCode::FAILURE
         }
@@ -141,6 +182,57 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_command_line_is_read() {
+        let read = |args: &[&str]| {
+            let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            Wanted::of(&args).map(|wanted| (wanted.seconds, wanted.status.as_u16()))
+        };
+        assert_eq!(read(&["http://a/"]), Ok((30, 200)));
+        assert_eq!(read(&["http://a/", "5"]), Ok((5, 200)));
+        assert_eq!(read(&["http://a/", "--expect", "404"]), Ok((30, 404)));
+        assert_eq!(read(&["http://a/", "0", "--expect", "401"]), Ok((0, 401)));
+        for wrong in [
+            &[][..],
+            &["--expect", "404"],
+            &["http://a/", "--expect"],
+            &["http://a/", "--expect", "40"],
+            &["http://a/", "--expect", "ok"],
+            &["http://a/", "-1"],
+            &["http://a/", "1", "2"],
+        ] {
+            assert!(read(wrong).is_err(), "{wrong:?} must be refused");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_status_that_is_wanted_is_the_only_one_that_will_do() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answers = tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = [0; 1024];
+                stream.read(&mut head).await.unwrap();
+                let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+            }
+        });
+        let target = Target {
+            host: "127.0.0.1".into(),
+            port,
+            path: "/".into(),
+        };
+        let try_for = |status| probe(&target, status, Duration::ZERO);
+        assert_eq!(try_for(StatusCode::NOT_FOUND).await, Ok(()));
+        assert_eq!(
+            try_for(StatusCode::OK).await,
+            Err("answered 404 Not Found".into())
+        );
+        answers.abort();
+    }
+
     #[tokio::test]
     async fn a_closed_port_is_named_at_the_deadline() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -151,7 +243,9 @@ mod tests {
             port,
             path: "/".into(),
         };
-        let seen = probe(&target, Duration::ZERO).await.unwrap_err();
+        let seen = probe(&target, StatusCode::OK, Duration::ZERO)
+            .await
+            .unwrap_err();
         assert!(seen.starts_with("cannot connect: "), "{seen}");
     }
 }

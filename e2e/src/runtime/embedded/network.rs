@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::holder::Holder;
 use crate::{
+    doctor::ports,
     failure::Failure,
     plan::{ClusterPlan, PeerAddress, Plan, PodPlan, Sockets},
     runtime::PublicAddress,
@@ -151,7 +151,7 @@ pub(super) fn check_public_ports(plan: &Plan, networks: &Networks) -> anyhow::Re
             let Err(error) = TcpListener::bind(socket) else {
                 continue;
             };
-            let holder = Holder::of(*socket);
+            let holder = ports::holder_of(*socket);
             let by = holder
                 .as_ref()
                 .map_or_else(|| error.to_string(), |holder| format!("taken by {holder}"));

@@ -1,22 +1,22 @@
 //! From blueprints to ready pods on clusters of this machine. What is there already is taken as it is, so that doing it
 //! again changes what has changed and heals what is broken.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use messages::WorkloadName;
-use tokio::sync::OnceCell;
 
 use super::clusters::{self, ClusterSpec, Clusters, HostPort, PortMapping};
 use crate::{
     deploy,
     doctor::{self, Outcome},
     environment::{
-        ClusterRecord, Draft, Environment, Layout, Lock, PodRecord, Store, private_folder,
-        replace_file,
+        ClusterRecord, Draft, Environment, ImagesRecord, Layout, Lock, PodRecord, Store,
+        private_folder, replace_file,
     },
     failure::Failure,
+    http::Request,
     identity::{self, Authority, Root},
     image,
     kubernetes::Cluster,
@@ -25,11 +25,14 @@ use crate::{
     render::{Images, K3D_HOST, PodSecrets},
     runtime::{PublicAddress, UpRequest},
     services,
-    timeline::Timeline,
+    timeline::{Step, Timeline},
+    wait::{Seen, Wait},
 };
 
 /// Time for an API server that k3d calls up to answer and to have a ready node.
-const API_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+const API_LIMIT: Duration = Duration::from_secs(60);
+/// Time for a ready pod to answer through the load balancer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Fails where nothing was made; else the environment as far as it came, and how that went.
 pub(in crate::runtime) async fn up(
@@ -133,12 +136,17 @@ async fn bring_up(
         .collect();
     let ours = Clusters::new(environment.name().as_str(), layout.root());
     // The clusters take longest, so everything else is done beside their creation.
-    let images = OnceCell::new();
-    let (running, secrets) = tokio::try_join!(ours.up(&specs, timeline), async {
-        images.set(make_images(timeline).await?)?;
-        secrets(environment, plan)
+    let planned_nodes: Vec<_> = specs.iter().flat_map(ClusterSpec::nodes).collect();
+    let (running, (images, secrets)) = tokio::try_join!(ours.up(&specs, timeline), async {
+        let images = make_images(timeline).await?;
+        let secrets = secrets(environment, plan)?;
+        image::preload(&images.all(), &planned_nodes, timeline).await;
+        anyhow::Ok((images, secrets))
     })?;
-    let images = images.get().context("no images were made")?;
+    environment.record.images = Some(ImagesRecord {
+        services: images.services.clone(),
+        envoy: images.envoy.clone(),
+    });
     let nodes: Vec<_> = running
         .iter()
         .flat_map(|cluster| cluster.nodes.iter().cloned())
@@ -148,12 +156,13 @@ async fn bring_up(
             let connected = Cluster::connect(&planned.name, &cluster.kubeconfig).await?;
             let step = timeline.step(format!("reach the API server of {}", planned.name));
             connected.answers(API_LIMIT, &step).await?;
+            connected.caught_up(&cluster.started, &step).await?;
             connected.settle_dns(&step).await?;
             step.done();
             Ok((planned.name.clone(), connected))
         },
     ));
-    let wanted = [images.services.clone(), images.envoy.clone()];
+    let wanted = images.all();
     let (_, connected) = tokio::try_join!(image::import(&wanted, &nodes, timeline), connect)?;
     let connected: BTreeMap<_, _> = connected.into_iter().collect();
     let host_ports: BTreeMap<_, _> = plan
@@ -173,7 +182,7 @@ async fn bring_up(
         environment: environment.name().as_str(),
         plan,
         clusters: &connected,
-        images,
+        images: &images,
         secrets: &secrets,
         settings: &request.settings,
         // A pod of one cluster knows nothing of the other's Docker network; this machine's published port is the way across.
@@ -207,9 +216,37 @@ async fn bring_up(
         record.save()
     })
     .await?;
-    let record = record.record;
-    environment.record = record;
-    Ok(())
+    environment.record = record.record;
+    answer_here(&environment.record.pods, timeline).await
+}
+
+/// Waits until every pod answers on its port of this machine: after a restart, k3d's load balancer leaves a node out for
+/// 10 s once it was refused.
+async fn answer_here(pods: &[PodRecord], timeline: &Timeline) -> anyhow::Result<()> {
+    timeline
+        .run("reach every pod from this machine", |step| async move {
+            try_join_all(pods.iter().map(|pod| answers_here(pod, &step))).await?;
+            Ok(())
+        })
+        .await
+}
+
+async fn answers_here(pod: &PodRecord, step: &Step) -> anyhow::Result<()> {
+    let Some(address) = &pod.local_address else {
+        return Ok(());
+    };
+    Wait::until(format!("{} at {address}", pod.name))
+        .within(ANSWER_LIMIT)
+        .hint("`cargo xtask status` shows how it is, `cargo xtask logs` what it says")
+        .showing(step)
+        .poll(|| async {
+            Ok(match Request::get(address, "/health").send().await {
+                Ok(answer) if answer.status == 200 => Seen::Ready(()),
+                Ok(answer) => Seen::Waiting(format!("it answers {}", answer.status)),
+                Err(error) => Seen::Waiting(format!("{error:#}")),
+            })
+        })
+        .await
 }
 
 /// `local-up` has the clusters under the names that the blueprint gives them; others share the machine with more of their kind.

@@ -62,6 +62,8 @@ pub struct Cluster {
     pub name: String,
     /// Names of the containers that run pods, the server first.
     pub nodes: Vec<String>,
+    /// When each of these was last started.
+    pub started: BTreeMap<String, jiff::Timestamp>,
     /// Port of a Service → the port of this machine.
     pub ports: BTreeMap<u16, u16>,
     /// Its kubeconfig, mode 0600.
@@ -250,6 +252,7 @@ impl Clusters {
                     cli::start(name, &self.folder(name)).await
                 })
                 .await?;
+            return Ok(self.cluster(name, &self.look(name).await?));
         }
         Ok(self.cluster(name, seen))
     }
@@ -258,6 +261,7 @@ impl Clusters {
         Cluster {
             name: name.into(),
             nodes: nodes::kubernetes_nodes(seen),
+            started: nodes::starts(seen),
             ports: nodes::published(seen),
             kubeconfig: self.own_kubeconfig(name),
         }

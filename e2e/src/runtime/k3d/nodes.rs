@@ -112,6 +112,16 @@ pub(super) fn kubernetes_nodes(containers: &[Container]) -> Vec<String> {
         .collect()
 }
 
+/// When each container that runs pods was last started, by its name, which is the node's in Kubernetes too.
+pub(super) fn starts(containers: &[Container]) -> BTreeMap<String, jiff::Timestamp> {
+    let nodes = kubernetes_nodes(containers);
+    containers
+        .iter()
+        .filter(|container| nodes.contains(&container.name))
+        .filter_map(|container| Some((container.name.clone(), container.started_at?)))
+        .collect()
+}
+
 /// Host port of every port of the load balancer, by the port inside.
 pub(super) fn published(containers: &[Container]) -> BTreeMap<u16, u16> {
     containers
@@ -230,6 +240,7 @@ mod tests {
             name: format!("k3d-a-{role}"),
             state: "running".into(),
             exit_code: 0,
+            started_at: None,
             labels,
             image: "k3s".into(),
             volumes: vec![],

@@ -9,7 +9,7 @@ use messages::WorkloadName;
 
 use super::clusters::Clusters;
 use crate::{
-    deploy,
+    deploy, docker,
     environment::{Environment, PodRecord},
     kubernetes::{Cluster, LivePod},
     runtime::{Container, ContainerState, Follow, Liveness, LogLines, PodState, Readiness},
@@ -19,22 +19,27 @@ use crate::{
 /// How many lines of a log a message shows.
 const TAIL: i64 = 20;
 
-pub(in crate::runtime) async fn status(environment: &Environment) -> Vec<PodState> {
-    join_all(
-        environment
-            .record
-            .pods
-            .iter()
-            .map(|record| pod_state(environment, record)),
-    )
-    .await
+/// # Errors
+///
+/// Where no engine answers, which is why no API server does.
+pub(in crate::runtime) async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> {
+    let pods = &environment.record.pods;
+    let looks = join_all(pods.iter().map(|record| seen(environment, record))).await;
+    if looks.iter().any(Result::is_err) {
+        docker::info().await?;
+    }
+    let states = pods
+        .iter()
+        .zip(looks)
+        .map(|(record, look)| pod_state(record, look));
+    Ok(states.collect())
 }
 
-async fn pod_state(environment: &Environment, record: &PodRecord) -> PodState {
-    let (containers, readiness, live) = match seen(environment, record).await {
-        Ok(seen) => seen,
-        Err(error) => (vec![], Readiness::Waiting(vec![format!("{error:#}")]), None),
-    };
+fn pod_state(record: &PodRecord, look: anyhow::Result<Look>) -> PodState {
+    let (containers, readiness, live) = look.unwrap_or_else(|error| {
+        let missing = format!("its cluster: {error:#}");
+        (vec![], Readiness::Waiting(vec![missing]), None)
+    });
     let (pod_name, node) = live.map_or_else(
         || (record.pod_name.clone(), record.node.clone()),
         |live| (live.name, live.node),
@@ -50,10 +55,10 @@ async fn pod_state(environment: &Environment, record: &PodRecord) -> PodState {
     }
 }
 
-async fn seen(
-    environment: &Environment,
-    record: &PodRecord,
-) -> anyhow::Result<(Vec<ContainerState>, Readiness, Option<LivePod>)> {
+/// What an API server tells of a workload.
+type Look = (Vec<ContainerState>, Readiness, Option<LivePod>);
+
+async fn seen(environment: &Environment, record: &PodRecord) -> anyhow::Result<Look> {
     let cluster = cluster(environment, &record.name).await?;
     let pods = cluster.pods(&record.name).await?;
     let newest = pods

@@ -1,0 +1,192 @@
+//! What a gateway reports of its auto-trigger.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+
+use super::TAIL;
+use crate::{
+    environment::{Environment, PodRecord},
+    failure::{Failure, Kind},
+    process,
+    runtime::{self, Container, Follow, Liveness},
+    timeline::Step,
+    wait::{Seen, Wait},
+};
+
+/// Longest time from a ready gateway to the end of its auto-trigger.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What a gateway logs once its auto-trigger is through; between these stands `5/5`.
+const COMPLETE: &str = "🔁 Auto-trigger complete — ";
+const SENT: &str = " messages sent.";
+
+/// One finished auto-trigger. A gateway has one for each time that its `app` was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// Messages that the far end has acknowledged.
+    pub(crate) delivered: u64,
+    pub(crate) total: u64,
+}
+
+/// Every report of a gateway so far, the oldest first.
+pub(crate) async fn reports(
+    environment: &Environment,
+    gateway: &PodRecord,
+) -> anyhow::Result<Vec<Report>> {
+    Ok(read(&log(environment, gateway).await?))
+}
+
+async fn log(environment: &Environment, gateway: &PodRecord) -> anyhow::Result<String> {
+    let lines = runtime::logs(environment, &gateway.name, Container::App, Follow::No).await?;
+    Ok(lines.try_collect::<Vec<_>>().await?.join("\n"))
+}
+
+fn read(log: &str) -> Vec<Report> {
+    let report = |line: &str| {
+        let (_, rest) = line.split_once(COMPLETE)?;
+        let (numbers, _) = rest.split_once(SENT)?;
+        let (delivered, total) = numbers.split_once('/')?;
+        Some(Report {
+            delivered: delivered.parse().ok()?,
+            total: total.parse().ok()?,
+        })
+    };
+    log.lines().filter_map(report).collect()
+}
+
+/// Waits until a gateway has reported once more than `before` times that every message was acknowledged.
+///
+/// # Errors
+///
+/// A [`Failure::product`], as soon as it reports fewer, or a container of the blueprint has ended.
+pub(crate) async fn wait_for_report(
+    environment: &Environment,
+    gateway: &PodRecord,
+    before: usize,
+    step: &Step,
+) -> anyhow::Result<u64> {
+    let who = format!("{} in {}", gateway.name.pod(), gateway.name.cluster());
+    let expected = u64::from(gateway.auto_trigger);
+    let failed = |cause: String| {
+        Failure::product(format!("{who}: {cause}")).hint(
+            "`cargo xtask logs` shows what the pods say; of a run that is over, its state folder",
+        )
+    };
+    Wait::until(format!("the {expected} messages that {who} sends by itself"))
+        .within(LIMIT)
+        .looking_every(Duration::from_millis(50))
+        .showing(step)
+        .poll(|| async {
+            let log = log(environment, gateway).await?;
+            match read(&log).get(before) {
+                Some(Report { delivered, total }) if delivered == total && *total == expected => {
+                    return Ok(Seen::Ready(expected));
+                }
+                Some(Report { delivered, total }) => {
+                    let tail = process::tail(&log, TAIL);
+                    let cause = format!(
+                        "its auto-trigger ended with {delivered}/{total}, not {expected}/{expected}\n{tail}"
+                    );
+                    return Err(failed(cause).into());
+                }
+                None => {}
+            }
+            if let Some(dead) = dead_container(environment, gateway.name.blueprint()).await? {
+                return Err(dead.into());
+            }
+            let last = log.lines().next_back().unwrap_or("an empty log");
+            Ok(Seen::Waiting(last.chars().take(160).collect()))
+        })
+        .await
+        .map_err(|error| match Failure::of(&error) {
+            // All pods were ready: what does not come now is the product's fault, not the machine's.
+            Some(failure) if failure.kind() == Kind::Infrastructure => {
+                error.context(failed(format!("did not report {expected}/{expected}")))
+            }
+            _ => error,
+        })
+}
+
+/// Waits for the end of an auto-trigger that may be under way, since a gateway that was just started again sends by itself.
+/// How many messages it delivered is not asked: that was proven, or will be.
+pub(crate) async fn auto_trigger_is_over(
+    environment: &Environment,
+    gateway: &PodRecord,
+    step: &Step,
+) -> anyhow::Result<()> {
+    // The log of a gateway that has been up for long may have been rotated.
+    let is_young = |started: jiff::Timestamp| {
+        jiff::Timestamp::now()
+            .duration_since(started)
+            .unsigned_abs()
+            < LIMIT
+    };
+    let young = [gateway.started_at, gateway.ready_at]
+        .into_iter()
+        .flatten()
+        .any(is_young);
+    if gateway.auto_trigger == 0 || !young {
+        return Ok(());
+    }
+    let who = format!("{} in {}", gateway.name.pod(), gateway.name.cluster());
+    Wait::until(format!("the messages that {who} sends by itself"))
+        .within(LIMIT)
+        .looking_every(Duration::from_millis(50))
+        .showing(step)
+        .poll(|| async {
+            Ok(if reports(environment, gateway).await?.is_empty() {
+                Seen::Waiting("they are under way".into())
+            } else {
+                Seen::Ready(())
+            })
+        })
+        .await
+}
+
+/// The first container of the blueprint's pods that has ended by itself.
+async fn dead_container(
+    environment: &Environment,
+    blueprint: &str,
+) -> anyhow::Result<Option<Failure>> {
+    for pod in runtime::status(environment).await? {
+        if pod.name.blueprint() != blueprint {
+            continue;
+        }
+        for container in pod.containers {
+            if let Liveness::Crashed { log_tail } = container.state {
+                let cause = format!(
+                    "{} in {}: its container `{}` has ended\n{log_tail}",
+                    pod.name.pod(),
+                    pod.name.cluster(),
+                    container.container
+                );
+                return Ok(Some(Failure::product(cause).hint(format!(
+                    "its whole log is in `{}`",
+                    environment.layout().logs().display()
+                ))));
+            }
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finished_auto_trigger_is_read_and_nothing_else() {
+        let log = "{\"message\":\"🔁 Auto-trigger starting — sending 5 messages\"}\n\
+                   {\"message\":\"🔁 Auto-trigger complete — 3/5 messages sent.\"}\n\
+                   ready\n\
+                   INFO 🔁 Auto-trigger complete — 5/5 messages sent.\n\
+                   🔁 Auto-trigger complete — 4/5 mess";
+        let report = |delivered| Report {
+            delivered,
+            total: 5,
+        };
+        assert_eq!(read(log), [report(3), report(5)]);
+        assert_eq!(read(""), []);
+    }
+}
