@@ -21,7 +21,7 @@ const PAGES: [&str; 3] = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"];
 const EXAMPLE: &str = "island-ferry";
 
 /// Names that stand for themselves in a test.
-const OF_TESTS: [&str; 1] = ["FERRY_TEST"];
+const OF_TESTS: [&str; 2] = ["FERRY_TEST", "FERRY_TEST_STRANGER"];
 
 #[test]
 fn every_command_of_ferry_is_there_with_its_flags() {
