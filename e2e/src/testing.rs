@@ -37,6 +37,9 @@ const AT_ONCE: usize = 2;
 
 static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 
+/// Tests that are attached to an environment share its gateways and sinks: what one sends, another must not find.
+static ATTACHED: Semaphore = Semaphore::const_new(1);
+
 /// Runs `body` on an environment with the blueprint of this name: the one that `FERRY_ENVIRONMENT` names, or one that is
 /// made for it and removed after it, also when the body panics. After a failure there is evidence in the error.
 pub async fn with_environment<B, F>(blueprint: &str, body: B) -> anyhow::Result<()>
@@ -131,6 +134,7 @@ impl Setup {
             .filter(|name| !name.is_empty());
         if let (Some(name), Source::Named(blueprint), None) = (attach, &self.blueprint, &self.store)
         {
+            let _turn = ATTACHED.acquire().await?;
             let (store, name) = (Store::find()?, name.parse()?);
             store.load(&name)?;
             return body(Ferry::new(store, name, blueprint.clone(), Origin::Attached)).await;
