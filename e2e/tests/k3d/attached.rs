@@ -23,7 +23,12 @@ pub(crate) async fn blueprint_tests(scene: &Scene) -> anyhow::Result<()> {
         .folder(&workspace_root()?)
         .within(LIMIT);
     let done = process::output(&tests).await?;
-    anyhow::ensure!(done.status.success(), "{}", done.tail(60));
+    anyhow::ensure!(
+        done.status.success(),
+        "{}\n{}",
+        process::tail(&done.stdout, 60),
+        done.tail(20)
+    );
     assert!(
         done.stdout.contains("4 passed"),
         "all tests of the blueprint must have run: {}",
