@@ -58,7 +58,7 @@ fn rendered(workload: &str) -> BTreeMap<String, serde_json::Value> {
 fn what_is_checked_in_is_what_the_plan_renders() {
     let files = checked_in(&blueprint::all(&manifests()).unwrap()).unwrap();
     assert!(!files.is_empty());
-    let differences = differences(&manifests(), &files).unwrap();
+    let differences = differences(&manifests(), &files, None).unwrap();
     assert!(
         differences.is_empty(),
         "run `cargo xtask render`:\n{}",
@@ -73,8 +73,8 @@ fn a_changed_a_missing_and_a_foreign_file_are_each_named() {
         [("b/c/p/01-a.yaml", "one\n"), ("b/c/p/02-b.yaml", "two\n")]
             .map(|(path, text)| (path.into(), text.into()))
             .into();
-    assert_eq!(write(folder.path(), &files).unwrap(), 2);
-    assert!(differences(folder.path(), &files).unwrap().is_empty());
+    assert_eq!(write(folder.path(), &files, None).unwrap(), 2);
+    assert!(differences(folder.path(), &files, None).unwrap().is_empty());
     std::fs::write(folder.path().join("b/c/p/01-a.yaml"), "other").unwrap();
     std::fs::rename(
         folder.path().join("b/c/p/02-b.yaml"),
@@ -86,9 +86,9 @@ fn a_changed_a_missing_and_a_foreign_file_are_each_named() {
         "b/c/p/02-b.yaml is missing",
         "b/c/p/03-c.yaml is not rendered any more",
     ];
-    assert_eq!(differences(folder.path(), &files).unwrap(), expected);
-    assert_eq!(write(folder.path(), &files).unwrap(), 3);
-    assert!(differences(folder.path(), &files).unwrap().is_empty());
+    assert_eq!(differences(folder.path(), &files, None).unwrap(), expected);
+    assert_eq!(write(folder.path(), &files, None).unwrap(), 3);
+    assert!(differences(folder.path(), &files, None).unwrap().is_empty());
 }
 
 #[test]
