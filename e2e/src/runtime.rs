@@ -3,7 +3,7 @@
 //! [`up`] makes an environment, [`down`] removes it, [`sweep`] removes what killed commands left. A runtime is one file
 //! behind the functions here.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use messages::{Role, WorkloadName};
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     blueprint::Blueprint,
     docker,
-    environment::{Environment, Name, RuntimeKind, Store},
+    environment::{Draft, Environment, Name, PodRecord, RuntimeKind, Store},
     failure::Failure,
-    plan::{PeerAddress, Ports},
+    plan::{PeerAddress, PodPlan, Ports},
+    process::ProcessId,
     timeline::Timeline,
 };
 
@@ -122,6 +123,45 @@ pub struct UpRequest {
     pub on_failure: OnFailure,
     /// Settings for every `app` and `wosp`: variables of [`messages::env`], such as `FERRY_SESSION_LIFETIME`.
     pub settings: BTreeMap<String, String>,
+}
+
+impl UpRequest {
+    /// What is written down first of all, owned by this command.
+    fn draft(&self) -> Draft {
+        let path_of =
+            |blueprint: &Blueprint| (blueprint.name.clone(), blueprint.path().to_path_buf());
+        Draft {
+            runtime: self.runtime,
+            owner: ProcessId::current(),
+            blueprints: self.blueprints.iter().map(path_of).collect(),
+        }
+    }
+}
+
+/// The record of a pod that is planned and not yet started.
+fn planned(pod: &PodPlan, token_file: Option<PathBuf>) -> PodRecord {
+    PodRecord {
+        name: pod.name.clone(),
+        role: pod.role,
+        namespace: pod.name.namespace(),
+        stage: pod.stage,
+        pod_name: String::new(),
+        node: String::new(),
+        load_balancer: None,
+        peer_address: None,
+        local_address: None,
+        token_file,
+        auto_trigger: pod.auto_trigger,
+        downstreams: pod
+            .egress
+            .iter()
+            .map(|egress| egress.target.clone())
+            .collect(),
+        started_at: None,
+        ready_at: None,
+        dialled_at: None,
+        processes: vec![],
+    }
 }
 
 /// A container of a pod, under the same name in every runtime.

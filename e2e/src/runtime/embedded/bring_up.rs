@@ -19,14 +19,14 @@ use super::{
 };
 use crate::{
     environment::{
-        ClusterRecord, Draft, Environment, Lock, PodRecord, ProcessRecord, Store, private_folder,
+        ClusterRecord, Environment, Lock, PodRecord, ProcessRecord, Store, private_folder,
         random_hex, replace_file,
     },
     envoy,
     identity::Root,
     plan::{PeerAddress, Plan, PodPlan, Sockets},
-    process::{Launch, ProcessId},
-    runtime::{Container, UpRequest},
+    process::Launch,
+    runtime::{Container, UpRequest, planned},
     services,
     timeline::{Step, Timeline},
     tools,
@@ -72,18 +72,7 @@ pub(in crate::runtime) async fn up(
     // Again, since a build takes its time.
     network::check_public_ports(&plan, &networks)?;
     network::place_pods(&mut plan, &networks)?;
-    let environment = store.create(
-        lock,
-        Draft {
-            runtime: request.runtime,
-            owner: ProcessId::current(),
-            blueprints: request
-                .blueprints
-                .iter()
-                .map(|blueprint| (blueprint.name.clone(), blueprint.path().to_path_buf()))
-                .collect(),
-        },
-    )?;
+    let environment = store.create(lock, request.draft())?;
     let layout = environment.layout().clone();
     let shared = Shared(Mutex::new(environment));
     let result = async {
@@ -173,26 +162,9 @@ fn record_plan(
         .pods
         .iter()
         .map(|pod| PodRecord {
-            name: pod.name.clone(),
-            role: pod.role,
-            namespace: pod.name.namespace(),
-            stage: pod.stage,
             pod_name: format!("{}-{}-{}", pod.name.pod(), random_hex(10), random_hex(5)),
             node: node.trim().to_owned(),
-            load_balancer: None,
-            peer_address: None,
-            local_address: None,
-            token_file: pod::token_file(workshop.layout, pod),
-            auto_trigger: pod.auto_trigger,
-            downstreams: pod
-                .egress
-                .iter()
-                .map(|egress| egress.target.clone())
-                .collect(),
-            started_at: None,
-            ready_at: None,
-            dialled_at: None,
-            processes: vec![],
+            ..planned(pod, pod::token_file(workshop.layout, pod))
         })
         .collect();
     environment.save()

@@ -12,8 +12,8 @@ use crate::{
     deploy,
     doctor::{self, Outcome},
     environment::{
-        ClusterRecord, Draft, Environment, ImagesRecord, Layout, Lock, PodRecord, Store,
-        private_folder, replace_file,
+        ClusterRecord, Environment, ImagesRecord, Layout, Lock, PodRecord, Store, private_folder,
+        replace_file,
     },
     failure::Failure,
     http::Request,
@@ -21,9 +21,8 @@ use crate::{
     image,
     kubernetes::Cluster,
     plan::{PeerAddress, Plan, PodPlan, Sockets},
-    process::ProcessId,
     render::{Images, K3D_HOST, PodSecrets},
-    runtime::{PublicAddress, UpRequest},
+    runtime::{PublicAddress, UpRequest, planned},
     services,
     timeline::{Step, Timeline},
     wait::{Seen, Wait},
@@ -52,18 +51,7 @@ pub(in crate::runtime) async fn up(
         PublicAddress::OwnNetwork => vec![],
     };
     check_machine(&ports, timeline).await?;
-    let mut environment = store.create(
-        lock,
-        Draft {
-            runtime: request.runtime,
-            owner: ProcessId::current(),
-            blueprints: request
-                .blueprints
-                .iter()
-                .map(|blueprint| (blueprint.name.clone(), blueprint.path().to_path_buf()))
-                .collect(),
-        },
-    )?;
+    let mut environment = store.create(lock, request.draft())?;
     let result = bring_up(&mut environment, request, &plan, timeline).await;
     Ok((environment, result))
 }
@@ -303,33 +291,10 @@ fn record_plan(
         .pods
         .iter()
         .map(|pod| {
-            let planned = PodRecord {
-                name: pod.name.clone(),
-                role: pod.role,
-                namespace: pod.name.namespace(),
-                stage: pod.stage,
-                pod_name: String::new(),
-                node: String::new(),
-                load_balancer: None,
-                peer_address: None,
-                local_address: None,
-                token_file: pod.pinhole.then(|| token_file(&layout, &pod.name)),
-                auto_trigger: pod.auto_trigger,
-                downstreams: pod
-                    .egress
-                    .iter()
-                    .map(|egress| egress.target.clone())
-                    .collect(),
-                started_at: None,
-                ready_at: None,
-                dialled_at: None,
-                processes: vec![],
-            };
-            before
-                .iter()
-                .find(|known| known.name == pod.name)
-                .cloned()
-                .unwrap_or(planned)
+            let known = before.iter().find(|known| known.name == pod.name).cloned();
+            known.unwrap_or_else(|| {
+                planned(pod, pod.pinhole.then(|| token_file(&layout, &pod.name)))
+            })
         })
         .collect();
     environment.save()
