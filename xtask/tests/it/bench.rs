@@ -40,10 +40,16 @@ impl Bench {
         path
     }
 
+    /// A command of `xtask`; one that brings something up does so on the embedded runtime, whatever this machine has, unless it
+    /// names another.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args);
+        let brings_up = matches!(args.first(), Some(&("e2e" | "local-up")));
+        if brings_up && !args.contains(&"--runtime") {
+            command.args(["--runtime", "embedded"]);
+        }
         command
-            .args(args)
             .env("FERRY_STATE", self.state())
             .env_remove("FERRY_ENVIRONMENT")
             .env_remove("CI")
@@ -249,7 +255,7 @@ pub(crate) fn services() -> PathBuf {
         .to_path_buf();
     let bench = Bench::new();
     // Whatever it is asked for, it builds them first; the way is the product's own.
-    if !["gateway", "processor", "sink", "wosp"]
+    if !["gateway", "processor", "sink", "wosp", "probe"]
         .iter()
         .all(|name| folder.join(name).is_file())
     {

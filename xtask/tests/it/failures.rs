@@ -10,7 +10,7 @@ const ONE: &str = "fast-international-ferry";
 fn services_but(bench: &Bench, replaced: &str, script: &str) -> String {
     let (real, folder) = (services(), bench.file("bin", "").with_extension("d"));
     fs::create_dir(&folder).unwrap();
-    for name in ["gateway", "processor", "sink", "wosp"] {
+    for name in ["gateway", "processor", "sink", "wosp", "probe"] {
         std::os::unix::fs::symlink(real.join(name), folder.join(name)).unwrap();
     }
     let path = folder.join(replaced);
