@@ -24,8 +24,6 @@ use node::{Listing, Presence};
 /// Repository of the image with the service binaries; its tag is a hash of the content. The binaries are at
 /// `/gateway`, `/processor`, `/sink`, `/wosp` and `/probe`.
 pub const REPOSITORY: &str = "ferry/services";
-/// Numeric user and group of the image, so that `runAsNonRoot` can be checked.
-pub const USER: u32 = 65_532;
 
 /// Names another Envoy image than [`ENVOY_IMAGE`].
 pub const ENVOY_IMAGE_VARIABLE: &str = "FERRY_ENVOY_IMAGE";

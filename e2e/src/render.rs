@@ -227,19 +227,7 @@ pub fn checked_in(blueprints: &[Blueprint]) -> anyhow::Result<BTreeMap<String, S
         let plan = Plan::of(std::slice::from_ref(blueprint), Ports::AsWritten, &|_| {
             Sockets::in_pod()
         })?;
-        let peers = plan
-            .pods
-            .iter()
-            .map(|pod| {
-                (
-                    pod.name.clone(),
-                    PeerAddress {
-                        host: K3D_HOST.into(),
-                        port: pod.public_port,
-                    },
-                )
-            })
-            .collect();
+        let peers = k3d_peers(&plan);
         files.extend(tree(&plan, |_| Options {
             environment: "local",
             images: &images,
@@ -249,6 +237,18 @@ pub fn checked_in(blueprints: &[Blueprint]) -> anyhow::Result<BTreeMap<String, S
         })?);
     }
     Ok(files)
+}
+
+/// Where the pods of a plan are on k3d clusters whose host ports are the ones as written.
+fn k3d_peers(plan: &Plan) -> BTreeMap<WorkloadName, PeerAddress> {
+    let address = |pod: &PodPlan| PeerAddress {
+        host: K3D_HOST.into(),
+        port: pod.public_port,
+    };
+    plan.pods
+        .iter()
+        .map(|pod| (pod.name.clone(), address(pod)))
+        .collect()
 }
 
 /// What of `checked_in` the folder of manifests does not hold like that: missing, different, or not rendered any more.

@@ -12,10 +12,10 @@ use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use sha2::{Digest as _, Sha256};
 
-use super::USER;
 use crate::{
     failure::Failure,
     process::{self, CommandLine},
+    render::USER,
 };
 
 /// Where the shared libraries are in the image; the loader is where the programs name it.

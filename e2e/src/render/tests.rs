@@ -10,19 +10,7 @@ fn rendered(workload: &str) -> BTreeMap<String, serde_json::Value> {
     let blueprint =
         Blueprint::load(manifests().join("international-ferry/blueprint.yaml")).unwrap();
     let plan = Plan::of(&[blueprint], Ports::AsWritten, &|_| Sockets::in_pod()).unwrap();
-    let peers = plan
-        .pods
-        .iter()
-        .map(|pod| {
-            (
-                pod.name.clone(),
-                PeerAddress {
-                    host: K3D_HOST.into(),
-                    port: pod.public_port,
-                },
-            )
-        })
-        .collect();
+    let peers = k3d_peers(&plan);
     let planned = plan
         .pods
         .iter()
