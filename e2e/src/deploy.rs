@@ -41,6 +41,8 @@ pub struct Request<'a> {
     pub settings: &'a BTreeMap<String, String>,
     /// Where pods of other clusters dial a pod, given the address that its load balancer got.
     pub peer_address: &'a (dyn Fn(&PodPlan, &str) -> PeerAddress + Sync),
+    /// Whether the nodes are on this machine: then each must answer before anything dials the load balancer before them.
+    pub nodes_are_here: bool,
 }
 
 /// One pod that is up.
@@ -125,6 +127,9 @@ async fn deploy_pod(
                 cluster.rolled_out(name, ROLLOUT_LIMIT, &step),
                 cluster.load_balancer_address(name, pod.public_port, ADDRESS_LIMIT, &step)
             )?;
+            if request.nodes_are_here {
+                cluster.nodes_answer(pod.public_port, &step).await?;
+            }
             let peer_address = (request.peer_address)(pod, &load_balancer);
             let dialled_at = dial(request, pod, &peer_address, &step).await?;
             Ok(Deployed {

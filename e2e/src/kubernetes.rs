@@ -3,6 +3,7 @@
 mod caught_up;
 mod diagnose;
 mod dns;
+mod nodes;
 mod watch;
 
 use std::path::Path;

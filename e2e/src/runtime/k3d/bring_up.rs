@@ -178,6 +178,7 @@ async fn bring_up(
             host: K3D_HOST.into(),
             port: host_port(pod),
         },
+        nodes_are_here: true,
     };
     let mut record = environment.clone();
     deploy::deploy(&deployment, timeline, |deployed| {
