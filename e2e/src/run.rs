@@ -126,6 +126,17 @@ impl Run {
     }
 }
 
+/// Deletes the evidence of an earlier failure: the environment has been proven since.
+pub fn forget_evidence(environment: &Environment) -> anyhow::Result<()> {
+    let path = environment.layout().root().join(EVIDENCE);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot delete `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes `timeline.json`.
 fn write_timeline(timeline: &Timeline, folder: &Path) -> anyhow::Result<()> {
     let path = folder.join("timeline.json");

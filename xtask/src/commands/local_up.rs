@@ -116,7 +116,10 @@ async fn keep(
         )),
     }
     match renew(&mut environment, request, timeline, context).await {
-        Ok(()) => Ok(Some(environment)),
+        Ok(()) => {
+            run::forget_evidence(&environment)?;
+            Ok(Some(environment))
+        }
         Err(error) => {
             match run::evidence(&environment, &error, timeline).await {
                 Ok(folder) => context.output.say(format!(

@@ -92,7 +92,10 @@ fn an_environment_stays_up_answers_and_goes_away() {
         .assert_code(2)
         .assert_says("terminator");
 
+    let evidence = bench.state().join("local/evidence.txt");
+    std::fs::write(&evidence, "of a failure that is over").unwrap();
     let again = bench.run(&["local-up"]);
+    assert!(!evidence.exists(), "it has been proven since");
     again
         .assert_code(0)
         .assert_says("already")

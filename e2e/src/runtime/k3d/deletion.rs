@@ -53,28 +53,30 @@ impl Clusters {
     }
 
     /// Deletes all clusters of this environment and their kubeconfig files, side by side, and checks that nothing is
-    /// left. Every one is tried; the first failure is returned.
-    pub async fn down(&self, timeline: &Timeline) -> anyhow::Result<()> {
+    /// left. Every one is tried; the first failure is returned, else of how many there was anything.
+    pub async fn down(&self, timeline: &Timeline) -> anyhow::Result<usize> {
         let names = self.names().await?;
         let deletions = names
             .iter()
             .map(|name| timeline.run(format!("delete cluster `{name}`"), |_| self.delete(name)));
-        join_all(deletions)
+        let deleted: Vec<bool> = join_all(deletions)
             .await
             .into_iter()
-            .collect::<anyhow::Result<()>>()?;
+            .collect::<anyhow::Result<_>>()?;
         absent(&self.kubeconfig(), std::fs::remove_file(self.kubeconfig()))?;
-        absent(&self.claims(), std::fs::remove_dir(self.claims()))
+        absent(&self.claims(), std::fs::remove_dir(self.claims()))?;
+        Ok(deleted.into_iter().filter(|there| *there).count())
     }
 
     /// Deletes a cluster of ours with its containers, volumes and network, tried again until nothing of it is left; one
     /// that is not there is no error. Needs no `k3d`, which would rewrite the user's kubeconfig, and sees what a killed
-    /// creation left as well.
-    pub async fn delete(&self, name: &str) -> anyhow::Result<()> {
+    /// creation left as well. Returns whether there was a container of it.
+    pub async fn delete(&self, name: &str) -> anyhow::Result<bool> {
         let folder = self.folder(name);
         process::stop(&process::processes_under(&folder)?, Duration::ZERO).await?;
-        if self.ownership(name, &self.look(name).await?) == Ownership::Free {
-            return Ok(());
+        let seen = self.look(name).await?;
+        if self.ownership(name, &seen) == Ownership::Free {
+            return Ok(false);
         }
         let memory = Mutex::new(Memory {
             volumes: BTreeSet::from([image_volume(name)]),
@@ -87,7 +89,8 @@ impl Clusters {
             ))
             .poll(|| self.delete_once(name, &memory))
             .await?;
-        absent(&folder, std::fs::remove_dir_all(&folder))
+        absent(&folder, std::fs::remove_dir_all(&folder))?;
+        Ok(!seen.is_empty())
     }
 
     async fn delete_once(&self, name: &str, memory: &Mutex<Memory>) -> anyhow::Result<Seen<()>> {

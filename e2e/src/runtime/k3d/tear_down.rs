@@ -12,8 +12,7 @@ pub(in crate::runtime) async fn down(
     timeline: &Timeline,
 ) -> anyhow::Result<usize> {
     let clusters = Clusters::new(environment.name().as_str(), environment.layout().root());
-    let count = clusters.names().await?.len();
-    clusters.down(timeline).await?;
+    let count = clusters.down(timeline).await?;
     match state {
         State::Remove => environment.layout().remove()?,
         State::Keep => {
@@ -33,8 +32,7 @@ pub(in crate::runtime) async fn remove_unrecorded(
 ) -> anyhow::Result<usize> {
     let mut count = 0;
     for owner in left_in(state).await {
-        count += Clusters::of(owner.clone()).names().await?.len();
-        Clusters::of(owner).down(timeline).await?;
+        count += Clusters::of(owner).down(timeline).await?;
     }
     Ok(count)
 }
