@@ -24,6 +24,7 @@ pub mod plan;
 pub mod process;
 pub mod proof;
 pub mod render;
+pub mod report;
 pub mod run;
 pub mod runtime;
 pub mod select;

@@ -13,6 +13,8 @@ use serde::Serialize;
 use crate::{
     environment::{Environment, Found, Name, RuntimeKind, Store},
     process::{self, ProcessId},
+    proof::Verdict,
+    report::Report,
     runtime::{self, Container, Follow, Liveness, Readiness, State, UpRequest},
     timeline::{Entry, Timeline},
 };
@@ -102,12 +104,28 @@ impl Run {
         Ok(())
     }
 
-    /// Leaves the environment running, without an owner.
-    pub fn release(mut self, environment: &mut Environment) -> anyhow::Result<()> {
+    /// Leaves the environment running, without an owner, beside a report of what was proven.
+    pub fn release(
+        mut self,
+        environment: &mut Environment,
+        verdicts: &[Verdict],
+    ) -> anyhow::Result<()> {
         environment.record.owner = None;
         environment.save()?;
         self.armed = false;
-        write_timeline(&self.timeline, environment.layout().root())
+        proven(environment, verdicts, &self.timeline)
+    }
+
+    /// The same of one that has failed, as it is.
+    pub async fn release_failed(
+        mut self,
+        environment: &mut Environment,
+        cause: &anyhow::Error,
+    ) -> anyhow::Result<()> {
+        environment.record.owner = None;
+        environment.save()?;
+        self.armed = false;
+        evidence(environment, cause, &self.timeline).await.map(drop)
     }
 
     async fn tear_down(&self, state: State) -> anyhow::Result<()> {
@@ -126,15 +144,22 @@ impl Run {
     }
 }
 
-/// Deletes the evidence of an earlier failure: the environment has been proven since.
-pub fn forget_evidence(environment: &Environment) -> anyhow::Result<()> {
-    let path = environment.layout().root().join(EVIDENCE);
+/// Writes timeline and report of an environment that was proven; evidence of an earlier failure goes.
+pub fn proven(
+    environment: &Environment,
+    verdicts: &[Verdict],
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let folder = environment.layout().root();
+    let path = folder.join(EVIDENCE);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot delete `{}`", path.display()))
+            return Err(error).with_context(|| format!("cannot delete `{}`", path.display()));
         }
-        _ => Ok(()),
+        _ => {}
     }
+    write_timeline(timeline, folder)?;
+    Report::of(&environment.record, verdicts, &timeline.entries()).write(folder)
 }
 
 /// Writes `timeline.json`.
@@ -148,14 +173,14 @@ fn write_timeline(timeline: &Timeline, folder: &Path) -> anyhow::Result<()> {
     std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
-/// Writes states, the ends of all logs and the timeline of an environment into its state folder, which is returned.
+/// Writes states, the ends of all logs, the timeline and a report of an environment into its state folder, which is returned.
 pub async fn evidence(
     environment: &Environment,
     cause: &anyhow::Error,
     timeline: &Timeline,
 ) -> anyhow::Result<PathBuf> {
     let folder = environment.layout().root().to_path_buf();
-    let mut text = format!("{cause:#}\n");
+    let mut text = String::new();
     match runtime::status(environment).await {
         Ok(pods) => {
             for pod in pods {
@@ -174,8 +199,16 @@ pub async fn evidence(
         }
     }
     let path = folder.join(EVIDENCE);
-    std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
+    std::fs::write(&path, format!("{cause:#}\n{text}"))
+        .with_context(|| format!("cannot write `{}`", path.display()))?;
     write_timeline(timeline, &folder)?;
+    let steps = timeline.entries();
+    let report = Report {
+        failure: Some(cause),
+        evidence: Some(&text),
+        ..Report::of(&environment.record, &[], &steps)
+    };
+    report.write(&folder)?;
     Ok(folder)
 }
 

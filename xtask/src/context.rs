@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use e2e::{
     environment::{Environment, Name, Store, workspace_root},
+    report,
     run::{self, Run},
     runtime::{self, Chosen, RuntimeChoice, State},
 };
@@ -96,9 +97,10 @@ impl Context {
         }
         if let Some(folder) = &evidence {
             self.output.say(format!(
-                "evidence: `{}` holds `{}`, `logs/` and `timeline.json`; `cargo xtask local-down --name {}` deletes it",
+                "evidence: `{}` holds `{}`, `{}`, `logs/` and `timeline.json`; `cargo xtask local-down --name {}` deletes it",
                 folder.display(),
                 run::EVIDENCE,
+                report::REPORT,
                 run.name()
             ));
         }

@@ -52,7 +52,7 @@ impl Proof {
                     short(crossing.id),
                     "delivered".into(),
                     crossing.route_text(),
-                    milliseconds(crossing.took()),
+                    crossing.took_text(),
                 ]
             })
             .collect()
@@ -85,6 +85,11 @@ impl Crossing {
         self.stored_at
             .as_jiff()
             .duration_since(self.sent_at.as_jiff())
+    }
+
+    /// [`Self::took`] as `1.2 ms`.
+    pub fn took_text(&self) -> String {
+        milliseconds(self.took())
     }
 
     /// `gateway-1@cluster-a -> sink-1@cluster-b`

@@ -80,14 +80,16 @@ async fn once(
         _ => context.close(&mut run, &result).await,
     };
     let result = match result {
-        Ok(environment) if args.keep => {
-            keep(run, environment, context)?;
+        Ok(mut environment) if args.keep => {
+            run.release(&mut environment, &verdicts)?;
+            say_kept(&environment, context);
             Ok(())
         }
         Ok(_) => Ok(()),
         Err(error) if args.keep && !error.is::<Interrupted>() => {
-            if let Ok(environment) = context.store.load(&name) {
-                keep(run, environment, context)?;
+            if let Ok(mut environment) = context.store.load(&name) {
+                run.release_failed(&mut environment, &error).await?;
+                say_kept(&environment, context);
             }
             Err(error)
         }
@@ -147,9 +149,7 @@ async fn prove(
     Ok(environment)
 }
 
-fn keep(run: Run, mut environment: Environment, context: &Context) -> anyhow::Result<()> {
-    run.release(&mut environment)?;
+fn say_kept(environment: &Environment, context: &Context) {
     let talk = view::kept(&environment.record, environment.layout().root());
     context.output.say(talk);
-    Ok(())
 }

@@ -3,7 +3,8 @@ use e2e::{
     environment::{Environment, Found, Name, RuntimeKind},
     local::{self, Fate},
     plan::Ports,
-    proof,
+    proof::{self, Verdict},
+    report,
     run::{self, Run},
     runtime::{
         self, Chosen, Condition, Lifetime, OnFailure, PublicAddress, RuntimeChoice, State,
@@ -116,16 +117,17 @@ async fn keep(
         )),
     }
     match renew(&mut environment, request, timeline, context).await {
-        Ok(()) => {
-            run::forget_evidence(&environment)?;
+        Ok(verdicts) => {
+            run::proven(&environment, &verdicts, timeline)?;
             Ok(Some(environment))
         }
         Err(error) => {
             match run::evidence(&environment, &error, timeline).await {
                 Ok(folder) => context.output.say(format!(
-                    "`{name}` is left as it is; `{}` holds `{}` and `timeline.json`",
+                    "`{name}` is left as it is; `{}` holds `{}`, `{}` and `timeline.json`",
                     folder.display(),
-                    run::EVIDENCE
+                    run::EVIDENCE,
+                    report::REPORT
                 )),
                 Err(problem) => context.output.beside("no evidence", &problem),
             }
@@ -139,7 +141,7 @@ async fn renew(
     request: &UpRequest,
     timeline: &Timeline,
     context: &Context,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<Verdict>> {
     if environment.record.runtime == RuntimeKind::K3d {
         runtime::refresh(&context.store, environment, request, timeline).await?;
     }
@@ -151,15 +153,17 @@ async fn prove_again(
     blueprints: &[Blueprint],
     timeline: &Timeline,
     context: &Context,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<Verdict>> {
+    let mut verdicts = vec![];
     for blueprint in blueprints {
         let verdict = proof::again(environment, &blueprint.name, timeline).await?;
         let style = context.output.data_style();
         context
             .output
             .data(view::verdict_table(&blueprint.title, &verdict, style) + "\n");
+        verdicts.push(verdict);
     }
-    Ok(())
+    Ok(verdicts)
 }
 
 async fn make(
@@ -175,21 +179,24 @@ async fn make(
     let blueprints = request.blueprints.clone();
     let work = async {
         let environment = run.up(request).await?;
+        let mut verdicts = vec![];
         for blueprint in &blueprints {
             let verdict = proof::auto_trigger(&environment, &blueprint.name, timeline).await?;
             let style = context.output.data_style();
             context
                 .output
                 .data(view::verdict_table(&blueprint.title, &verdict, style) + "\n");
+            verdicts.push(verdict);
         }
-        Ok(environment)
+        Ok((environment, verdicts))
     };
     match context.interrupt.unless(work).await {
-        Ok(mut environment) => {
-            run.release(&mut environment)?;
+        Ok((mut environment, verdicts)) => {
+            run.release(&mut environment, &verdicts)?;
             Ok(environment)
         }
-        result @ Err(_) => {
+        Err(error) => {
+            let result = Err(error);
             context.close(&mut run, &result).await;
             result
         }

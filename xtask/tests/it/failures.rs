@@ -37,6 +37,12 @@ fn assert_evidence(bench: &Bench, text: &str) {
         evidence.contains(text),
         "the evidence must hold `{text}`:\n{evidence}"
     );
+    let report = fs::read_to_string(folder.join("report.html")).unwrap();
+    let report = report.replace("&#x2f;", "/");
+    assert!(
+        report.contains(text) && report.contains(r#"class="failed">failed"#),
+        "the report must hold `{text}`:\n{report}"
+    );
     assert!(folder.join("timeline.json").is_file());
     bench.assert_no_process();
     // Evidence is not what a killed run left.

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use crate::bench::{Bench, fixed_ports, turn};
+use crate::{
+    bench::{Bench, fixed_ports, turn},
+    report,
+};
 
 /// What `curl` would print of `http://127.0.0.1:<port><path>`.
 fn get(port: u16, path: &str) -> String {
@@ -92,6 +95,8 @@ fn an_environment_stays_up_answers_and_goes_away() {
         .assert_code(2)
         .assert_says("terminator");
 
+    let report = bench.state().join("local/report.html");
+    report::assert_proven(&report);
     let evidence = bench.state().join("local/evidence.txt");
     std::fs::write(&evidence, "of a failure that is over").unwrap();
     let again = bench.run(&["local-up"]);

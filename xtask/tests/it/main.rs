@@ -7,4 +7,5 @@ mod e2e;
 mod endings;
 mod failures;
 mod local;
+mod report;
 mod usage;
