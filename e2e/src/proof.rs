@@ -1,23 +1,25 @@
 //! Proof that a blueprint works: its gateways report every message as acknowledged by the far end, and what the sinks
 //! have stored bears it out.
 
+mod evidence;
 mod report;
 
 use std::collections::{BTreeMap, HashSet};
 
 use messages::{Ack, Outcome, Payload, WorkloadName};
+use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 
 use crate::{
     environment::{Environment, PodRecord, Record},
     failure::Failure,
-    identity::Root,
     pinhole::{Pinhole, Trigger},
     runtime, select,
     timeline::Timeline,
     trail::{self, Expectation, Flow, Proof, Route, Sent, SentMessage, StoredMessage},
 };
 
+pub use evidence::{audit, audit_sink, evidence_of, roots, roots_of};
 pub(crate) use report::{reports, wait_for_report};
 
 /// Lines of a log that a failure shows.
@@ -273,7 +275,7 @@ async fn check_sinks(
     flows: impl Fn(&PodRecord) -> Vec<Flow>,
     timeline: &Timeline,
 ) -> anyhow::Result<Vec<SinkVerdict>> {
-    let root = Root::load(&environment.layout().identity())?;
+    let roots = roots(environment)?;
     let mut all = vec![];
     for sink in select::sinks(&environment.record, blueprint) {
         if sink.token_file.is_none() {
@@ -292,7 +294,7 @@ async fn check_sinks(
             blueprint: blueprint.into(),
             flows,
         };
-        let proof = check(&expectation, output, &root).await?;
+        let proof = check(&expectation, output, &roots).await?;
         all.push(SinkVerdict {
             sink: sink.name.pod().into(),
             cluster: sink.name.cluster().into(),
@@ -306,9 +308,9 @@ async fn check_sinks(
 async fn check(
     expectation: &Expectation,
     output: Vec<StoredMessage>,
-    root: &Root,
+    roots: &[CertificateDer<'static>],
 ) -> anyhow::Result<Proof> {
     let expectation = expectation.clone();
-    let certificate = root.certificate_der().clone();
-    tokio::task::spawn_blocking(move || trail::check(&expectation, &output, &[certificate])).await?
+    let roots = roots.to_vec();
+    tokio::task::spawn_blocking(move || trail::check(&expectation, &output, &roots)).await?
 }

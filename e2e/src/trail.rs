@@ -9,11 +9,13 @@ use uuid::Uuid;
 
 use crate::{environment::PodRecord, failure::Failure};
 
+mod audit;
 mod check;
 mod proof;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{Audit, Finding, Scene, audit};
 pub use check::check;
 pub use proof::{Crossing, Place, Proof};
 
@@ -29,22 +31,79 @@ pub struct StoredMessage {
 impl StoredMessage {
     /// Reads the body of `/output`: one JSON object a line.
     pub fn parse_all(body: &str) -> anyhow::Result<Vec<Self>> {
-        body.lines()
-            .enumerate()
-            .filter(|(_, line)| !line.trim().is_empty())
+        lines(body)
             .map(|(number, line)| {
-                serde_json::from_str(line).map_err(|error| {
-                    let head: String = line.chars().take(120).collect();
-                    Failure::product(format!(
-                        "line {} of the sink's output is no stored message: {error}: `{head}`",
-                        number + 1
-                    ))
-                    .hint("compare it with `/output` in the design: services and harness must be of one version")
-                    .into()
-                })
+                serde_json::from_str(line).map_err(|error| no_message(number, line, &error))
             })
             .collect()
     }
+}
+
+/// What was kept of the output of a sink, to be audited later.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// The sink and its cluster, where the lines tell.
+    pub sink: Option<(String, String)>,
+    pub output: Vec<StoredMessage>,
+}
+
+impl Evidence {
+    /// Reads lines of `/output`, and lines of `cargo xtask trail --json`, which name the sink as well: one for each sink.
+    pub fn parse_all(text: &str) -> anyhow::Result<Vec<Self>> {
+        /// One line of `cargo xtask trail --json`.
+        #[derive(Deserialize)]
+        struct Named {
+            sink: String,
+            cluster: String,
+            stored: StoredMessage,
+        }
+        /// Tells them apart: a payload is kept byte for byte, so that no line can be read as the one or the other.
+        #[derive(Deserialize)]
+        struct Head {
+            stored: Option<serde::de::IgnoredAny>,
+        }
+        let mut all: Vec<Self> = vec![];
+        for (number, line) in lines(text) {
+            let read = || -> serde_json::Result<_> {
+                let head: Head = serde_json::from_str(line)?;
+                if head.stored.is_none() {
+                    return Ok((None, serde_json::from_str(line)?));
+                }
+                let named: Named = serde_json::from_str(line)?;
+                Ok((Some((named.sink, named.cluster)), named.stored))
+            };
+            let (sink, stored) = read().map_err(|error| no_message(number, line, &error))?;
+            match all.iter_mut().find(|evidence| evidence.sink == sink) {
+                Some(evidence) => evidence.output.push(stored),
+                None => all.push(Self {
+                    sink,
+                    output: vec![stored],
+                }),
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The lines that are not empty, each with its number from 1.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    (1..)
+        .zip(text.lines())
+        .filter(|(_, line)| !line.trim().is_empty())
+}
+
+fn no_message(number: usize, line: &str, error: &serde_json::Error) -> anyhow::Error {
+    // What is shown goes to a terminal, and may come from anywhere.
+    let head: String = line
+        .chars()
+        .take(120)
+        .flat_map(char::escape_debug)
+        .collect();
+    Failure::product(format!(
+        "line {number} of the sink's output is no stored message: {error}: `{head}`"
+    ))
+    .hint("compare it with `/output` in the design: services and harness must be of one version")
+    .into()
 }
 
 /// What must be in a sink's output.

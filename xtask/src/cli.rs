@@ -127,6 +127,15 @@ pub(crate) struct Trail {
     /// Name of the environment; `local` unless given
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// Check every signature, chain, name and time up to the environment's root; a line for each broken hop, and exit code 1
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Verify what a file holds, or `-` for standard input: lines of a sink's `/output`, or of `trail --json`
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    pub(crate) from: Option<PathBuf>,
+    /// PEM file with the root certificates to trust, instead of the environment's; with `--from` no environment is needed
+    #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "name")]
+    pub(crate) roots: Option<PathBuf>,
     /// Print one JSON object a line instead of tables
     #[arg(long)]
     pub(crate) json: bool,

@@ -72,7 +72,7 @@ fn failure(blueprint: &str, problems: &[String]) -> Failure {
 }
 
 /// `seq 2 (…3f2a9c11)`
-fn label(stored: &StoredMessage) -> String {
+pub(super) fn label(stored: &StoredMessage) -> String {
     format!("seq {} ({})", stored.message.seq, short(stored.message.id))
 }
 
@@ -364,7 +364,7 @@ fn signatures_of(
     };
     let mut problems = vec![];
     for (stored, route) in part {
-        match verifier.verify(stored.message.id, &stored.message.trail) {
+        match verifier.examine(stored.message.id, &stored.message.trail) {
             Ok(signers) => {
                 let names = route.iter().flat_map(|route| &route.0);
                 for (number, (station, signer)) in names.zip(&signers).enumerate() {
@@ -378,19 +378,31 @@ fn signatures_of(
                     }
                 }
             }
-            // Reported by `times` for all hops, not for the first only.
-            Err(error) if matches!(error.problem(), Some(HopProblem::TimeBackwards { .. })) => {}
-            Err(TrailError::Hop {
-                index,
-                pod,
-                problem,
-            }) => problems.push(format!(
-                "{}, hop {} (`{pod}`): {problem}",
-                label(stored),
-                index + 1
-            )),
-            Err(error) => problems.push(format!("{}: {error}", label(stored))),
+            Err(errors) => {
+                // Reported by `times`, for trails of any route.
+                let is_new = |error: &&TrailError| {
+                    !matches!(error.problem(), Some(HopProblem::TimeBackwards { .. }))
+                };
+                problems.extend(
+                    errors
+                        .iter()
+                        .filter(is_new)
+                        .map(|error| format!("{}{}", label(stored), broken(error))),
+                );
+            }
         }
     }
     problems
+}
+
+/// `, hop 2 (`sink-1`): altered: …`
+pub(super) fn broken(error: &TrailError) -> String {
+    match error {
+        TrailError::Hop {
+            index,
+            pod,
+            problem,
+        } => format!(", hop {} (`{pod}`): {problem}", index + 1),
+        other => format!(": {other}"),
+    }
 }

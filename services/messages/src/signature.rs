@@ -2,12 +2,13 @@
 //! root can check afterwards who carried a message. `docs/signature.md` describes the format for other languages.
 
 mod canonical;
+mod diagnose;
 mod error;
 mod identity;
 mod jws;
 mod signer;
 mod verifier;
 
-pub use error::{HopProblem, InvalidIdentity, SignError, TrailError};
+pub use error::{HopProblem, InvalidIdentity, SignError, TrailError, TrailErrors};
 pub use signer::Signer;
 pub use verifier::{TrailVerifier, verify_trail};

@@ -64,6 +64,8 @@ pub enum TrailError {
     Root { index: usize, cause: String },
     #[error("no root certificate was given to check the trail against")]
     NoRoot,
+    #[error("a trail of {hops} hops is over the limit of {limit}")]
+    TooLong { hops: usize, limit: usize },
     /// `index` counts from 0, as in the JSON.
     #[error("trail[{index}] ({pod:?}): {problem}")]
     Hop {
@@ -78,8 +80,35 @@ impl TrailError {
     pub fn problem(&self) -> Option<&HopProblem> {
         match self {
             Self::Hop { problem, .. } => Some(problem),
-            Self::Root { .. } | Self::NoRoot => None,
+            Self::Root { .. } | Self::NoRoot | Self::TooLong { .. } => None,
         }
+    }
+}
+
+/// All that is wrong with one trail: at least one error, in travel order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrailErrors {
+    pub first: TrailError,
+    pub others: Vec<TrailError>,
+}
+
+impl TrailErrors {
+    pub(super) fn of(errors: impl IntoIterator<Item = TrailError>) -> Option<Self> {
+        let mut errors = errors.into_iter();
+        let first = errors.next()?;
+        let others = errors.collect();
+        Some(Self { first, others })
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &TrailError> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+impl From<TrailError> for TrailErrors {
+    fn from(first: TrailError) -> Self {
+        let others = vec![];
+        Self { first, others }
     }
 }
 
@@ -102,9 +131,20 @@ pub enum HopProblem {
         found: Uuid,
     },
     #[error(
-        "hash of the trail before it: {signer} signed another trail; a hop before was dropped, added, reordered or altered"
+        "dropped: hash of the trail before it: {signer} signed a trail with a hop that is not here, or not as it was"
     )]
-    PreviousHash { signer: WorkloadName },
+    Dropped { signer: WorkloadName },
+    /// `extra` counts from 1.
+    #[error(
+        "added: hash of the trail before it: {signer} signed the trail without hop {extra}, which was put in later"
+    )]
+    Added { signer: WorkloadName, extra: usize },
+    /// `place` counts from 1.
+    #[error("reordered: hash of the trail before it: {signer} signed it as hop {place}")]
+    Reordered { signer: WorkloadName, place: usize },
+    /// `first` counts from 1.
+    #[error("repeated: hash of the trail before it: it is hop {first} of {signer} once more")]
+    Repeated { signer: WorkloadName, first: usize },
     #[error("the certificate names no pod: {0}")]
     NoIdentity(String),
     #[error(
@@ -132,4 +172,28 @@ pub enum HopProblem {
     Chain { signer: WorkloadName, cause: String },
     #[error("its time {at} is before that of the hop before it, {before}")]
     TimeBackwards { at: Timestamp, before: Timestamp },
+}
+
+impl HopProblem {
+    /// The problem in one word, the same in every implementation: see `docs/signature.md`.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Unsigned => "unsigned",
+            Self::Malformed(_) => "malformed",
+            Self::Forged { .. } => "forged",
+            Self::Altered { .. } => "altered",
+            Self::Replayed { .. } => "replayed",
+            Self::Dropped { .. } => "dropped",
+            Self::Added { .. } => "added",
+            Self::Reordered { .. } => "reordered",
+            Self::Repeated { .. } => "repeated",
+            Self::NoIdentity(_) => "no-identity",
+            Self::WrongIdentity { .. } => "wrong-identity",
+            Self::NotValidAt { .. } => "not-valid-then",
+            Self::NotOfThisRoot { .. } => "other-root",
+            Self::NameNotPermitted { .. } => "name-not-permitted",
+            Self::Chain { .. } => "bad-chain",
+            Self::TimeBackwards { .. } => "time-backwards",
+        }
+    }
 }

@@ -6,12 +6,13 @@ use uuid::Uuid;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::{
-    HopProblem, InvalidIdentity, TrailError,
+    HopProblem, InvalidIdentity, TrailError, TrailErrors,
     canonical::{TrailHash, hop_hash, payload},
+    diagnose::diagnose,
     identity::Identity,
     jws::{Detached, Header, signing_input},
 };
-use crate::{Hop, Timestamp, WorkloadName, decode_error::shorten};
+use crate::{Hop, Timestamp, WorkloadName, decode_error::shorten, limits::MAX_TRAIL_HOPS};
 
 /// Chains that are remembered; past it all are forgotten. A pod has a new one every ten seconds.
 const MAX_KNOWN_CHAINS: usize = 4096;
@@ -65,32 +66,54 @@ impl TrailVerifier {
     }
 
     /// Checks that each hop of message `id` was signed by the pod it names, with an identity that was valid at that moment,
-    /// as the next hop after exactly those before it. Gives the pods in travel order.
+    /// as the next hop after exactly those before it. Gives the pods in travel order, or the first thing that is wrong.
     ///
     /// A trail cut off at its end passes: whoever knows the path checks that it is whole.
     pub fn verify(&mut self, id: Uuid, trail: &[Hop]) -> Result<Vec<WorkloadName>, TrailError> {
+        self.examine(id, trail).map_err(|problems| problems.first)
+    }
+
+    /// [`Self::verify`] that does not stop at the first broken hop. A hop that only follows a broken one is not broken itself.
+    pub fn examine(&mut self, id: Uuid, trail: &[Hop]) -> Result<Vec<WorkloadName>, TrailErrors> {
+        // The last pod's own hop comes on top of what may arrive there.
+        let limit = MAX_TRAIL_HOPS + 1;
+        if trail.len() > limit {
+            let hops = trail.len();
+            return Err(TrailError::TooLong { hops, limit }.into());
+        }
         let mut before = TrailHash::new();
         let mut last: Option<Timestamp> = None;
         let mut names = Vec::with_capacity(trail.len());
+        let mut broken = vec![];
         for (index, hop) in trail.iter().enumerate() {
-            let name = self
+            let verdict = self
                 .verify_hop(id, &before, hop)
                 .and_then(|name| match last {
                     Some(before) if hop.at < before => {
                         Err(HopProblem::TimeBackwards { at: hop.at, before })
                     }
                     _ => Ok(name),
-                })
-                .map_err(|problem| TrailError::Hop {
-                    index,
-                    pod: shorten(&hop.pod, 80),
-                    problem: Box::new(problem),
-                })?;
-            names.push(name);
+                });
+            match verdict {
+                Ok(name) => names.push(name),
+                Err(problem) => broken.push((index, problem)),
+            }
             last = Some(hop.at);
             before.push(hop);
         }
-        Ok(names)
+        let errors = diagnose(trail, broken)
+            .into_iter()
+            .map(|(index, problem)| TrailError::Hop {
+                index,
+                pod: trail
+                    .get(index)
+                    .map_or_else(String::new, |hop| shorten(&hop.pod, 80)),
+                problem: Box::new(problem),
+            });
+        match TrailErrors::of(errors) {
+            None => Ok(names),
+            Some(errors) => Err(errors),
+        }
     }
 
     fn verify_hop(
@@ -231,7 +254,8 @@ fn check_signature(
         Some(signed) if signed.hop != hop_hash(hop) => HopProblem::Altered { signer },
         Some(signed) if fits(signed.id, &signed.before) => {
             if signed.id == id {
-                HopProblem::PreviousHash { signer }
+                // Which of the hops before it is to blame shows in the whole trail only: see `diagnose`.
+                HopProblem::Dropped { signer }
             } else {
                 HopProblem::Replayed {
                     signer,

@@ -69,6 +69,19 @@ impl Path {
         trail
     }
 
+    /// Every broken hop and what is wrong with it, in one word.
+    fn broken(&self, trail: &[Hop]) -> Vec<(usize, &'static str)> {
+        let mut verifier = TrailVerifier::new(&self.roots).unwrap();
+        let Err(errors) = verifier.examine(self.id, trail) else {
+            return vec![];
+        };
+        let broken = errors.iter().map(|error| match error {
+            TrailError::Hop { index, problem, .. } => (*index, problem.word()),
+            other => panic!("`{other}` must name a hop"),
+        });
+        broken.collect()
+    }
+
     #[track_caller]
     fn assert_problem(&self, trail: &[Hop], index: usize, text: &str) -> HopProblem {
         let error = verify_trail(self.id, trail, &self.roots).unwrap_err();
@@ -166,23 +179,56 @@ fn a_dropped_added_or_reordered_hop_shows_in_the_next_ones_hash() {
             .map(|&index| path.trail[index].clone())
             .collect::<Vec<_>>()
     };
-    for (order, index) in [
-        (&[1, 2][..], 0),
-        (&[0, 2][..], 1),
-        (&[1, 0, 2][..], 0),
-        (&[0, 2, 1][..], 1),
-        (&[0, 0, 1, 2][..], 1),
+    for (order, broken) in [
+        (&[1, 2][..], &[(0, "dropped")][..]),
+        (&[0, 2], &[(1, "dropped")]),
+        (&[2, 1], &[(0, "dropped")]),
+        (&[1, 0, 2], &[(0, "reordered"), (1, "reordered")]),
+        (&[0, 2, 1], &[(1, "reordered"), (2, "reordered")]),
+        (&[0, 0, 1, 2], &[(1, "repeated")]),
+        (&[0, 1, 2, 1], &[(3, "repeated")]),
     ] {
-        let problem = path.assert_problem(&pick(order), index, "hash of the trail before it");
-        assert!(
-            matches!(problem, HopProblem::PreviousHash { .. }),
-            "{order:?}: {problem}"
-        );
+        assert_eq!(path.broken(&pick(order)), broken, "{order:?}");
+        path.assert_problem(&pick(order), broken[0].0, "hash of the trail before it");
     }
+    // A hop of another pod that fits where it stands; those after it were signed without it.
+    let mut trail = path.trail[..1].to_vec();
+    let stranger = path.leaves[2]
+        .signer()
+        .sign(path.id, &trail, path.own_hop(2));
+    trail.push(stranger.unwrap());
+    trail.push(path.trail[1].clone());
+    trail.push(path.trail[2].clone());
+    assert_eq!(path.broken(&trail), [(2, "added")]);
     // A hop that was signed anew does not fit those after it.
     let mut trail = path.with(0, &path.leaves[0], path.own_hop(0));
     trail.extend_from_slice(&path.trail[1..]);
     path.assert_problem(&trail, 1, "hash of the trail before it");
+}
+
+#[test]
+fn every_broken_hop_is_named_and_no_hop_that_only_follows_one() {
+    let path = Path::new();
+    let mut trail = path.trail.clone();
+    trail[0].node = "elsewhere".into();
+    assert_eq!(path.broken(&trail), [(0, "altered")]);
+    trail[2].role = Role::Gateway;
+    assert_eq!(path.broken(&trail), [(0, "altered"), (2, "altered")]);
+    trail[1].signature.clear();
+    let all = [(0, "altered"), (1, "unsigned"), (2, "altered")];
+    assert_eq!(path.broken(&trail), all);
+}
+
+#[test]
+fn a_trail_over_the_limit_is_refused_before_anything_is_verified() {
+    let path = Path::new();
+    let trail = vec![path.trail[0].clone(); 34];
+    let error = verify_trail(path.id, &trail, &path.roots).unwrap_err();
+    let expected = TrailError::TooLong {
+        hops: 34,
+        limit: 33,
+    };
+    assert_eq!(error, expected);
 }
 
 #[test]
