@@ -1,11 +1,13 @@
 use messages::{Hop, signature::Signer};
 use rustls_pki_types::CertificateDer;
 
-use super::*;
+use super::{proof::short, *};
 use crate::{
     failure::Kind,
     identity::{LeafRequest, Root},
 };
+
+mod audit;
 
 const BLUEPRINT: &str = "international-ferry";
 
@@ -364,10 +366,8 @@ fn what_was_changed_after_signing_is_named() {
     );
     let mut output = world.output(2);
     output[1].message.trail = output[0].message.trail.clone();
-    assert_one(
-        &world.problems(&world.numbered(2), &output),
-        &["seq 2", "hop 1 (`gateway-1`): replayed"],
-    );
+    let problems = world.problems(&world.numbered(2), &output);
+    assert_eq!(problems.matches(": replayed").count(), 3, "{problems}");
     let mut output = world.output(1);
     output[0].message.trail[2].signature.clear();
     assert_one(
@@ -379,9 +379,11 @@ fn what_was_changed_after_signing_is_named() {
 #[test]
 fn a_trail_of_another_root_is_named() {
     let (world, stranger) = (World::new(), World::new());
-    assert_one(
-        &world.problems(&world.numbered(1), &stranger.output(1)),
-        &["hop 1 (`gateway-1`)", "root"],
+    let problems = world.problems(&world.numbered(1), &stranger.output(1));
+    assert_eq!(
+        problems.matches("not of this root").count(),
+        3,
+        "{problems}"
     );
     let error = check(&world.numbered(1), &world.output(1), &[]).unwrap_err();
     assert!(error.to_string().contains("no root certificate"), "{error}");

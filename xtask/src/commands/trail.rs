@@ -68,7 +68,14 @@ async fn verify_file(from: &Path, args: &Trail, context: &Context) -> anyhow::Re
         None => proof::roots(&context.environment(args.name.as_deref())?)?,
     };
     let mut total = Audit::default();
-    for evidence in proof::evidence_of(from)? {
+    let all = proof::evidence_of(from)?;
+    if all.is_empty() {
+        let cause = format!("`{}` holds no stored message", from.display());
+        return Err(Failure::usage(cause)
+            .hint("it holds the lines of a sink's `/output`, or of `cargo xtask trail --json`")
+            .into());
+    }
+    for evidence in all {
         let audit = context
             .interrupt
             .unless(proof::audit(evidence.output, roots.clone(), None))
