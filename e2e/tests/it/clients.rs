@@ -304,7 +304,7 @@ async fn python(protocol: Protocol) -> anyhow::Result<Option<Python>> {
 }
 
 /// A virtual environment in the tool cache, made once for each set of versions.
-async fn ready_python() -> anyhow::Result<PathBuf> {
+pub(crate) async fn ready_python() -> anyhow::Result<PathBuf> {
     let requirements = Path::new(CLIENTS).join("requirements.txt");
     let key = key_of(&std::fs::read(&requirements)?);
     let root = ToolCache::from_environment()

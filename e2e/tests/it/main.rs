@@ -9,5 +9,6 @@ mod fast_international_ferry;
 mod international_ferry;
 mod run;
 mod tidy;
+mod trail;
 mod tunnel;
 mod volume;

@@ -21,6 +21,11 @@ pub(crate) async fn trails(scene: &Scene) -> anyhow::Result<()> {
         let verdict = proof::auto_trigger(&scene.environment, blueprint, scene.timeline()).await?;
         assert_delivered(&verdict, 5);
         for sink in select::sinks(&scene.environment.record, blueprint) {
+            let audit = proof::audit_sink(&scene.environment, sink).await?;
+            assert_eq!(
+                (audit.messages, audit.hops, audit.findings),
+                (5, 10, vec![])
+            );
             let stored = Pinhole::of(sink)?.output(0).await?;
             assert_eq!(stored.len(), 5, "the sink must hold what was sent");
             for stored in stored {

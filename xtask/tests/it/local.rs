@@ -80,6 +80,7 @@ fn an_environment_stays_up_answers_and_goes_away() {
     let messages = trail.assert_code(0).json_lines();
     assert_eq!(messages.len(), 9, "five by itself, three, and one: {trail}");
     trail.assert_data(r#"{"deck": 2, "car":  "blue"}"#);
+    verified(&bench, &trail.stdout);
     bench
         .run(&["trail"])
         .assert_code(0)
@@ -232,4 +233,48 @@ fn a_port_in_use_is_named_with_its_holder() {
         .assert_says(&std::process::id().to_string())
         .assert_says("help:");
     bench.assert_nothing_left();
+}
+
+/// The trails as they are, then as somebody would like them to be.
+fn verified(bench: &Bench, lines: &str) {
+    bench
+        .run(&["trail", "--verify"])
+        .assert_code(0)
+        .assert_says("9 messages, 18 signed hops: every trail is good");
+    let roots = bench.state().join("local/identity/root.crt");
+    let verify = |text: &str| {
+        let file = bench.file("evidence.ndjson", text);
+        let file = file.to_str().unwrap();
+        bench.run(&[
+            "trail",
+            "--verify",
+            "--from",
+            file,
+            "--roots",
+            roots.to_str().unwrap(),
+        ])
+    };
+    verify(lines).assert_code(0).assert_says("9 messages");
+    let tampered = lines.replacen("\"role\":\"sink\"", "\"role\":\"processor\"", 1);
+    assert_ne!(tampered, lines);
+    verify(&tampered)
+        .assert_code(1)
+        .assert_data("hop 2 (`terminator-")
+        .assert_data("altered")
+        .assert_says("1 problem in the trails of 9 messages");
+    verify("").assert_code(2).assert_says("no stored message");
+    verify("{}").assert_code(1).assert_says("line 1");
+    let file = bench.file("evidence.ndjson", lines);
+    let none = [
+        "trail",
+        "--verify",
+        "--from",
+        file.to_str().unwrap(),
+        "--roots",
+        file.to_str().unwrap(),
+    ];
+    bench
+        .run(&none)
+        .assert_code(2)
+        .assert_says("no PEM file of roots");
 }

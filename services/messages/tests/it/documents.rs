@@ -30,3 +30,17 @@ fn asyncapi_has_the_limits_of_the_code() {
 fn the_description_of_signatures_has_the_hash_of_no_trail() {
     assert_says(SIGNATURE, &format!("`{}`", independent::before(&[])));
 }
+
+#[test]
+fn the_description_of_signatures_has_every_word_of_the_vectors() {
+    let vectors: serde_json::Value =
+        serde_json::from_str(&crate::golden::read("signature-vectors.json")).unwrap();
+    for case in vectors["cases"].as_array().unwrap() {
+        for broken in case["broken"].as_array().into_iter().flatten() {
+            assert_says(
+                SIGNATURE,
+                &format!("`{}`", broken["problem"].as_str().unwrap()),
+            );
+        }
+    }
+}
