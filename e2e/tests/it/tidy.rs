@@ -15,6 +15,7 @@ fn dependencies_point_one_way() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("xtask", &["e2e"][..]),
         ("e2e", &["messages"]),
+        ("fuzz", &["e2e", "messages"]),
         ("gateway", &["node", "messages"]),
         ("processor", &["node", "messages"]),
         ("sink", &["node", "messages"]),
@@ -227,6 +228,7 @@ fn the_top_level_holds_what_the_design_names() {
         "LICENSE",
         "README.md",
         "e2e",
+        "fuzz",
         "manifests",
         "services",
         "xtask",
@@ -299,6 +301,7 @@ fn manifests_of_members() -> Vec<PathBuf> {
     let mut all = vec![
         root().join("xtask/Cargo.toml"),
         root().join("e2e/Cargo.toml"),
+        root().join("fuzz/Cargo.toml"),
     ];
     for entry in fs::read_dir(root().join("services")).unwrap() {
         all.push(entry.unwrap().path().join("Cargo.toml"));
