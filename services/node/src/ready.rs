@@ -1,4 +1,7 @@
 //! What a pod still waits for, by name. Each part registers what it needs and drops it when it has it.
+//!
+//! Two things follow from the list. `/ready` answers for whoever chooses among pods, and says all of it. Whether the pod
+//! takes sessions follows only from what it cannot work without: what merely runs out must not end anything early.
 
 use std::{
     collections::BTreeMap,
@@ -14,13 +17,28 @@ pub(crate) struct Ready(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     waiting: Mutex<Waiting>,
-    ready: watch::Sender<bool>,
+    able: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
-    named: BTreeMap<u64, String>,
+    named: BTreeMap<u64, (Need, String)>,
+}
+
+/// What the pod can do without a thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// Nothing: it takes no session.
+    Missing,
+    /// Everything for now: it is to be given no new work, and takes what comes all the same.
+    RunsOut,
+}
+
+impl Waiting {
+    fn is_able(&self) -> bool {
+        self.named.values().all(|(need, _)| *need == Need::RunsOut)
+    }
 }
 
 /// One thing that is missing, until it is dropped.
@@ -34,18 +52,28 @@ impl Ready {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Shared {
             waiting: Mutex::default(),
-            ready: watch::Sender::new(true),
+            able: watch::Sender::new(true),
         }))
     }
 
-    /// The pod is not ready until the returned value is dropped.
+    /// The pod is not ready, and takes no sessions, until the returned value is dropped.
     #[must_use]
     pub(crate) fn pending(&self, what: impl Into<String>) -> Pending {
+        self.register(Need::Missing, what.into())
+    }
+
+    /// The pod is not ready until the returned value is dropped, and takes sessions as before.
+    #[must_use]
+    pub(crate) fn runs_out(&self, what: impl Into<String>) -> Pending {
+        self.register(Need::RunsOut, what.into())
+    }
+
+    fn register(&self, need: Need, what: String) -> Pending {
         let mut waiting = self.waiting();
         let key = waiting.next;
         waiting.next += 1;
-        waiting.named.insert(key, what.into());
-        self.0.ready.send_replace(false);
+        waiting.named.insert(key, (need, what));
+        self.0.able.send_replace(waiting.is_able());
         Pending {
             ready: self.clone(),
             key,
@@ -54,15 +82,28 @@ impl Ready {
 
     /// What is missing, oldest first.
     pub(crate) fn waiting_for(&self) -> Vec<String> {
-        self.waiting().named.values().cloned().collect()
+        let waiting = self.waiting();
+        let all = waiting.named.values().map(|(_, what)| what.clone());
+        all.collect()
+    }
+
+    /// What keeps the pod from taking sessions, oldest first.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let waiting = self.waiting();
+        let missing = waiting.named.values();
+        missing
+            .filter(|(need, _)| *need == Need::Missing)
+            .map(|(_, what)| what.clone())
+            .collect()
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        *self.0.ready.borrow()
+        self.waiting().named.is_empty()
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<bool> {
-        self.0.ready.subscribe()
+    /// Whether the pod takes sessions.
+    pub(crate) fn able(&self) -> watch::Receiver<bool> {
+        self.0.able.subscribe()
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -78,7 +119,7 @@ impl Drop for Pending {
         let mut waiting = self.ready.waiting();
         waiting.named.remove(&self.key);
         // Under the lock, so that the flag and the list never disagree.
-        self.ready.0.ready.send_replace(waiting.named.is_empty());
+        self.ready.0.able.send_replace(waiting.is_able());
     }
 }
 
@@ -104,12 +145,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_watcher_sees_readiness_come_and_go() {
+    async fn a_watcher_sees_whether_sessions_are_taken() {
         let ready = Ready::new();
-        let mut watch = ready.watch();
+        let mut able = ready.able();
         let pending = ready.pending("something");
-        watch.wait_for(|ready| !ready).await.unwrap();
+        able.wait_for(|able| !able).await.unwrap();
         drop(pending);
-        watch.wait_for(|ready| *ready).await.unwrap();
+        able.wait_for(|able| *able).await.unwrap();
+    }
+
+    #[test]
+    fn what_runs_out_is_said_and_keeps_no_session_away() {
+        let ready = Ready::new();
+        let able = ready.able();
+        let low = ready.runs_out("a new identity");
+        assert!(!ready.is_ready());
+        assert_eq!(ready.waiting_for(), ["a new identity"]);
+        assert!(*able.borrow() && ready.missing().is_empty());
+        let gone = ready.pending("an identity");
+        drop(low);
+        assert_eq!(ready.missing(), ["an identity"]);
+        assert!(!*able.borrow());
+        drop(gone);
+        assert!(ready.is_ready() && *able.borrow());
     }
 }

@@ -10,8 +10,8 @@ use crate::{
     hooks::{self, ErasedHooks},
     metrics::{Counted, Metrics},
     ready::Ready,
-    shutdown::{Life, Work},
-    sign::{Identity, Unsigned},
+    shutdown::{Life, Phase, Work},
+    sign::{Identity, Unsignable},
     store::{self, Store},
 };
 
@@ -75,13 +75,15 @@ impl Pod {
             }
             return Ok(rejected(message, reason));
         }
-        match self
-            .identity
-            .sign_hop(&self.config, message.id, &message.trail)
-        {
+        // Without a valid identity the message waits, and its session with it: there may be no other before there is one.
+        let signed = tokio::select! {
+            biased;
+            signed = self.identity.sign_hop(&self.config, message.id, &message.trail) => signed,
+            () = self.life.reached(Phase::Draining) => return Err(Later("the pod is ending".into())),
+        };
+        match signed {
             Ok(hop) => message.trail.push(hop),
-            Err(Unsigned::Never(reason)) => return Ok(rejected(message, reason)),
-            Err(Unsigned::Later(later)) => return Err(later),
+            Err(Unsignable(reason)) => return Ok(rejected(message, reason)),
         }
         match &self.onward {
             Onward::Links(links) => {
@@ -140,10 +142,10 @@ impl Pod {
             .map_err(|rejection| rejection.to_string())
     }
 
-    /// Why the pod takes no new sessions and triggers now.
+    /// Why the pod takes no new sessions now.
     pub(crate) fn not_ready(&self) -> Option<String> {
-        let waiting = self.ready.waiting_for();
-        (!waiting.is_empty()).then(|| format!("not ready, waiting for: {}", waiting.join("; ")))
+        let missing = self.ready.missing();
+        (!missing.is_empty()).then(|| format!("not ready, waiting for: {}", missing.join("; ")))
     }
 }
 

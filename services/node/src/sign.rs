@@ -1,4 +1,8 @@
 //! The pod's workload identity, as `wosp` renews it, and the hops that are signed with it.
+//!
+//! An identity that is not renewed ends in two steps. With less than a quarter of its life left the pod is no longer ready,
+//! so that whoever chooses among pods leaves it alone while it still works. Once it has expired no hop can be signed: new
+//! sessions are refused, messages on the running ones wait, and all goes on with the next identity.
 
 use std::{
     fs::{self, Metadata},
@@ -6,14 +10,14 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use messages::{
     Hop, Timestamp, WorkloadName, env,
     signature::{SignError, Signer},
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
 use crate::{
@@ -23,11 +27,10 @@ use crate::{
 };
 
 /// How often the file is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// An identity with less left than this is looked after on demand as well, not only once a second.
-const SOON: Duration = Duration::from_secs(5);
-/// What the pod waits for while it has none.
-const MISSING: &str = "workload identity";
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// This part of its life before its end an identity should long have been replaced: `wosp` does so before half of it is
+/// over (`FERRY_ROTATION_INTERVAL`).
+const LAST_PART: u32 = 4;
 
 /// The newest identity in the identity folder. Cheap to clone.
 #[derive(Clone)]
@@ -45,10 +48,25 @@ struct State {
     /// Which file was read last, good or bad.
     seen: Option<Stamp>,
     signer: Option<Arc<Signer>>,
-    /// There while there is no valid identity.
-    pending: Option<Pending>,
+    /// With less than this left the identity should have been replaced.
+    low: Duration,
+    standing: Standing,
+    /// There while the identity is not good, with what it says.
+    pending: Option<(String, Pending)>,
     /// Why the file was no use, to be logged once.
     trouble: Option<String>,
+}
+
+/// How well the pod is off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    /// There was none yet.
+    #[default]
+    Awaited,
+    Good,
+    /// Valid, and not replaced in time.
+    Low,
+    Expired,
 }
 
 /// Tells one file from the one that replaced it.
@@ -71,13 +89,16 @@ impl From<&Metadata> for Stamp {
     }
 }
 
-/// Why a hop was not signed.
+/// Why no pod could sign a hop.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Unsigned {
+pub(crate) struct Unsignable(pub(crate) String);
+
+/// Why a hop was not signed.
+enum Unsigned {
     /// This pod cannot sign now.
     Later(Later),
     /// No pod could sign this.
-    Never(String),
+    Never(Unsignable),
 }
 
 impl Identity {
@@ -86,10 +107,7 @@ impl Identity {
         let identity = Self(Arc::new(Shared {
             file: config.identity_dir.join(env::IDENTITY_FILE),
             owner: config.name.clone(),
-            state: Mutex::new(State {
-                pending: Some(ready.pending(MISSING)),
-                ..State::default()
-            }),
+            state: Mutex::default(),
             ready,
         }));
         identity.look();
@@ -123,13 +141,26 @@ impl Identity {
         self.signer().map(drop)
     }
 
-    /// This pod's own entry for message `id`, signed, as it follows the trail `before`.
-    pub(crate) fn sign_hop(
+    /// This pod's own entry for message `id`, signed, as it follows the trail `before`. Waits for a valid identity.
+    pub(crate) async fn sign_hop(
         &self,
         config: &Config,
         id: Uuid,
         before: &[Hop],
-    ) -> Result<Hop, Unsigned> {
+    ) -> Result<Hop, Unsignable> {
+        loop {
+            match self.try_sign_hop(config, id, before) {
+                Ok(hop) => return Ok(hop),
+                Err(Unsigned::Never(reason)) => return Err(reason),
+                Err(Unsigned::Later(Later(reason))) => {
+                    tracing::debug!(%id, reason, "a message waits for the workload identity");
+                    sleep(LOOK_INTERVAL).await;
+                }
+            }
+        }
+    }
+
+    fn try_sign_hop(&self, config: &Config, id: Uuid, before: &[Hop]) -> Result<Hop, Unsigned> {
         let signer = self.signer().map_err(Unsigned::Later)?;
         let hop = Hop {
             pod: config.pod_name.clone(),
@@ -142,56 +173,45 @@ impl Identity {
         };
         signer.sign(id, before, hop).map_err(|error| match error {
             // The signer is valid now, so it is the trail that lies in its future: sending it again would not help.
-            SignError::NotValidAt { at, .. } => Unsigned::Never(format!(
+            SignError::NotValidAt { at, .. } => Unsigned::Never(Unsignable(format!(
                 "the last hop's time {at} is further ahead than clocks may differ"
-            )),
+            ))),
             other => Unsigned::Later(Later(other.to_string())),
         })
     }
 
-    /// The first hop of a message that begins here. Waits for a valid identity.
-    pub(crate) async fn sign_first_hop(&self, config: &Config, id: Uuid) -> Hop {
-        let mut tick = interval(LOOK_INTERVAL);
-        loop {
-            tick.tick().await;
-            match self.sign_hop(config, id, &[]) {
-                Ok(hop) => return hop,
-                Err(unsigned) => {
-                    tracing::debug!(?unsigned, "a message waits for the workload identity")
-                }
+    fn signer(&self) -> Result<Arc<Signer>, Later> {
+        {
+            let state = self.state();
+            if let Some(signer) = state
+                .signer
+                .as_ref()
+                .filter(|signer| left(signer) > state.low)
+            {
+                return Ok(signer.clone());
             }
         }
-    }
-
-    fn signer(&self) -> Result<Arc<Signer>, Later> {
-        let newest = |state: &State| {
-            state
-                .signer
-                .clone()
-                .filter(|signer| left(signer) > Duration::ZERO)
-        };
-        let known = newest(&self.state());
-        match known {
-            Some(signer) if left(&signer) > SOON => return Ok(signer),
-            _ => self.look(),
-        }
+        // There may be a new one since the last look.
+        self.look();
         let state = self.state();
-        newest(&state).ok_or_else(|| {
+        let valid = |signer: &Arc<Signer>| left(signer) > Duration::ZERO;
+        state.signer.clone().filter(valid).ok_or_else(|| {
             let trouble = state.trouble.as_deref().unwrap_or("it has expired");
             Later(format!("no valid workload identity: {trouble}"))
         })
     }
 
-    /// Reads the file if it is another one than before, and says on `/ready` whether there is a valid identity.
+    /// Reads the file if it is another one than before, and says on `/ready` what is wrong with the identity.
     fn look(&self) {
         let mut state = self.state();
-        match fs::metadata(&self.0.file).map(|file| Stamp::from(&file)) {
-            Ok(stamp) if state.seen == Some(stamp) => {}
-            Ok(stamp) => {
-                state.seen = Some(stamp);
+        match fs::metadata(&self.0.file) {
+            Ok(file) if state.seen == Some(Stamp::from(&file)) => {}
+            Ok(file) => {
+                state.seen = Some(Stamp::from(&file));
                 match self.read() {
                     Ok(signer) => {
                         tracing::debug!(not_after = %signer.not_after(), "workload identity taken");
+                        state.low = life(&signer, &file) / LAST_PART;
                         state.signer = Some(Arc::new(signer));
                         state.trouble = None;
                     }
@@ -200,18 +220,38 @@ impl Identity {
             }
             Err(error) => self.trouble(&mut state, self.unreadable(&error)),
         }
-        let valid = state
-            .signer
-            .as_deref()
-            .is_some_and(|signer| left(signer) > Duration::ZERO);
-        if valid {
-            state.pending = None;
-        } else if state.pending.is_none() {
-            tracing::error!(
-                file = %self.0.file.display(),
-                "the workload identity has expired; the pod takes nothing until `wosp` writes a new one"
-            );
-            state.pending = Some(self.0.ready.pending(MISSING));
+        self.judge(&mut state);
+    }
+
+    /// Says on `/ready` what is wrong with the identity, and in the log when that changes.
+    fn judge(&self, state: &mut State) {
+        let (standing, what) = standing(state);
+        if state.pending.as_ref().map(|(said, _)| said) != what.as_ref() {
+            let ready = &self.0.ready;
+            // The new entry is made before the old one goes, so the pod never looks ready in between.
+            state.pending = what.map(|what| match standing {
+                Standing::Low => (what.clone(), ready.runs_out(what)),
+                _ => (what.clone(), ready.pending(what)),
+            });
+        }
+        let before = std::mem::replace(&mut state.standing, standing);
+        if before == standing {
+            return;
+        }
+        let what = state
+            .pending
+            .as_ref()
+            .map(|(what, _)| what.as_str())
+            .unwrap_or_default();
+        match standing {
+            Standing::Low => tracing::warn!("the pod is not ready, and works on: it needs {what}"),
+            Standing::Expired => {
+                tracing::error!("the pod takes no session, and its messages wait: it needs {what}")
+            }
+            Standing::Good if before != Standing::Awaited => {
+                tracing::info!("there is a new workload identity")
+            }
+            Standing::Awaited | Standing::Good => {}
         }
     }
 
@@ -257,4 +297,38 @@ fn left(signer: &Signer) -> Duration {
     }
     let left = signer.not_after().as_jiff().duration_since(now.as_jiff());
     Duration::try_from(left).unwrap_or(Duration::ZERO)
+}
+
+/// How long an identity was to live when `wosp` wrote it to `file`.
+fn life(signer: &Signer, file: &Metadata) -> Duration {
+    let end = SystemTime::from(signer.not_after().as_jiff());
+    let written = file
+        .modified()
+        .and_then(|at| end.duration_since(at).map_err(io::Error::other));
+    let most = end
+        .duration_since(signer.not_before().as_jiff().into())
+        .unwrap_or_default();
+    written.map_or(most, |life| life.min(most))
+}
+
+/// How well the pod is off, and what it needs.
+fn standing(state: &State) -> (Standing, Option<String>) {
+    let Some(signer) = state.signer.as_deref() else {
+        return (Standing::Awaited, Some("workload identity".into()));
+    };
+    let (left, until) = (left(signer), signer.not_after());
+    if left > state.low {
+        (Standing::Good, None)
+    } else if left > Duration::ZERO {
+        let seconds = left.as_secs();
+        let what = format!(
+            "a new workload identity: this one is valid for {seconds} s more, until {until}; is `wosp` running?"
+        );
+        (Standing::Low, Some(what))
+    } else {
+        let what = format!(
+            "a new workload identity: the last one was valid until {until}; is `wosp` running?"
+        );
+        (Standing::Expired, Some(what))
+    }
 }

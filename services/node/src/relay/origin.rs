@@ -12,6 +12,7 @@ use crate::{
     hooks::{self, Headers},
     metrics::Counted,
     shutdown::{Phase, Working},
+    sign::Unsignable,
 };
 
 /// Messages of one trigger whose answers are awaited at once, and answers that may wait for a slow reader.
@@ -109,7 +110,8 @@ impl Origin {
             // Made under the lock: ids and `seq` have one order.
             let id = Uuid::now_v7();
             // Here nobody can be told to come later, so the gateway itself waits for its identity.
-            let hop = pod.identity.sign_first_hop(&pod.config, id).await;
+            let hop = pod.identity.sign_hop(&pod.config, id, &[]).await;
+            let hop = hop.map_err(|Unsignable(reason)| Later(reason))?;
             let message = Message {
                 id,
                 blueprint: pod.config.name.blueprint().to_owned(),
@@ -169,12 +171,12 @@ pub(crate) fn default_payload(number: u32, count: u32, pod: &str) -> Payload {
 /// Sends `count` messages as soon as the pod is ready, once, and says how it went.
 pub(crate) async fn auto_trigger(origin: Arc<Origin>, count: u32) {
     let pod = origin.pod.clone();
-    let mut ready = pod.ready.watch();
+    let mut able = pod.ready.able();
     tokio::select! {
-        result = ready.wait_for(|ready| *ready) => if result.is_err() { return },
+        result = able.wait_for(|able| *able) => if result.is_err() { return },
         () = pod.life.reached(Phase::Draining) => return,
     }
-    drop(ready);
+    drop(able);
     tracing::info!("🔁 Auto-trigger starting — sending {count} messages");
     let name = pod.config.pod_name.clone();
     let payloads = (1..=count).map(move |number| default_payload(number, count, &name));

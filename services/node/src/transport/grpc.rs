@@ -72,16 +72,16 @@ pub(crate) fn router(
 
 /// Tells the health service what readiness says, until the pod is gone.
 pub(crate) async fn follow_readiness(health: HealthReporter, ready: Ready) {
-    let mut watch = ready.watch();
+    let mut able = ready.able();
     loop {
-        let status = match *watch.borrow_and_update() {
+        let status = match *able.borrow_and_update() {
             true => ServingStatus::Serving,
             false => ServingStatus::NotServing,
         };
         for service in ["", SERVICE] {
             health.set_service_status(service, status).await;
         }
-        if watch.changed().await.is_err() {
+        if able.changed().await.is_err() {
             return;
         }
     }

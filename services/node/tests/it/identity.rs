@@ -1,16 +1,19 @@
 //! The workload identity: waited for, taken when it is renewed, never used when it has expired.
 
-use std::time::Duration;
+use std::{
+    fs::File,
+    time::{Duration, SystemTime},
+};
 
 use hyper::StatusCode;
-use messages::{Outcome, Protocol, Role, signature::verify_trail};
+use messages::{Outcome, Protocol, Role, env, signature::verify_trail};
 use tonic::Code;
 
 use crate::support::{
     eventually,
     http::{get, metric, output, trigger},
     mint::Root,
-    pod::Spec,
+    pod::{Pod, Spec},
     raw::{Socket, Stream, handshake, message},
 };
 
@@ -86,8 +89,61 @@ async fn a_renewed_identity_signs_the_next_message() {
     .await;
 }
 
+/// What a pod lacks, by its `/ready`; `None` while it is ready.
+async fn lacks(pod: &Pod) -> Option<String> {
+    let (status, text) = get(pod.http, "/ready").await;
+    (status == StatusCode::SERVICE_UNAVAILABLE).then_some(text)
+}
+
 #[tokio::test]
-async fn with_an_expired_identity_nothing_is_taken_and_nothing_is_lost() {
+async fn a_pod_says_before_the_end_of_its_identity_that_it_needs_a_new_one_and_works_on() {
+    let root = Root::new();
+    let sink = Spec::without_identity(Role::Sink, "sink");
+    root.issue(
+        &sink.config.name,
+        &sink.config.identity_dir,
+        Duration::from_secs(12),
+    );
+    // As if it had been written for 22 s: it should have been replaced once less than 5.5 s are left.
+    let file = File::open(sink.config.identity_dir.join(env::IDENTITY_FILE)).unwrap();
+    let earlier = SystemTime::now() - Duration::from_secs(10);
+    file.set_modified(earlier).unwrap();
+    let sink = sink.start().await.ready().await;
+    let mut running = Socket::open(sink.relay).await;
+
+    let text = eventually("a pod that is no longer ready", async || lacks(&sink).await).await;
+    assert!(
+        text.contains("a new workload identity: this one is valid for "),
+        "{text}"
+    );
+    assert!(metric(sink.http, "ferry_identity_remaining_seconds").await > 0.0);
+    assert_eq!(metric(sink.http, "ferry_ready").await, 0.0);
+
+    assert_eq!(
+        running.ask(&message(1, "1")).await.outcome,
+        Outcome::Delivered
+    );
+    assert_eq!(
+        Socket::open(sink.relay)
+            .await
+            .ask(&message(2, "2"))
+            .await
+            .outcome,
+        Outcome::Delivered,
+        "a new session must be taken while the identity is valid"
+    );
+    Stream::open(sink.relay).await.unwrap();
+
+    root.issue(
+        &sink.config.name,
+        sink.identity_dir(),
+        Duration::from_secs(60),
+    );
+    sink.ready().await;
+}
+
+#[tokio::test]
+async fn with_an_expired_identity_running_sessions_wait_new_ones_are_refused_and_nothing_is_lost() {
     let root = Root::new();
     let sink = Spec::without_identity(Role::Sink, "sink");
     root.issue(
@@ -99,22 +155,35 @@ async fn with_an_expired_identity_nothing_is_taken_and_nothing_is_lost() {
     let gateway = Spec::new(&root, Role::Gateway).to("sink", Protocol::Websocket, sink.relay);
     let gateway = gateway.start().await.ready().await;
     let mut socket = Socket::open(sink.relay).await;
-    eventually("a pod that is no longer ready", async || {
-        let (status, waiting) = get(sink.http, "/ready").await;
-        (status == StatusCode::SERVICE_UNAVAILABLE).then_some(waiting)
+    let mut stream = Stream::open(sink.relay).await.unwrap();
+    let text = eventually("a pod without a valid identity", async || {
+        lacks(&sink)
+            .await
+            .filter(|text| text.contains("was valid until"))
     })
     .await;
-    // An open session is closed with 1013, try again later, instead of an answer.
-    socket.message(&message(1, "1")).await;
-    let (code, reason) = socket.closed().await;
-    assert_eq!(code, 1013, "{reason}");
-    // A message of the gateway waits until there is an identity again.
-    let triggered = tokio::spawn(async move { trigger(gateway.http, "", "\"late\"").await });
-    eventually("a gateway that tries", async || {
-        (metric(sink.http, "ferry_identity_remaining_seconds").await == 0.0).then_some(())
+    assert!(text.contains("workload identity"), "{text}");
+    assert_eq!(
+        metric(sink.http, "ferry_identity_remaining_seconds").await,
+        0.0
+    );
+
+    assert!(handshake(sink.relay, Some("ferry.v1")).await.is_err());
+    let refused = Stream::open(sink.relay).await.map(drop).unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+
+    let by_socket = message(1, "1");
+    let by_stream = message(2, "2");
+    socket.message(&by_socket).await;
+    stream.send((&by_stream).into()).await;
+    let gateway_http = gateway.http;
+    let triggered = tokio::spawn(async move { trigger(gateway_http, "", "\"late\"").await });
+    eventually("three messages that wait at the sink", async || {
+        (metric(sink.http, "ferry_in_flight").await == 3.0).then_some(())
     })
     .await;
     assert!(output(sink.http, "").await.is_empty());
+
     root.issue(
         &sink.config.name,
         sink.identity_dir(),
@@ -122,5 +191,41 @@ async fn with_an_expired_identity_nothing_is_taken_and_nothing_is_lost() {
     );
     let acks = triggered.await.unwrap();
     assert_eq!(acks[0].outcome, Outcome::Delivered);
-    assert_eq!(output(sink.http, "").await.len(), 1);
+    assert_eq!(socket.ack().await.id, by_socket.id);
+    assert_eq!(stream.ack().await.unwrap().unwrap().id, by_stream.id);
+    assert_eq!(output(sink.http, "").await.len(), 3);
+    let sessions = format!("ferry_reconnects_total{{downstream=\"sink\",cause=\"loss\"}}");
+    assert_eq!(
+        metric(gateway.http, &sessions).await,
+        0.0,
+        "the gateway's session must have gone on"
+    );
+}
+
+#[tokio::test]
+async fn a_pod_that_waits_for_its_identity_ends_all_the_same() {
+    let root = Root::new();
+    let sink = Spec::without_identity(Role::Sink, "sink");
+    root.issue(
+        &sink.config.name,
+        &sink.config.identity_dir,
+        Duration::from_secs(3),
+    );
+    let mut sink = sink.start().await.ready().await;
+    let mut socket = Socket::open(sink.relay).await;
+    eventually("an identity that has expired", async || {
+        lacks(&sink)
+            .await
+            .filter(|text| text.contains("was valid until"))
+    })
+    .await;
+    socket.message(&message(1, "1")).await;
+    eventually("a message that waits", async || {
+        (metric(sink.http, "ferry_in_flight").await == 1.0).then_some(())
+    })
+    .await;
+    sink.stop();
+    let (code, reason) = socket.closed().await;
+    assert_eq!(code, 1013, "{reason}");
+    sink.ended().await;
 }

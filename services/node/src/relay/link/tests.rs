@@ -259,21 +259,21 @@ async fn attempts_are_spaced_by_the_back_off_and_start_again_after_a_success() {
 #[tokio::test(start_paused = true)]
 async fn readiness_comes_with_a_session_goes_with_its_loss_and_tells_the_last_cause() {
     let bench = bench(10, LONG);
-    let mut ready = bench.ready.watch();
+    let mut able = bench.ready.able();
     assert_eq!(
         bench.ready.waiting_for(),
         ["an answer from `sink` through the tunnel"]
     );
     let far = bench.connect();
-    ready.wait_for(|ready| *ready).await.unwrap();
+    able.wait_for(|able| *able).await.unwrap();
     far.lose().await;
-    ready.wait_for(|ready| !ready).await.unwrap();
+    able.wait_for(|able| !able).await.unwrap();
     assert_eq!(
         bench.ready.waiting_for(),
         ["an answer from `sink` through the tunnel (last: cut)"]
     );
     let _far = bench.connect();
-    ready.wait_for(|ready| *ready).await.unwrap();
+    able.wait_for(|able| *able).await.unwrap();
     assert_eq!(
         bench.metric("ferry_reconnects_total{downstream=\"sink\",cause=\"loss\"}"),
         "1"
@@ -283,7 +283,7 @@ async fn readiness_comes_with_a_session_goes_with_its_loss_and_tells_the_last_ca
 #[tokio::test(start_paused = true)]
 async fn a_session_at_the_end_of_its_life_lets_its_answers_come_and_is_replaced() {
     let bench = bench(10, Duration::from_secs(20));
-    let mut ready = bench.ready.watch();
+    let mut able = bench.ready.able();
     let mut far = bench.connect();
     let ticket = bench.pass(1).await;
     let began = Instant::now();
