@@ -43,6 +43,9 @@ pub struct Record {
     pub owner: Option<ProcessId>,
     /// Blueprint name → the file it was read from.
     pub blueprints: BTreeMap<String, PathBuf>,
+    /// What every `app` and `wosp` is set to beside the defaults: variables of [`messages::env`].
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
     pub clusters: Vec<ClusterRecord>,
     /// What its pods run; `None` where they are processes.
     #[serde(default)]

@@ -134,6 +134,7 @@ impl UpRequest {
             runtime: self.runtime,
             owner: ProcessId::current(),
             blueprints: self.blueprints.iter().map(path_of).collect(),
+            settings: self.settings.clone(),
         }
     }
 }
@@ -296,6 +297,7 @@ pub async fn refresh(
 ) -> anyhow::Result<()> {
     let _lock = store.lock(environment.name(), timeline).await?;
     *environment = store.load(environment.name())?;
+    environment.record.settings = request.settings.clone();
     match environment.record.runtime {
         RuntimeKind::K3d => k3d::refresh(environment, request, timeline).await,
         RuntimeKind::Embedded => Err(Failure::usage(format!(

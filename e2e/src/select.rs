@@ -117,6 +117,7 @@ mod tests {
             created_at: jiff::Timestamp::UNIX_EPOCH,
             owner: None,
             blueprints: BTreeMap::new(),
+            settings: BTreeMap::new(),
             clusters: vec![],
             images: None,
             pods: vec![

@@ -3,6 +3,8 @@
 mod check;
 mod counters;
 mod ferry;
+mod sessions;
+mod settings;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +30,8 @@ pub use check::{
 pub use counters::Counters;
 pub use ferry::Ferry;
 use ferry::Origin;
+pub use sessions::TunnelSession;
+pub use settings::QUICK_IDENTITIES;
 
 /// Names an environment that is up, for tests to attach to instead of making their own.
 pub const ENVIRONMENT_VARIABLE: &str = "FERRY_ENVIRONMENT";
@@ -80,7 +84,8 @@ impl Setup {
         }
     }
 
-    /// Sets a variable of [`messages::env`] for every pod. An environment that is attached to may have another value.
+    /// Sets a variable of [`messages::env`] for every pod. An environment is attached to only if it has the settings of the
+    /// test, and no others.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.insert(name.into(), value.into());
@@ -134,7 +139,7 @@ impl Setup {
             // Tests that share an environment take turns: each counts what arrives.
             let _alone = TURNS.acquire_many(u32::try_from(AT_ONCE)?).await?;
             let (store, name) = (Store::find()?, name.parse()?);
-            store.load(&name)?;
+            settings::fit(&store.load(&name)?.record, &self.settings)?;
             return body(Ferry::new(store, name, blueprint.clone(), Origin::Attached)).await;
         }
         let (run, request) = self.prepare(Name::unique("test")?)?;

@@ -52,6 +52,7 @@ pub struct Draft {
     pub owner: Option<ProcessId>,
     /// Blueprint name → the file it was read from.
     pub blueprints: BTreeMap<String, PathBuf>,
+    pub settings: BTreeMap<String, String>,
 }
 
 /// The folder of this workspace.
@@ -184,6 +185,7 @@ impl Store {
                 created_at: Timestamp::now(),
                 owner: draft.owner,
                 blueprints: draft.blueprints,
+                settings: draft.settings,
                 clusters: vec![],
                 images: None,
                 pods: vec![],
@@ -346,6 +348,7 @@ mod tests {
             runtime: RuntimeKind::Embedded,
             owner: ProcessId::current(),
             blueprints: BTreeMap::new(),
+            settings: BTreeMap::new(),
         }
     }
 

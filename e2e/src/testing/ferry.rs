@@ -1,9 +1,10 @@
-use std::{path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
+use futures_util::TryStreamExt as _;
 use messages::{Ack, Payload, WorkloadName};
 
-use super::Counters;
+use super::{Counters, TunnelSession};
 use crate::{
     environment::{Environment, Name, PodRecord, Store},
     failure::Failure,
@@ -11,7 +12,7 @@ use crate::{
     pinhole::{Pinhole, Trigger},
     plan::PeerAddress,
     proof::{self, Verdict},
-    runtime::{self, Container, Ending, PodState, Readiness},
+    runtime::{self, Container, Ending, Follow, PodState, Readiness},
     select,
     timeline::Timeline,
     trail::StoredMessage,
@@ -21,7 +22,8 @@ use crate::{
 /// What of `pod.json` is of use here.
 #[derive(serde::Deserialize)]
 struct PodFile {
-    http: std::net::SocketAddr,
+    http: SocketAddr,
+    wosp: SocketAddr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,8 +129,7 @@ impl Ferry {
     /// The gateway, to be asked directly at its `app`, past its Envoy; embedded runtime only.
     pub fn gateway_inside(&self) -> anyhow::Result<Pinhole> {
         let mut gateway = self.gateway()?;
-        let path = self.pod_folder(gateway.name.pod())?.join("pod.json");
-        let file: PodFile = serde_json::from_slice(&std::fs::read(&path)?)?;
+        let file = self.pod_file(gateway.name.pod())?;
         gateway.local_address = Some(PeerAddress {
             host: file.http.ip().to_string(),
             port: file.http.port(),
@@ -143,6 +144,54 @@ impl Ferry {
         pods.into_iter()
             .find(|state| state.name == name)
             .context("the pod has no state")
+    }
+
+    /// The log of a container, as far as it goes.
+    pub async fn log(&self, pod: &str, container: Container) -> anyhow::Result<Vec<String>> {
+        let (environment, name) = (self.environment()?, self.name(pod)?);
+        let lines = runtime::logs(&environment, &name, container, Follow::No).await?;
+        lines.try_collect().await
+    }
+
+    /// The sessions that have come to a pod through the tunnel, oldest first.
+    pub async fn sessions_to(&self, pod: &str) -> anyhow::Result<Vec<TunnelSession>> {
+        let log = self.log(pod, Container::Envoy).await?;
+        let mut sessions: Vec<_> = log
+            .iter()
+            .filter_map(|line| TunnelSession::of_line(line))
+            .collect();
+        sessions.sort_by_key(|session| session.began_at);
+        Ok(sessions)
+    }
+
+    /// What a pod's `app` answers to `GET /ready`, whatever the other containers are: `None` where it is ready; embedded
+    /// runtime only.
+    pub async fn app_lacks(&self, pod: &str) -> anyhow::Result<Option<String>> {
+        let answer = Request::get(self.pod_file(pod)?.http, "/ready")
+            .send()
+            .await?;
+        Ok((answer.status != 200).then(|| answer.text()))
+    }
+
+    /// How long ago a pod's identity was made, in seconds, by its `wosp`; embedded runtime only.
+    pub async fn identity_age(&self, pod: &str) -> anyhow::Result<f64> {
+        const METRIC: &str = "ferry_wosp_identity_age_seconds ";
+        let answer = Request::get(self.pod_file(pod)?.wosp, "/metrics")
+            .send()
+            .await?;
+        let text = answer.text();
+        let age = text
+            .lines()
+            .find_map(|line| line.strip_prefix(METRIC)?.trim().parse().ok());
+        age.with_context(|| {
+            format!("`wosp` of {pod} does not say how old its identity is:\n{text}")
+        })
+    }
+
+    fn pod_file(&self, pod: &str) -> anyhow::Result<PodFile> {
+        let path = self.pod_folder(pod)?.join("pod.json");
+        let read = || anyhow::Ok(serde_json::from_slice(&std::fs::read(&path)?)?);
+        read().with_context(|| format!("cannot read `{}`", path.display()))
     }
 
     /// Waits until a pod says that it is not ready, and what it waits for: proof that a fault is in force.

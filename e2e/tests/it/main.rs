@@ -7,6 +7,7 @@
 mod clients;
 mod fast_international_ferry;
 mod international_ferry;
+mod rotation;
 mod run;
 mod tidy;
 mod trail;
