@@ -1,8 +1,8 @@
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use futures_util::TryStreamExt as _;
-use messages::{Ack, Payload, WorkloadName};
+use messages::{Ack, Payload, WorkloadName, env};
 
 use super::{Counters, TunnelSession};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     http::{Endpoint, Request},
     pinhole::{Pinhole, Trigger},
     plan::PeerAddress,
+    process::Launch,
     proof::{self, Verdict},
     runtime::{self, Container, Ending, Follow, PodState, Readiness},
     select,
@@ -24,6 +25,7 @@ use crate::{
 struct PodFile {
     http: SocketAddr,
     wosp: SocketAddr,
+    containers: BTreeMap<Container, Launch>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +188,15 @@ impl Ferry {
         age.with_context(|| {
             format!("`wosp` of {pod} does not say how old its identity is:\n{text}")
         })
+    }
+
+    /// Where a pod's Envoy takes what goes to the only pod downstream; embedded runtime only.
+    pub fn egress(&self, pod: &str) -> anyhow::Result<SocketAddr> {
+        let file = self.pod_file(pod)?;
+        let launch = file.containers.get(&Container::App);
+        let downstream = launch.and_then(|app| app.env.get(env::DOWNSTREAM));
+        let address = downstream.and_then(|text| text.rsplit_once("://")?.1.parse().ok());
+        address.with_context(|| format!("{pod} has not one pod downstream: {downstream:?}"))
     }
 
     fn pod_file(&self, pod: &str) -> anyhow::Result<PodFile> {

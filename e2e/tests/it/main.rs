@@ -8,6 +8,8 @@ mod clients;
 mod fast_international_ferry;
 mod international_ferry;
 mod rotation;
+mod rotation_faults;
+mod rotation_idle;
 mod run;
 mod tidy;
 mod trail;
