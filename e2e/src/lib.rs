@@ -27,6 +27,7 @@ pub mod render;
 pub mod report;
 pub mod run;
 pub mod runtime;
+pub mod scaffold;
 pub mod select;
 pub mod services;
 pub mod testing;

@@ -1,11 +1,38 @@
-//! Which pod of an environment somebody means.
+//! Which blueprints somebody means where none is named, and which pod of an environment.
 
 use messages::Role;
 
 use crate::{
-    environment::{PodRecord, Record},
+    blueprint::Blueprint,
+    environment::{PodRecord, Record, RuntimeKind},
     failure::Failure,
 };
+
+/// Most clusters of a blueprint that is proven on clusters without being named: each more costs half a minute and 1 GB.
+pub const MOST_CLUSTERS_UNNAMED: usize = 2;
+
+/// Of all `blueprints`, those to prove where none is named, and those to leave out: processes cost little, so there all
+/// are proven.
+///
+/// # Errors
+///
+/// A usage failure where none is left to prove.
+pub fn unnamed(
+    blueprints: Vec<Blueprint>,
+    runtime: RuntimeKind,
+) -> anyhow::Result<(Vec<Blueprint>, Vec<Blueprint>)> {
+    let (taken, left): (Vec<_>, _) = blueprints.into_iter().partition(|blueprint| {
+        runtime == RuntimeKind::Embedded || blueprint.clusters.len() <= MOST_CLUSTERS_UNNAMED
+    });
+    if taken.is_empty() {
+        return Err(Failure::usage(format!(
+            "every blueprint needs more than {MOST_CLUSTERS_UNNAMED} clusters"
+        ))
+        .hint("name the one to prove")
+        .into());
+    }
+    Ok((taken, left))
+}
 
 /// The pods that `wanted` means, as `POD` or `BLUEPRINT/POD`; all where it is absent.
 ///
@@ -89,7 +116,7 @@ mod tests {
     use messages::WorkloadName;
 
     use super::*;
-    use crate::environment::{RuntimeKind, SCHEMA_VERSION};
+    use crate::{blueprint, environment::SCHEMA_VERSION};
 
     fn record() -> Record {
         let pod = |blueprint: &str, name: &str, role| PodRecord {
@@ -126,6 +153,28 @@ mod tests {
                 pod("two", "gateway", Role::Gateway),
             ],
         }
+    }
+
+    #[test]
+    fn without_names_clusters_carry_the_small_blueprints_and_processes_all() {
+        let manifests = crate::environment::workspace_root()
+            .unwrap()
+            .join("manifests");
+        let all = blueprint::all(&manifests).unwrap();
+        let names = |blueprints: &[Blueprint]| -> Vec<String> {
+            let names = blueprints.iter().map(|blueprint| blueprint.name.clone());
+            names.collect()
+        };
+        let (taken, left) = unnamed(all.clone(), RuntimeKind::Embedded).unwrap();
+        assert_eq!((names(&taken), left), (names(&all), vec![]));
+        let (taken, left) = unnamed(all, RuntimeKind::K3d).unwrap();
+        assert_eq!(
+            names(&taken),
+            ["fast-international-ferry", "international-ferry"]
+        );
+        assert_eq!(names(&left), ["grand-tour-ferry", "harbour-ferry"]);
+        let error = unnamed(left, RuntimeKind::K3d).unwrap_err();
+        assert_eq!(Failure::exit_code(&error), 2);
     }
 
     #[test]

@@ -24,8 +24,8 @@ use crate::{
 };
 
 pub use check::{
-    assert_all_delivered, assert_delivered, assert_rejected, assert_route, payload, payload_of,
-    payloads,
+    assert_all_delivered, assert_delivered, assert_rejected, assert_route, assert_routes, payload,
+    payload_of, payloads,
 };
 pub use counters::Counters;
 pub use ferry::Ferry;

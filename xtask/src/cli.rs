@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use e2e::runtime::{Container, RuntimeChoice};
+use e2e::{
+    runtime::{Container, RuntimeChoice},
+    wire::Protocol,
+};
 
 /// Carries messages between pods of different clusters through a mutually authenticated tunnel, and proves that it did
 ///
@@ -47,13 +50,15 @@ pub(crate) enum Command {
     Sweep(Sweep),
     /// Check this machine, and say how to fix what is wrong
     Doctor(Doctor),
+    /// Write a new blueprint, its test and its manifests: a chain over clusters, from a gateway to a sink
+    New(New),
     /// Write the Kubernetes manifests and the schema of blueprints that are checked in under `manifests/`
     Render(Render),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct E2e {
-    /// Blueprints to prove; all under `manifests/` if none is given
+    /// Blueprints to prove; all under `manifests/` if none is given, but on k3d only those with at most two clusters
     #[arg(value_name = "BLUEPRINT")]
     pub(crate) blueprints: Vec<String>,
     /// Where to run: `auto`, `embedded` or `k3d`; `auto` takes k3d where Docker and k3d answer
@@ -167,6 +172,19 @@ pub(crate) struct Doctor {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// Name of the blueprint, such as `island-ferry`
+    pub(crate) name: String,
+    /// How messages are carried: `websocket` or `grpc`
+    #[arg(long)]
+    pub(crate) protocol: Protocol,
+    /// Two clusters or more in travel order, such as `mainland,island,skerry`: the first gets the gateway, the last the sink,
+    /// each between them a processor
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) clusters: Vec<String>,
 }
 
 #[derive(Debug, Args)]

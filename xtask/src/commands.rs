@@ -5,6 +5,7 @@ pub(crate) mod e2e;
 pub(crate) mod local_down;
 pub(crate) mod local_up;
 pub(crate) mod logs;
+pub(crate) mod new;
 pub(crate) mod render;
 pub(crate) mod status;
 pub(crate) mod sweep;

@@ -1,10 +1,10 @@
 //! One check function per idea, each with a "must" sentence and the whole value in its message.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use messages::{Ack, Outcome, Payload};
 
-use crate::proof::Verdict;
+use crate::{proof::Verdict, trail::Crossing};
 
 /// `count` distinct payloads.
 pub fn payloads(count: usize) -> Vec<Payload> {
@@ -46,6 +46,12 @@ pub fn assert_delivered(verdict: &Verdict, expected: u64) {
 /// Every trail must name these (cluster, pod) in travel order, by the pods' names in the blueprint.
 #[track_caller]
 pub fn assert_route(verdict: &Verdict, expected: &[(&str, &str)]) {
+    assert_routes(verdict, &[expected]);
+}
+
+/// Every message must have come once over each of these routes and over no other, each as for [`assert_route`].
+#[track_caller]
+pub fn assert_routes(verdict: &Verdict, expected: &[&[(&str, &str)]]) {
     let crossings: Vec<_> = verdict
         .sinks
         .iter()
@@ -55,22 +61,37 @@ pub fn assert_route(verdict: &Verdict, expected: &[(&str, &str)]) {
         !crossings.is_empty(),
         "messages must have arrived: {verdict:#?}"
     );
+    let mut seen: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for crossing in crossings {
-        let fits = crossing.route.len() == expected.len()
-            && crossing
-                .route
-                .iter()
-                .zip(expected)
-                .all(|(place, (cluster, pod))| {
-                    // The pod's own name is the deployment's with a suffix.
-                    place.cluster == *cluster && place.pod.starts_with(&format!("{pod}-"))
-                });
-        assert!(
-            fits,
-            "the trail must name {expected:?} in travel order: {}",
-            crossing.route_text()
+        let route = expected.iter().position(|route| fits(crossing, route));
+        let Some(route) = route else {
+            panic!(
+                "the trail must name {expected:?} in travel order: {}",
+                crossing.route_text()
+            );
+        };
+        seen.entry(crossing.id).or_default().push(route);
+    }
+    let each: Vec<usize> = (0..expected.len()).collect();
+    for (id, mut routes) in seen {
+        routes.sort_unstable();
+        assert_eq!(
+            routes, each,
+            "message {id} must have come once over each of {expected:?}"
         );
     }
+}
+
+fn fits(crossing: &Crossing, route: &[(&str, &str)]) -> bool {
+    crossing.route.len() == route.len()
+        && crossing
+            .route
+            .iter()
+            .zip(route)
+            // The pod's own name is the deployment's with a suffix.
+            .all(|(place, (cluster, pod))| {
+                place.cluster == *cluster && place.pod.starts_with(&format!("{pod}-"))
+            })
 }
 
 /// All acknowledgements must say that the message was delivered, `expected` of them.

@@ -6,6 +6,8 @@
 
 mod clients;
 mod fast_international_ferry;
+mod grand_tour_ferry;
+mod harbour_ferry;
 mod international_ferry;
 mod rotation;
 mod rotation_faults;

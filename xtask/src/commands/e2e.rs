@@ -7,6 +7,7 @@ use e2e::{
     proof::{self, Verdict},
     run::Run,
     runtime::{Chosen, Lifetime, OnFailure, PublicAddress, UpRequest},
+    select,
     timeline::Timeline,
 };
 use serde_json::json;
@@ -20,8 +21,20 @@ use crate::{
 };
 
 pub(crate) async fn run(args: E2e, context: &Context) -> anyhow::Result<()> {
-    let blueprints = blueprint::select(&manifests()?, &args.blueprints)?;
+    let mut blueprints = blueprint::select(&manifests()?, &args.blueprints)?;
     let chosen = context.choose(args.runtime).await;
+    if args.blueprints.is_empty() {
+        let (taken, left) = select::unnamed(blueprints, chosen.kind)?;
+        blueprints = taken;
+        if !left.is_empty() {
+            let left: Vec<_> = left.iter().map(|left| left.name.as_str()).collect();
+            context.output.say(format!(
+                "left out, because they need more than {} clusters: {}; name one to prove it",
+                select::MOST_CLUSTERS_UNNAMED,
+                left.join(", ")
+            ));
+        }
+    }
     let rounds = args.repeat.unwrap_or(1);
     for round in 1..=rounds {
         let began = Instant::now();

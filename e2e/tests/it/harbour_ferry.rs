@@ -1,0 +1,151 @@
+//! From cluster A over two branches, in B and C, into one sink in D.
+
+use std::path::Path;
+
+use e2e::{
+    blueprint::Blueprint,
+    pinhole::Trigger,
+    runtime::{Container, Ending},
+    testing::{
+        Setup, assert_all_delivered, assert_delivered, assert_routes, payloads, with_environment,
+    },
+    trail::StoredMessage,
+    wait::{Seen, Wait},
+};
+use rstest::rstest;
+
+const BLUEPRINT: &str = "harbour-ferry";
+const NORTH: [(&str, &str); 3] = [
+    ("cluster-a", "gateway"),
+    ("cluster-b", "north"),
+    ("cluster-d", "sink"),
+];
+const SOUTH: [(&str, &str); 3] = [
+    ("cluster-a", "gateway"),
+    ("cluster-c", "south"),
+    ("cluster-d", "sink"),
+];
+
+#[tokio::test]
+async fn five_messages_cross_by_themselves_over_both_branches() -> anyhow::Result<()> {
+    with_environment(BLUEPRINT, |ferry| async move {
+        let verdict = ferry.prove().await?;
+        assert_delivered(&verdict, 5);
+        assert_routes(&verdict, &[&NORTH, &SOUTH]);
+        Ok(())
+    })
+    .await
+}
+
+#[rstest]
+#[case::one(1)]
+#[case::a_few(5)]
+#[case::more_than_a_window(1500)]
+#[tokio::test]
+async fn triggered_messages_cross_over_both_branches(#[case] count: usize) -> anyhow::Result<()> {
+    with_environment(BLUEPRINT, |ferry| async move {
+        let verdict = ferry.deliver(payloads(count)).await?;
+        assert_delivered(&verdict, u64::try_from(count)?);
+        assert_routes(&verdict, &[&NORTH, &SOUTH]);
+        Ok(())
+    })
+    .await
+}
+
+/// Less than a window: past that a branch that is down holds up the other.
+const MISSED: usize = 200;
+
+/// The numbers of the messages that came through a cluster, in the order of the sink.
+fn through(stored: &[StoredMessage], cluster: &str) -> Vec<u64> {
+    let messages = stored.iter().map(|stored| &stored.message);
+    messages
+        .filter(|message| message.trail.iter().any(|hop| hop.cluster == cluster))
+        .map(|message| message.seq)
+        .collect()
+}
+
+#[rstest]
+#[case::north("north", "cluster-b", "cluster-c")]
+#[case::south("south", "cluster-c", "cluster-b")]
+#[tokio::test]
+async fn one_branch_goes_on_while_the_other_is_down_which_then_catches_up(
+    #[case] broken: &str,
+    #[case] its_cluster: &str,
+    #[case] other_cluster: &str,
+) -> anyhow::Result<()> {
+    with_environment(BLUEPRINT, |ferry| async move {
+        let mark = ferry.last_index().await?;
+        ferry.stop(broken, Container::App, Ending::Abrupt).await?;
+        let missing = ferry.not_ready("gateway").await?;
+        assert!(
+            missing.len() == 1 && missing[0].contains(broken),
+            "the gateway must miss {broken} only: {missing:?}"
+        );
+
+        let sending = Trigger::Each(payloads(MISSED));
+        let mut acks = ferry.gateway_inside()?.trigger(&sending).await?;
+        let meanwhile = Wait::until(format!("{MISSED} messages through {other_cluster}"))
+            .poll(|| async {
+                let stored = ferry.output(mark).await?;
+                Ok(if stored.len() < MISSED {
+                    Seen::Waiting(format!("{} are there", stored.len()))
+                } else {
+                    Seen::Ready(stored)
+                })
+            })
+            .await?;
+        let numbers = through(&meanwhile, other_cluster);
+        assert_eq!(numbers.len(), MISSED, "the other branch must go on");
+        let early = through(&meanwhile, its_cluster);
+        assert!(early.is_empty(), "{broken} is down: {early:?}");
+
+        ferry.start(broken, Container::App).await?;
+        let mut all = vec![];
+        while let Some(ack) = acks.next().await? {
+            all.push(ack);
+        }
+        assert_all_delivered(&all, 2 * MISSED);
+        let stored = ferry.output(mark).await?;
+        assert_eq!(stored.len(), 2 * MISSED, "once over each branch");
+        assert_eq!(
+            through(&stored, its_cluster),
+            numbers,
+            "once each, in order"
+        );
+        assert_eq!(through(&stored, other_cluster), numbers);
+        assert_routes(&ferry.deliver(payloads(5)).await?, &[&NORTH, &SOUTH]);
+        Ok(())
+    })
+    .await
+}
+
+const FORK: &str = "
+name: fork-ferry
+title: Fork Ferry
+protocol: websocket
+clusters: [cluster-a, cluster-b, cluster-c, cluster-d]
+pods:
+  - {name: gateway, role: gateway, cluster: cluster-a, port: 30100, pinhole: true}
+  - {name: fork, role: processor, cluster: cluster-b, port: 30200}
+  - {name: left, role: sink, cluster: cluster-c, port: 30300, pinhole: true}
+  - {name: right, role: sink, cluster: cluster-d, port: 30400, pinhole: true}
+connections:
+  - {from: gateway, to: fork}
+  - {from: fork, to: [left, right]}
+";
+
+#[tokio::test]
+async fn a_processor_fans_out_like_a_gateway() -> anyhow::Result<()> {
+    let blueprint = Blueprint::parse(FORK, Path::new("fork-ferry.yaml"))?;
+    Setup::with(blueprint)
+        .run(|ferry| async move {
+            let start = [("cluster-a", "gateway"), ("cluster-b", "fork")];
+            let left = [start[0], start[1], ("cluster-c", "left")];
+            let right = [start[0], start[1], ("cluster-d", "right")];
+            let verdict = ferry.deliver(payloads(5)).await?;
+            assert_delivered(&verdict, 5);
+            assert_routes(&verdict, &[&left, &right]);
+            Ok(())
+        })
+        .await
+}
