@@ -10,10 +10,8 @@ use std::{
     sync::OnceLock,
 };
 
-use e2e::{
-    blueprint::Blueprint,
-    testing::{Setup, assert_delivered, assert_route},
-};
+#[path = "docs/contributing.rs"]
+mod contributing;
 
 const PAGES: [&str; 3] = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"];
 
@@ -249,45 +247,6 @@ fn the_readme_has_the_variables_that_the_code_has() {
     }
 }
 
-#[test]
-fn the_example_of_a_test_is_a_test_that_is_here() {
-    let page = read("CONTRIBUTING.md");
-    let example = block(&page, "rust");
-    let real = read("e2e/tests/it/international_ferry.rs");
-    // Only what is tested differs, and the comment above it.
-    for (from, to) in [("use ", "const "), ("#[tokio::test]", "")] {
-        assert_eq!(part(example, from, to), part(&real, from, to));
-    }
-    assert!(example.contains(&format!("const BLUEPRINT: &str = \"{EXAMPLE}\";")));
-}
-
-#[tokio::test]
-async fn the_example_of_a_blueprint_runs() -> anyhow::Result<()> {
-    let page = read("CONTRIBUTING.md");
-    let example = block(&page, "yaml");
-    let path = root()
-        .join("manifests")
-        .join(EXAMPLE)
-        .join("blueprint.yaml");
-    assert!(page.contains(&format!("`manifests/{EXAMPLE}/blueprint.yaml`")));
-    let blueprint = Blueprint::parse(example, &path).map_err(e2e::failure::Failure::from)?;
-    // The path as the example of a test has it: every second text in quotation marks is a pod.
-    let rust = block(&page, "rust");
-    let line = part(rust, "const PATH", ";\n\n");
-    let names: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
-    let route: Vec<(&str, &str)> = names.chunks(2).map(|pair| (pair[0], pair[1])).collect();
-    assert_eq!(route.len(), blueprint.pods.len());
-
-    Setup::with(blueprint)
-        .run(|ferry| async move {
-            let verdict = ferry.prove().await?;
-            assert_delivered(&verdict, 5);
-            assert_route(&verdict, &route);
-            Ok(())
-        })
-        .await
-}
-
 /// The lines of a page's shell blocks that are commands, comments cut off, and every `cargo …` in back-ticks.
 fn commands(page: &str) -> Vec<String> {
     let text = read(page);
@@ -326,20 +285,19 @@ fn commands(page: &str) -> Vec<String> {
     all
 }
 
-/// The first block of this language.
-fn block<'a>(page: &'a str, language: &str) -> &'a str {
+/// The blocks of this language.
+fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
     let start = format!("```{language}\n");
-    let rest = page.split_once(&start).unwrap().1;
-    rest.split_once("```").unwrap().0
+    let rests = page.split(&start).skip(1);
+    rests
+        .map(|rest| rest.split_once("```").unwrap().0)
+        .collect()
 }
 
-/// From the first `from` to the next `to`, or to the end where `to` is empty.
+/// From the first `from` to the next `to`.
 fn part<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     let text = &text[text.find(from).unwrap()..];
-    match to {
-        "" => text,
-        to => &text[..text.find(to).unwrap()],
-    }
+    &text[..text.find(to).unwrap()]
 }
 
 /// The help of a command, asked for once each.
@@ -373,7 +331,12 @@ fn xtask(args: &[&str]) -> Output {
         .args(args)
         .env("FERRY_STATE", state.path().join("state"))
         .current_dir(root());
-    // A build must not see what this package's own build was told, or it would build anew.
+    without_the_outer_build(&mut command);
+    command.output().unwrap()
+}
+
+/// A build must not see what this package's own build was told, or it would build anew.
+fn without_the_outer_build(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let of_the_outer = name.to_str().is_some_and(|name| {
             ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
@@ -391,7 +354,6 @@ fn xtask(args: &[&str]) -> Output {
             command.env_remove(name);
         }
     }
-    command.output().unwrap()
 }
 
 fn is_variable(word: &str) -> bool {

@@ -50,6 +50,55 @@ fn wrong_usage_exits_with_two() {
 }
 
 #[test]
+fn a_new_blueprint_that_cannot_be_is_refused() {
+    let bench = Bench::new();
+    for (args, reason) in [
+        (&["new"][..], "--clusters"),
+        (
+            &[
+                "new",
+                "international-ferry",
+                "--protocol",
+                "grpc",
+                "--clusters",
+                "a,b",
+            ],
+            "is there already",
+        ),
+        (
+            &[
+                "new",
+                "Big Ferry",
+                "--protocol",
+                "grpc",
+                "--clusters",
+                "a,b",
+            ],
+            "small letters",
+        ),
+        (
+            &["new", "lake-ferry", "--protocol", "grpc", "--clusters", "a"],
+            "needs two clusters",
+        ),
+        (
+            &[
+                "new",
+                "lake-ferry",
+                "--protocol",
+                "pigeon",
+                "--clusters",
+                "a,b",
+            ],
+            "use `websocket` or `grpc`",
+        ),
+    ] {
+        bench.run(args).assert_code(2).assert_says(reason);
+    }
+    let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/lake-ferry");
+    assert!(!std::path::Path::new(manifests).exists());
+}
+
+#[test]
 fn an_unknown_blueprint_is_answered_with_the_ones_there_are() {
     let bench = Bench::new();
     bench
