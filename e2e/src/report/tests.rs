@@ -16,6 +16,7 @@ fn record() -> Record {
         blueprints: BTreeMap::new(),
         clusters: vec![],
         images: None,
+        settings: BTreeMap::new(),
         pods: vec![PodRecord {
             namespace: name.namespace(),
             name,

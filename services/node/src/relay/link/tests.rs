@@ -306,7 +306,7 @@ async fn a_session_at_the_end_of_its_life_lets_its_answers_come_and_is_replaced(
     assert!(began.elapsed() < Duration::from_secs(23));
     assert_eq!(bench.metric("ferry_resends_total"), "0");
     assert!(
-        *ready.borrow_and_update(),
+        *able.borrow_and_update(),
         "a renewal is no reason to be not ready"
     );
 }
