@@ -9,7 +9,7 @@ use std::{
 
 use e2e::{services, timeline::Timeline};
 
-use super::{part, read, root, without_the_outer_build};
+use super::{blocks, part, read, root, without_the_outer_build};
 
 /// A copy of the tree, with a target folder of its own in which what others wrote is built already.
 struct Copy {
@@ -112,15 +112,15 @@ async fn the_way_to_a_new_blueprint_leads_there() -> anyhow::Result<()> {
     let built = services::binaries(&Timeline::silent()).await?;
     let copy = Copy::new(built.wosp().parent().unwrap().into());
 
-    let mut blocks = blocks(way, "sh").into_iter();
-    let new = blocks.next().unwrap();
+    let mut steps = blocks(way, "sh").into_iter();
+    let new = steps.next().unwrap();
     assert!(new.starts_with("cargo xtask new island-ferry "), "{new}");
     copy.run(new);
     // What the page shows is what was written.
     let manifests = "manifests/island-ferry/blueprint.yaml";
     let test = "e2e/tests/it/island_ferry.rs";
-    assert_eq!(super::blocks(way, "yaml"), [copy.read(manifests)]);
-    assert_eq!(super::blocks(way, "rust"), [copy.read(test)]);
+    assert_eq!(blocks(way, "yaml"), [copy.read(manifests)]);
+    assert_eq!(blocks(way, "rust"), [copy.read(test)]);
     for path in [manifests, test] {
         assert!(
             way.contains(&format!("`{path}`")),
@@ -128,7 +128,7 @@ async fn the_way_to_a_new_blueprint_leads_there() -> anyhow::Result<()> {
         );
     }
 
-    let rest: Vec<&str> = blocks.collect();
+    let rest: Vec<&str> = steps.collect();
     assert!(rest.len() >= 4, "only {} blocks follow", rest.len());
     let mut tests = 0;
     for block in rest {
@@ -146,10 +146,6 @@ async fn the_way_to_a_new_blueprint_leads_there() -> anyhow::Result<()> {
     let left = copy.run("cargo xtask status --json");
     assert_eq!(left, "", "nothing must be left running");
     Ok(())
-}
-
-fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
-    super::blocks(page, language)
 }
 
 /// What is under version control or could be: no build, no state.
@@ -218,10 +214,12 @@ fn take_over(from: &Path, to: &Path, except: &BTreeSet<String>) {
         if data.is_dir() {
             take_over(&path, &to, &BTreeSet::new());
         } else if data.len() < LARGE || fs::hard_link(&path, &to).is_err() {
-            if fs::copy(&path, &to).is_ok() {
-                let file = fs::File::options().append(true).open(&to).unwrap();
-                file.set_modified(data.modified().unwrap()).unwrap();
-            }
+            // Gone meanwhile, too, where it cannot be copied.
+            let Ok(_) = fs::copy(&path, &to) else {
+                continue;
+            };
+            let file = fs::File::options().append(true).open(&to).unwrap();
+            file.set_modified(data.modified().unwrap()).unwrap();
         }
     }
 }
