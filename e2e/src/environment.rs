@@ -89,6 +89,9 @@ pub struct PodRecord {
     pub local_address: Option<PeerAddress>,
     /// File with the bearer token of its pinhole.
     pub token_file: Option<PathBuf>,
+    /// File with the roots that its pinhole's HTTPS goes back to. `None`: the pinhole is asked in plaintext.
+    #[serde(default)]
+    pub roots_file: Option<PathBuf>,
     pub auto_trigger: u32,
     /// Names of the pods that it sends to.
     pub downstreams: Vec<WorkloadName>,

@@ -1,7 +1,8 @@
 //! Envoy's configuration from a plan: pure, JSON in the shape of Envoy's v3 API.
 //!
-//! * [`bootstrap`]: the one Envoy of a pod. Ingress takes the tunnel (mutual TLS) and plaintext `/health` on one port, egress
-//!   takes the pod's plaintext and carries it to exactly one peer.
+//! * [`bootstrap`]: the one Envoy of a pod. Ingress takes the tunnel (mutual TLS), plaintext `/health` and, told by its server
+//!   name, the pinhole's HTTPS on one port, egress takes the pod's plaintext and carries it to exactly one peer.
+//! * [`pinhole`]: where the server certificate of that HTTPS is.
 //! * [`peers`]: where the peers are, in a file of its own that Envoy watches.
 //! * [`load_balancer`]: what stands for a cluster's load balancer where there is no cluster.
 //!
@@ -66,6 +67,9 @@ pub const MAX_CONNECTIONS: u32 = 4096;
 /// Of these, at most so many speak plaintext HTTP: they can never take the places of tunnel connections.
 pub const MAX_PLAINTEXT_CONNECTIONS: u32 = 512;
 
+/// As many speak HTTPS to the pinhole, counted apart: a crowd on plaintext keeps no holder of the token out.
+pub const MAX_PINHOLE_CONNECTIONS: u32 = 512;
+
 /// Connections to the statistics port at once.
 pub const MAX_STATS_CONNECTIONS: u32 = 64;
 
@@ -84,6 +88,14 @@ pub const MAX_HEADERS: u32 = 64;
 const IDENTITY_FOLDER: &str = "identity";
 const PEERS_FOLDER: &str = "peers";
 const PEERS_FILE: &str = "cds.json";
+const PINHOLE_FOLDER: &str = "pinhole";
+
+/// Names of the files with the pinhole's server certificate and its key, PEM: those of a Kubernetes Secret of type
+/// `kubernetes.io/tls`.
+pub const SERVER_CERTIFICATE: &str = "tls.crt";
+pub const SERVER_KEY: &str = "tls.key";
+/// Name of the [`pinhole`] file.
+pub const PINHOLE_FILE: &str = "pinhole.json";
 const ADMIN_SOCKET: &str = "admin.sock";
 
 /// The files that a pod's Envoy reads and makes.
@@ -93,6 +105,11 @@ pub struct EnvoyPaths {
     pub identity_dir: PathBuf,
     /// The [`peers`] file. Its folder is watched, so it needs one of its own, where it is replaced by a rename.
     pub peers_file: PathBuf,
+    /// Folder with [`SERVER_CERTIFICATE`] and [`SERVER_KEY`] of a boundary pod, watched: both are taken anew, as a pair, when
+    /// something is moved into it.
+    pub pinhole_dir: PathBuf,
+    /// The [`pinhole`] file, which never changes.
+    pub pinhole_file: PathBuf,
     /// Unix socket of the admin interface, made by Envoy with mode 0600. At most 107 bytes long (unix(7)).
     pub admin_socket: PathBuf,
 }
@@ -100,7 +117,11 @@ pub struct EnvoyPaths {
 impl EnvoyPaths {
     /// Where the volumes of a Kubernetes pod are mounted.
     pub fn in_pod() -> Self {
-        Self::below(Path::new("/run/ferry"), Path::new("/run/ferry/envoy"))
+        Self {
+            pinhole_dir: "/etc/ferry/pinhole".into(),
+            pinhole_file: Path::new("/etc/ferry/envoy").join(PINHOLE_FILE),
+            ..Self::below(Path::new("/run/ferry"), Path::new("/run/ferry/envoy"))
+        }
     }
 
     /// Below Envoy's working directory: a socket's path may be 107 bytes long, a state folder's is often longer.
@@ -112,6 +133,8 @@ impl EnvoyPaths {
         Self {
             identity_dir: folder.join(IDENTITY_FOLDER),
             peers_file: folder.join(PEERS_FOLDER).join(PEERS_FILE),
+            pinhole_dir: folder.join(PINHOLE_FOLDER),
+            pinhole_file: folder.join(PINHOLE_FILE),
             admin_socket: admin.join(ADMIN_SOCKET),
         }
     }
@@ -152,6 +175,13 @@ pub fn bootstrap(pod: &PodPlan, paths: &EnvoyPaths) -> Value {
         "dynamic_resources": { "cds_config": parts::watched_file(&paths.peers_file) },
         "overload_manager": ingress::overload_manager(MAX_CONNECTIONS),
     })
+}
+
+/// What leads Envoy to the pinhole's server certificate: an SDS resource that names two files, since only for such a one
+/// does Envoy follow the files.
+/// <https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/security/secret#sds-configuration>
+pub fn pinhole(paths: &EnvoyPaths) -> Value {
+    json!({ "resources": [tls::server_secret(paths)] })
 }
 
 /// The peers file of a pod: one cluster for each connection out whose target has an address. A target without one is left

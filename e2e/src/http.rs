@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client: one request per connection, over TCP or a Unix socket, always with a deadline.
+//! A small HTTP/1.1 client: one request per connection, over TCP, TLS or a Unix socket, always with a deadline.
 
 use std::{
     fmt,
@@ -25,6 +25,10 @@ use tokio::{
 };
 
 use crate::plan::PeerAddress;
+
+mod tls;
+
+pub use tls::Tls;
 
 /// Longest answer that [`Request::send`] takes whole: 64 MiB.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -76,6 +80,7 @@ pub struct Request {
     method: Method,
     endpoint: Endpoint,
     path: String,
+    tls: Option<Tls>,
     token: Option<String>,
     content_type: Option<String>,
     body: Bytes,
@@ -84,7 +89,13 @@ pub struct Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}{}", self.method, self.endpoint, self.path)
+        match (&self.tls, &self.endpoint) {
+            (Some(tls), Endpoint::Tcp(address)) => {
+                let (name, path) = (tls.name(), &self.path);
+                write!(f, "{} https://{name}{path} at {address}", self.method)
+            }
+            _ => write!(f, "{} {}{}", self.method, self.endpoint, self.path),
+        }
     }
 }
 
@@ -116,6 +127,7 @@ impl Request {
             method,
             endpoint,
             path,
+            tls: None,
             token: None,
             content_type: None,
             body: Bytes::new(),
@@ -127,6 +139,13 @@ impl Request {
     #[must_use]
     pub fn bearer(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
+        self
+    }
+
+    /// Speaks HTTPS, for the server name and with the roots of `tls`, whatever address is dialled. Not for Unix sockets.
+    #[must_use]
+    pub fn secured(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -202,9 +221,10 @@ impl Request {
     }
 
     async fn exchange(self) -> anyhow::Result<hyper::Response<Incoming>> {
-        let host = match &self.endpoint {
-            Endpoint::Tcp(address) => address.to_string(),
-            Endpoint::Unix(_) => "localhost".into(),
+        let host = match (&self.endpoint, &self.tls) {
+            (Endpoint::Tcp(_), Some(tls)) => tls.name().to_owned(),
+            (Endpoint::Tcp(address), None) => address.to_string(),
+            (Endpoint::Unix(_), _) => "localhost".into(),
         };
         let mut request = hyper::Request::builder()
             .method(self.method)
@@ -226,7 +246,10 @@ impl Request {
                     .await
                     .context("cannot connect")?;
                 stream.set_nodelay(true)?;
-                over(stream, request).await
+                match &self.tls {
+                    Some(tls) => over(tls.handshake(stream).await?, request).await,
+                    None => over(stream, request).await,
+                }
             }
             Endpoint::Unix(path) => {
                 let stream = connect_unix(path).await.context("cannot connect")?;

@@ -1,4 +1,4 @@
-//! Certificates of an environment: its root, one authority per pod, and for tests the leaves that a pod (or an attacker)
+//! Certificates of an environment: its root, one authority per pod, a server's for each pinhole, and for tests the leaves that a pod (or an attacker)
 //! would make of one. In a running pod only `wosp` makes leaves.
 //!
 //! All keys are ECDSA P-256. An authority's certificate has path length 0 and critical name constraints (RFC 5280, 4.2.1.10)
@@ -15,6 +15,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 mod authority;
 mod files;
 mod root;
+mod server;
 #[cfg(test)]
 mod tests;
 
@@ -22,11 +23,14 @@ pub use authority::{Authority, AuthorityRequest, CertificateKind, Leaf, LeafRequ
 pub use files::{AUTHORITY_CERTIFICATE, AUTHORITY_KEY, ROOTS};
 pub use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose};
 pub use root::{ROOT_CERTIFICATE, ROOT_KEY, Root};
+pub use server::Server;
 
 /// How long a root is valid: one year.
 pub const ROOT_LIFETIME: Duration = days(365);
 /// How long a pod authority is valid: 90 days, or as long as its root where that is less.
 pub const AUTHORITY_LIFETIME: Duration = days(90);
+/// How long the certificate of a pinhole's HTTPS is valid: 90 days, or as long as its root where that is less.
+pub const SERVER_LIFETIME: Duration = days(90);
 /// How long a test's leaf is valid: one hour. `wosp` gives its own 60 s.
 pub const LEAF_LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// How far a certificate's validity begins in the past, for machines whose clocks differ.

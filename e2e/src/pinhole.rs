@@ -1,4 +1,5 @@
-//! The client of a boundary pod's pinhole: `/trigger` of a gateway, `/output` of a sink.
+//! The client of a boundary pod's pinhole: `/trigger` of a gateway, `/output` of a sink; by HTTPS, so that the token never
+//! travels in plaintext.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -8,8 +9,8 @@ use messages::{Ack, Payload, Role};
 use crate::{
     environment::PodRecord,
     failure::Failure,
-    http::{Endpoint, Lines, Request},
-    plan::PeerAddress,
+    http::{Endpoint, Lines, Request, Tls},
+    plan::{PeerAddress, pinhole_name},
     trail::StoredMessage,
 };
 
@@ -27,6 +28,8 @@ pub struct Pinhole {
     role: Role,
     address: PeerAddress,
     token_file: PathBuf,
+    /// The name of its HTTPS and the file with the roots of its certificate; `None` for plaintext.
+    https: Option<(String, PathBuf)>,
 }
 
 /// A payload from what somebody wrote.
@@ -72,16 +75,16 @@ impl Trigger {
         }
     }
 
-    fn request(&self, request: Endpoint) -> Request {
+    fn request(&self, endpoint: Endpoint) -> Request {
         match self {
-            Self::Default { count } => Request::post(request, format!("/trigger?count={count}")),
+            Self::Default { count } => Request::post(endpoint, format!("/trigger?count={count}")),
             Self::Same { payload, count } => {
-                Request::post(request, format!("/trigger?count={count}"))
+                Request::post(endpoint, format!("/trigger?count={count}"))
                     .body("application/json", payload.as_str().to_owned())
             }
             Self::Each(payloads) => {
                 let lines: Vec<_> = payloads.iter().map(Payload::as_str).collect();
-                Request::post(request, "/trigger").body("application/x-ndjson", lines.join("\n"))
+                Request::post(endpoint, "/trigger").body("application/x-ndjson", lines.join("\n"))
             }
         }
     }
@@ -111,6 +114,10 @@ impl Pinhole {
             role: pod.role,
             address,
             token_file,
+            https: pod
+                .roots_file
+                .clone()
+                .map(|roots| (pinhole_name(&pod.name), roots)),
         })
     }
 
@@ -119,10 +126,8 @@ impl Pinhole {
     pub async fn trigger(&self, trigger: &Trigger) -> anyhow::Result<Acks> {
         self.must_be(Role::Gateway, "makes")?;
         trigger.check()?;
-        let lines = trigger
-            .request(self.endpoint())
-            .bearer(self.token()?)
-            .within(SILENCE)
+        let lines = self
+            .authorized(trigger.request(self.endpoint()))?
             .lines()
             .await
             .map_err(|error| self.failed(error))?;
@@ -165,9 +170,8 @@ impl Pinhole {
     async fn page(&self, after: u64) -> anyhow::Result<Vec<StoredMessage>> {
         self.must_be(Role::Sink, "stores")?;
         let path = format!("/output?after={after}&limit={PAGE}");
-        let mut lines = Request::get(self.endpoint(), path)
-            .bearer(self.token()?)
-            .within(SILENCE)
+        let mut lines = self
+            .authorized(Request::get(self.endpoint(), path))?
             .lines()
             .await
             .map_err(|error| self.failed(error))?;
@@ -176,6 +180,15 @@ impl Pinhole {
             page.extend(StoredMessage::parse_all(&line).with_context(|| self.who.clone())?);
         }
         Ok(page)
+    }
+
+    /// The request with the token, and by HTTPS where the pod has it.
+    fn authorized(&self, request: Request) -> anyhow::Result<Request> {
+        let request = request.bearer(self.token()?).within(SILENCE);
+        Ok(match &self.https {
+            Some((name, roots)) => request.secured(Tls::trusting(roots, name)?),
+            None => request,
+        })
     }
 
     /// Read each time: the token of a replaced pod is another.

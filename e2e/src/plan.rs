@@ -78,6 +78,12 @@ impl PodPlan {
     }
 }
 
+/// The server name of a pod's pinhole: `pinhole.<pod>.<cluster>.<blueprint>.ferry.internal`. No workload has such a name, so no
+/// pin of a tunnel matches it.
+pub fn pinhole_name(pod: &WorkloadName) -> String {
+    format!("pinhole.{pod}")
+}
+
 /// One connection out of a pod, through a port of its own Envoy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Egress {
@@ -108,7 +114,7 @@ pub struct Sockets {
 pub const HTTP_PORT: u16 = 8000;
 /// `app`: relay protocol.
 pub const RELAY_PORT: u16 = 8001;
-/// `envoy`: ingress in every pod. TLS carries the tunnel, plaintext answers `/health`.
+/// `envoy`: ingress in every pod. TLS carries the tunnel, or HTTPS for the pinhole's name; plaintext answers `/health`.
 pub const INGRESS_PORT: u16 = 18000;
 /// `envoy`: the first egress port; one per connection, counting up.
 pub const FIRST_EGRESS_PORT: u16 = 18001;

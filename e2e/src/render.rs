@@ -36,7 +36,7 @@ pub const PEERS_CONFIG_MAP: &str = "peers";
 pub const TOKEN_KEY: &str = "token";
 /// Secret with the pod authority.
 pub const AUTHORITY_SECRET: &str = "authority";
-/// Secret with the bearer token of `/trigger` or `/output`.
+/// Secret with the bearer token of `/trigger` or `/output`, and with the certificate of their HTTPS.
 pub const PINHOLE_SECRET: &str = "pinhole";
 /// Numeric user and group of every container: the "nonroot" user of distroless images.
 pub const USER: i64 = 65532;
@@ -63,6 +63,9 @@ pub struct PodSecrets {
     pub authority: BTreeMap<String, String>,
     /// Bearer token of a boundary pod.
     pub token: String,
+    /// Certificate and key of its pinhole's HTTPS, PEM.
+    pub server_certificate: String,
+    pub server_key: String,
 }
 
 impl Images {
@@ -96,6 +99,8 @@ impl PodSecrets {
             .map(|(file, what)| (file.into(), unset(what)))
             .into(),
             token: unset("bearer token"),
+            server_certificate: unset("server certificate"),
+            server_key: unset("key of the server certificate"),
         }
     }
 }
@@ -137,6 +142,11 @@ pub fn pod(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<Vec<Manifest>
         pod,
         &crate::envoy::EnvoyPaths::in_pod(),
     ))?;
+    let mut envoy_files = BTreeMap::from([(objects::BOOTSTRAP_FILE.to_owned(), bootstrap.clone())]);
+    if pod.pinhole {
+        let file = crate::envoy::pinhole(&crate::envoy::EnvoyPaths::in_pod());
+        envoy_files.insert(crate::envoy::PINHOLE_FILE.into(), pretty(&file)?);
+    }
     let groups = [
         (
             "namespace",
@@ -152,7 +162,7 @@ pub fn pod(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<Vec<Manifest>
         (
             "config",
             vec![
-                Object::ConfigMap(objects::bootstrap(pod, options, &bootstrap)),
+                Object::ConfigMap(objects::bootstrap(pod, options, envoy_files)),
                 Object::ConfigMap(peers(pod, options)?),
             ],
         ),

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     blueprint::Blueprint,
     docker,
-    environment::{Draft, Environment, Name, PodRecord, RuntimeKind, Store},
+    environment::{Draft, Environment, Layout, Name, PodRecord, RuntimeKind, Store},
+    envoy::EnvoyPaths,
     failure::Failure,
+    identity,
     plan::{PeerAddress, PodPlan, Ports},
     process::ProcessId,
     timeline::Timeline,
@@ -140,7 +142,11 @@ impl UpRequest {
 }
 
 /// The record of a pod that is planned and not yet started.
-fn planned(pod: &PodPlan, token_file: Option<PathBuf>) -> PodRecord {
+fn planned(layout: &Layout, pod: &PodPlan) -> PodRecord {
+    let token_file = pod.pinhole.then(|| token_file(layout, &pod.name));
+    let roots_file = pod
+        .pinhole
+        .then(|| layout.identity().join(identity::ROOT_CERTIFICATE));
     PodRecord {
         name: pod.name.clone(),
         role: pod.role,
@@ -152,6 +158,7 @@ fn planned(pod: &PodPlan, token_file: Option<PathBuf>) -> PodRecord {
         peer_address: None,
         local_address: None,
         token_file,
+        roots_file,
         auto_trigger: pod.auto_trigger,
         downstreams: pod
             .egress
@@ -163,6 +170,18 @@ fn planned(pod: &PodPlan, token_file: Option<PathBuf>) -> PodRecord {
         dialled_at: None,
         processes: vec![],
     }
+}
+
+/// The file of a boundary pod's bearer token.
+fn token_file(layout: &Layout, pod: &WorkloadName) -> PathBuf {
+    layout.pod(pod).join("token")
+}
+
+/// The folder of the certificate that its pinhole's HTTPS has.
+fn pinhole_folder(layout: &Layout, pod: &WorkloadName) -> PathBuf {
+    layout
+        .pod(pod)
+        .join(EnvoyPaths::in_working_directory().pinhole_dir)
 }
 
 /// A container of a pod, under the same name in every runtime.

@@ -130,6 +130,7 @@ mod tests {
             peer_address: None,
             local_address: None,
             token_file: None,
+            roots_file: None,
             auto_trigger: 0,
             downstreams: vec![],
             started_at: None,

@@ -7,21 +7,21 @@ use serde_json::{Value, json};
 
 use super::{
     CONNECT_LIMIT, EnvoyPaths, HANDSHAKE_LIMIT, IDLE_LIMIT, MAX_HEAP_BYTES,
-    MAX_PLAINTEXT_CONNECTIONS, SESSION_LIMIT,
+    MAX_PINHOLE_CONNECTIONS, MAX_PLAINTEXT_CONNECTIONS, SESSION_LIMIT,
     parts::{
         Route, admin_cluster, connection_limit, dial, duration, extension, http, inner_listener,
         json_log_where, listener as outer_listener, static_cluster, stats_filters,
     },
     tls,
 };
-use crate::plan::PodPlan;
+use crate::plan::{PodPlan, pinhole_name};
 
 /// The app's HTTP side, and its relay port.
 const APP_CLUSTER: &str = "app";
 const RELAY_CLUSTER: &str = "relay";
 
-/// TLS goes to the tunnel where the pod has upstreams, plaintext to the HTTP routes. What is neither matches no chain and is
-/// closed; so is all TLS on a pod without upstreams.
+/// TLS goes to the tunnel where the pod has upstreams, plaintext to the HTTP routes; on a boundary pod TLS for the pinhole's
+/// name goes to these, too. What is neither matches no chain and is closed; so is all other TLS on a pod without upstreams.
 /// <https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/listeners/listener_filters/tls_inspector>
 pub(super) fn listener(pod: &PodPlan, paths: &EnvoyPaths) -> Value {
     let mut chains = vec![];
@@ -32,6 +32,18 @@ pub(super) fn listener(pod: &PodPlan, paths: &EnvoyPaths) -> Value {
             "transport_socket": tls::accept(&pod.upstreams, paths),
             "transport_socket_connect_timeout": duration(HANDSHAKE_LIMIT),
             "filters": [tunnel()],
+        }));
+    }
+    if pod.pinhole {
+        chains.push(json!({
+            "name": "pinhole",
+            "filter_chain_match": {
+                "transport_protocol": "tls",
+                "server_names": [pinhole_name(&pod.name)],
+            },
+            "transport_socket": tls::serve(paths),
+            "transport_socket_connect_timeout": duration(HANDSHAKE_LIMIT),
+            "filters": [connection_limit("pinhole", MAX_PINHOLE_CONNECTIONS), http("pinhole", &routes(pod))],
         }));
     }
     chains.push(json!({
@@ -102,7 +114,7 @@ fn refusals() -> Value {
     )
 }
 
-/// What plaintext may ask for.
+/// What plaintext and the pinhole's HTTPS may ask for.
 fn routes(pod: &PodPlan) -> Vec<Route<'static>> {
     let mut routes = vec![Route {
         method: "GET",

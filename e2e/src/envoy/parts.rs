@@ -69,8 +69,13 @@ pub(super) fn watched_file(path: &Path) -> Value {
     };
     json!({
         "resource_api_version": "V3",
-        "path_config_source": { "path": path, "watched_directory": { "path": folder } },
+        "path_config_source": { "path": path, "watched_directory": watched_folder(folder) },
     })
+}
+
+/// <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/core/v3/base.proto#config-core-v3-watcheddirectory>
+pub(super) fn watched_folder(folder: &Path) -> Value {
+    json!({ "path": folder })
 }
 
 /// A listener. Without `SO_REUSEPORT` a second Envoy on the same port fails at start instead of taking half of the traffic.

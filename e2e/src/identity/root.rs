@@ -121,9 +121,11 @@ impl Root {
 
     /// An authority exactly as asked, sensible or not.
     pub fn authority_as_asked(&self, request: &AuthorityRequest) -> anyhow::Result<Authority> {
-        let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key)
-            .context("take the root as issuer")?;
-        Authority::issue(request, &issuer, self.certificate_pem.clone())
+        Authority::issue(request, &self.issuer()?, self.certificate_pem.clone())
+    }
+
+    pub(super) fn issuer(&self) -> anyhow::Result<Issuer<'_, &KeyPair>> {
+        Issuer::from_ca_cert_der(&self.certificate, &self.key).context("take the root as issuer")
     }
 }
 

@@ -16,7 +16,10 @@ use k8s_openapi::{
 use super::{
     AUTHORITY_SECRET, ENVIRONMENT_LABEL, FIELD_MANAGER, Options, PINHOLE_SECRET, TOKEN_KEY,
 };
-use crate::plan::{INGRESS_PORT, PodPlan};
+use crate::{
+    envoy::{SERVER_CERTIFICATE, SERVER_KEY},
+    plan::{INGRESS_PORT, PodPlan},
+};
 
 /// ConfigMap with Envoy's bootstrap.
 pub(super) const BOOTSTRAP_CONFIG_MAP: &str = "envoy";
@@ -86,7 +89,13 @@ pub(super) fn secrets(pod: &PodPlan, options: &Options<'_>) -> Vec<Secret> {
     let pinhole = pod.pinhole.then(|| {
         secret(
             PINHOLE_SECRET,
-            [(TOKEN_KEY.to_owned(), options.secrets.token.clone())].into(),
+            [
+                (TOKEN_KEY, &options.secrets.token),
+                (SERVER_CERTIFICATE, &options.secrets.server_certificate),
+                (SERVER_KEY, &options.secrets.server_key),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.clone()))
+            .into(),
         )
     });
     [Some(authority), pinhole].into_iter().flatten().collect()
@@ -105,13 +114,13 @@ pub(super) fn config_map(
     }
 }
 
-pub(super) fn bootstrap(pod: &PodPlan, options: &Options<'_>, bootstrap: &str) -> ConfigMap {
-    config_map(
-        pod,
-        options,
-        BOOTSTRAP_CONFIG_MAP,
-        [(BOOTSTRAP_FILE.to_owned(), bootstrap.to_owned())].into(),
-    )
+/// Envoy's files that never change in a pod's life.
+pub(super) fn bootstrap(
+    pod: &PodPlan,
+    options: &Options<'_>,
+    files: BTreeMap<String, String>,
+) -> ConfigMap {
+    config_map(pod, options, BOOTSTRAP_CONFIG_MAP, files)
 }
 
 /// The pod's public port on its cluster's load balancer, to Envoy's ingress.

@@ -151,7 +151,7 @@ fn every_container_keeps_the_restricted_standard() {
 }
 
 #[test]
-fn only_wosp_sees_the_authority_and_only_the_app_sees_the_token() {
+fn each_secret_is_seen_by_the_container_that_needs_it_only() {
     let spec = rendered("sink")["Deployment/sink"]["spec"]["template"]["spec"].clone();
     let mut seen: Vec<(String, String)> = vec![];
     for container in ["initContainers", "containers"]
@@ -159,7 +159,7 @@ fn only_wosp_sees_the_authority_and_only_the_app_sees_the_token() {
         .flat_map(|kind| spec[kind].as_array().unwrap().clone())
     {
         for mount in container["volumeMounts"].as_array().unwrap() {
-            if ["authority", "pinhole"].contains(&mount["name"].as_str().unwrap()) {
+            if ["authority", "pinhole", "token"].contains(&mount["name"].as_str().unwrap()) {
                 seen.push((
                     container["name"].as_str().unwrap().into(),
                     mount["name"].as_str().unwrap().into(),
@@ -175,7 +175,25 @@ fn only_wosp_sees_the_authority_and_only_the_app_sees_the_token() {
         seen,
         [
             ("wosp".into(), "authority".into()),
-            ("app".into(), "pinhole".into())
+            ("envoy".into(), "pinhole".into()),
+            ("app".into(), "token".into())
+        ]
+    );
+    let parts = spec["volumes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|volume| volume["secret"]["secretName"] == PINHOLE_SECRET)
+        .map(|volume| {
+            let keys = volume["secret"]["items"].as_array().unwrap().iter();
+            let keys: Vec<_> = keys.map(|item| item["key"].as_str().unwrap()).collect();
+            (volume["name"].as_str().unwrap(), keys)
+        });
+    assert_eq!(
+        parts.collect::<Vec<_>>(),
+        [
+            ("token", vec!["token"]),
+            ("pinhole", vec!["tls.crt", "tls.key"])
         ]
     );
 }

@@ -7,9 +7,9 @@ use k8s_openapi::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy},
         core::v1::{
             Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
-            EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, PodSecurityContext, PodSpec,
-            PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource,
-            SecurityContext, Volume, VolumeMount,
+            EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector,
+            PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+            SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -26,14 +26,14 @@ use super::{
     objects::{self, BOOTSTRAP_CONFIG_MAP, BOOTSTRAP_FILE},
 };
 use crate::{
-    envoy::{self, EnvoyPaths},
+    envoy::{self, EnvoyPaths, SERVER_CERTIFICATE, SERVER_KEY},
     plan::{ENVOY_STATS_PORT, HTTP_PORT, INGRESS_PORT, PodPlan, WOSP_PORT},
 };
 
 const AUTHORITY_DIR: &str = "/etc/ferry/authority";
 const BOOTSTRAP_DIR: &str = "/etc/ferry/envoy";
 const DATA_DIR: &str = "/var/lib/ferry";
-const PINHOLE_DIR: &str = "/etc/ferry/pinhole";
+const TOKEN_DIR: &str = "/etc/ferry/token";
 
 /// The pod ends this long after SIGTERM at the latest: the service's own drain limit of 10 s, and a little for the sidecars,
 /// which Kubernetes stops after it. A namespace takes as long to delete, so it stays low.
@@ -83,7 +83,7 @@ fn pod_spec(pod: &PodPlan, options: &Options<'_>) -> PodSpec {
     PodSpec {
         // Native sidecars: each is up, by its startup probe, before the next container starts.
         // https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
-        init_containers: Some(vec![wosp(pod, options), proxy(options)]),
+        init_containers: Some(vec![wosp(pod, options), proxy(pod, options)]),
         containers: vec![app(pod, options)],
         volumes: Some(volumes(pod)),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
@@ -130,8 +130,8 @@ fn app(pod: &PodPlan, options: &Options<'_>) -> Container {
         env.push(value(env::AUTO_TRIGGER, pod.auto_trigger));
     }
     if pod.pinhole {
-        env.push(value(env::TOKEN_FILE, format!("{PINHOLE_DIR}/{TOKEN_KEY}")));
-        mounts.push(mount("pinhole", PINHOLE_DIR, Access::ReadOnly));
+        env.push(value(env::TOKEN_FILE, format!("{TOKEN_DIR}/{TOKEN_KEY}")));
+        mounts.push(mount("token", TOKEN_DIR, Access::ReadOnly));
     }
     Container {
         command: Some(vec![format!("/{}", pod.role)]),
@@ -178,7 +178,7 @@ fn wosp(pod: &PodPlan, options: &Options<'_>) -> Container {
     }
 }
 
-fn proxy(options: &Options<'_>) -> Container {
+fn proxy(pod: &PodPlan, options: &Options<'_>) -> Container {
     let paths = EnvoyPaths::in_pod();
     let bootstrap = format!("{BOOTSTRAP_DIR}/{BOOTSTRAP_FILE}");
     let mut mounts = vec![
@@ -198,6 +198,10 @@ fn proxy(options: &Options<'_>) -> Container {
             .parent()
             .map(|folder| mount("admin", &folder.display().to_string(), Access::ReadWrite)),
     );
+    if pod.pinhole {
+        let folder = paths.pinhole_dir.display().to_string();
+        mounts.push(mount("pinhole", &folder, Access::ReadOnly));
+    }
     Container {
         command: Some(
             [
@@ -279,17 +283,18 @@ fn volumes(pod: &PodPlan) -> Vec<Volume> {
         ..Volume::default()
     };
     // Owner root, group the pod's: readable by its user, writable by nobody.
-    let secret = |name: &str, secret: &str| Volume {
+    let secret = |name: &str, secret: &str, keys: &[&str]| Volume {
         name: name.into(),
         secret: Some(SecretVolumeSource {
             secret_name: Some(secret.into()),
             default_mode: Some(0o440),
+            items: (!keys.is_empty()).then(|| keys.iter().map(|key| item(key)).collect()),
             ..SecretVolumeSource::default()
         }),
         ..Volume::default()
     };
     let mut volumes = vec![
-        secret("authority", AUTHORITY_SECRET),
+        secret("authority", AUTHORITY_SECRET, &[]),
         memory("identity", "1Mi"),
         memory("admin", "1Mi"),
         config("envoy", BOOTSTRAP_CONFIG_MAP),
@@ -307,9 +312,22 @@ fn volumes(pod: &PodPlan) -> Vec<Volume> {
         });
     }
     if pod.pinhole {
-        volumes.push(secret("pinhole", PINHOLE_SECRET));
+        // One Secret, but each container gets its part only.
+        volumes.extend([
+            secret("token", PINHOLE_SECRET, &[TOKEN_KEY]),
+            secret("pinhole", PINHOLE_SECRET, &[SERVER_CERTIFICATE, SERVER_KEY]),
+        ]);
     }
     volumes
+}
+
+/// A key of a Secret as the file of the same name.
+fn item(key: &str) -> KeyToPath {
+    KeyToPath {
+        key: key.into(),
+        path: key.into(),
+        mode: None,
+    }
 }
 
 enum Access {

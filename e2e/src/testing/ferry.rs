@@ -136,6 +136,8 @@ impl Ferry {
             host: file.http.ip().to_string(),
             port: file.http.port(),
         });
+        // The app itself speaks no TLS.
+        gateway.roots_file = None;
         Pinhole::of(&gateway)
     }
 

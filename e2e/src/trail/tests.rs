@@ -415,6 +415,7 @@ fn all_routes_of_a_graph_are_found() {
         peer_address: None,
         local_address: None,
         token_file: None,
+        roots_file: None,
         auto_trigger: 0,
         downstreams: downstreams
             .iter()

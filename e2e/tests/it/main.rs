@@ -9,6 +9,7 @@ mod fast_international_ferry;
 mod grand_tour_ferry;
 mod harbour_ferry;
 mod international_ferry;
+mod pinhole;
 mod rotation;
 mod rotation_faults;
 mod rotation_idle;

@@ -5,12 +5,9 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Query, Request, State},
-    http::{
-        HeaderValue, StatusCode,
-        header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
-    },
-    middleware::{self, Next},
+    extract::{Query, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -24,6 +21,7 @@ use crate::{
     store::Store,
 };
 
+mod guard;
 mod trigger;
 
 const NDJSON: &str = "application/x-ndjson";
@@ -35,7 +33,7 @@ pub(crate) fn router(pod: &Arc<Pod>, origin: Option<Arc<Origin>>) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .with_state(pod.clone());
-    if pod.config.token.is_some() {
+    if let Some(token) = &pod.config.token {
         let guarded = match (&pod.onward, origin) {
             (Onward::Store(store), _) => Some(("/output", get(output).with_state(store.clone()))),
             (Onward::Links(_), Some(origin)) => {
@@ -46,8 +44,9 @@ pub(crate) fn router(pod: &Arc<Pod>, origin: Option<Arc<Origin>>) -> Router {
             (Onward::Links(_), None) => None,
         };
         if let Some((path, handler)) = guarded {
-            let token = middleware::from_fn_with_state(pod.clone(), authorized);
-            router = router.route(path, handler.layer(token));
+            let guard = guard::Guard::new(token.clone(), pod.metrics.clone());
+            let guard = middleware::from_fn_with_state(guard, guard::authorized);
+            router = router.route(path, handler.layer(guard));
         }
     }
     router
@@ -97,29 +96,6 @@ async fn metrics(State(pod): State<Arc<Pod>>) -> Response {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
-}
-
-/// Lets through only who has the token; says nothing about why not (RFC 6750, section 3.1).
-async fn authorized(State(pod): State<Arc<Pod>>, request: Request, next: Next) -> Response {
-    let given = request
-        .headers()
-        .get(AUTHORIZATION)
-        .and_then(|value| bearer(value.as_bytes()));
-    match (&pod.config.token, given) {
-        (Some(token), Some(given)) if token.matches(given) => next.run(request).await,
-        _ => {
-            let challenge = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            (StatusCode::UNAUTHORIZED, [challenge]).into_response()
-        }
-    }
-}
-
-/// The credentials of `Bearer TOKEN`; the scheme's case does not matter (RFC 9110, section 11.1).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = value.split_at_checked(7)?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
-        .then(|| token.trim_ascii())
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
@@ -182,18 +158,4 @@ fn records(
         }
         Ok(Some((Bytes::from(lines), (store, last, left - count))))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bearer_token_is_taken_from_its_scheme_only() {
-        assert_eq!(bearer(b"Bearer abc"), Some(&b"abc"[..]));
-        assert_eq!(bearer(b"bearer abc "), Some(&b"abc"[..]));
-        assert_eq!(bearer(b"Basic abc"), None);
-        assert_eq!(bearer(b"Bearer"), None);
-        assert_eq!(bearer(b""), None);
-    }
 }

@@ -35,6 +35,7 @@ struct Inner {
     round_trip: Family<LinkLabels, Histogram, fn() -> Histogram>,
     identity_remaining: Gauge<f64, AtomicU64>,
     ready: Gauge,
+    refused: Family<RefusedLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -71,6 +72,33 @@ impl From<&Outcome> for Counted {
             Outcome::Delivered => Self::Delivered,
             Outcome::Rejected { .. } => Self::Rejected,
         }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    answer: Refused,
+}
+
+/// How the pinhole answered who has not its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Refused {
+    /// 401.
+    Unauthorized,
+    /// 429: more than the limit.
+    Limited,
+}
+
+impl EncodeLabelValue for Refused {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> Result<(), fmt::Error> {
+        let text = match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Limited => "limited",
+        };
+        text.encode(encoder)
     }
 }
 
@@ -130,6 +158,12 @@ impl Metrics {
             Unit::Seconds,
             identity_remaining.clone(),
         );
+        let refused = Family::<RefusedLabels, Counter>::default();
+        registry.register(
+            "pinhole_refusals",
+            "Requests without the pinhole's token, by how they were answered",
+            refused.clone(),
+        );
         registry.register("ready", "1 while the pod is ready", ready.clone());
         for outcome in [Counted::Delivered, Counted::Rejected] {
             // So that a rate has a start: a counter that appears with its first event loses that event.
@@ -144,6 +178,7 @@ impl Metrics {
             round_trip,
             identity_remaining,
             ready,
+            refused,
         }))
     }
 
@@ -151,6 +186,13 @@ impl Metrics {
         self.0
             .messages
             .get_or_create(&MessageLabels { outcome })
+            .inc();
+    }
+
+    pub(crate) fn refused(&self, answer: Refused) {
+        self.0
+            .refused
+            .get_or_create(&RefusedLabels { answer })
             .inc();
     }
 
@@ -228,6 +270,7 @@ mod tests {
         metrics.counted(Counted::Delivered);
         let flying = metrics.in_flight();
         let link = metrics.link("sink");
+        metrics.refused(Refused::Limited);
         link.resends.inc();
         link.after_loss.inc();
         link.round_trip(Duration::from_millis(3));
@@ -235,6 +278,7 @@ mod tests {
         for line in [
             r#"ferry_messages_total{outcome="delivered"} 1"#,
             r#"ferry_messages_total{outcome="rejected"} 0"#,
+            r#"ferry_pinhole_refusals_total{answer="limited"} 1"#,
             "ferry_in_flight 1",
             r#"ferry_resends_total{downstream="sink"} 1"#,
             r#"ferry_reconnects_total{downstream="sink",cause="loss"} 1"#,

@@ -164,7 +164,7 @@ fn record_plan(
         .map(|pod| PodRecord {
             pod_name: format!("{}-{}-{}", pod.name.pod(), random_hex(10), random_hex(5)),
             node: node.trim().to_owned(),
-            ..planned(pod, pod::token_file(workshop.layout, pod))
+            ..planned(workshop.layout, pod)
         })
         .collect();
     environment.save()

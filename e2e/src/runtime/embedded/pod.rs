@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     environment::{Environment, Layout, PodRecord, ProcessRecord, private_folder, replace_file},
     envoy::{self, EnvoyPaths},
-    identity::{self, Root},
+    identity::{self, Root, Server},
     plan::{PeerAddress, PodPlan},
     process::Launch,
-    runtime::Container,
+    runtime::{Container, pinhole_folder},
     services::Binaries,
 };
 
@@ -20,8 +20,6 @@ use crate::{
 const POD_FILE: &str = "pod.json";
 /// Envoy's bootstrap.
 const ENVOY_FILE: &str = "envoy.json";
-/// The pinhole's bearer token.
-const TOKEN_FILE: &str = "token";
 /// The pod authority, for `wosp`.
 const AUTHORITY_FOLDER: &str = "authority";
 /// What a sink stores.
@@ -65,7 +63,7 @@ pub(super) struct Workshop<'a> {
 }
 
 impl Workshop<'_> {
-    /// Writes a pod's files: identity, token, Envoy's configuration, the way to start it.
+    /// Writes a pod's files: identity, token and server certificate, Envoy's configuration, the way to start it.
     pub(super) fn prepare(&self, plan: &PodPlan, record: &PodRecord) -> anyhow::Result<PodFile> {
         let name = &plan.name;
         let folder = self.layout.pod(name);
@@ -80,6 +78,12 @@ impl Workshop<'_> {
             .save(&folder.join(AUTHORITY_FOLDER))?;
         if let Some(token_file) = &record.token_file {
             replace_file(token_file, identity::token().as_bytes(), 0o600)?;
+            Server::keep(self.root, name, &pinhole_folder(self.layout, name))?;
+            replace_file(
+                &folder.join(&paths.pinhole_file),
+                &serde_json::to_vec_pretty(&envoy::pinhole(&paths))?,
+                0o600,
+            )?;
         }
         let bootstrap = envoy::bootstrap(plan, &paths);
         replace_file(
@@ -192,12 +196,6 @@ fn set<const N: usize>(variables: [(&str, String); N]) -> BTreeMap<String, Strin
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
-}
-
-/// The file of the bearer token of a boundary pod.
-pub(super) fn token_file(layout: &Layout, plan: &PodPlan) -> Option<std::path::PathBuf> {
-    plan.pinhole
-        .then(|| layout.pod(&plan.name).join(TOKEN_FILE))
 }
 
 /// Writes where a pod's peers are; Envoy takes it from there, running or not.

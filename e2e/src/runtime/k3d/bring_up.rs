@@ -17,12 +17,12 @@ use crate::{
     },
     failure::Failure,
     http::Request,
-    identity::{self, Authority, Root},
+    identity::{self, Authority, Root, Server},
     image,
     kubernetes::Cluster,
     plan::{PeerAddress, Plan, PodPlan, Sockets},
     render::{Images, K3D_HOST, PodSecrets},
-    runtime::{PublicAddress, UpRequest, planned},
+    runtime::{PublicAddress, UpRequest, pinhole_folder, planned, token_file},
     services,
     timeline::{Step, Timeline},
     wait::{Seen, Wait},
@@ -293,16 +293,10 @@ fn record_plan(
         .iter()
         .map(|pod| {
             let known = before.iter().find(|known| known.name == pod.name).cloned();
-            known.unwrap_or_else(|| {
-                planned(pod, pod.pinhole.then(|| token_file(&layout, &pod.name)))
-            })
+            known.unwrap_or_else(|| planned(&layout, pod))
         })
         .collect();
     environment.save()
-}
-
-fn token_file(layout: &Layout, pod: &WorkloadName) -> std::path::PathBuf {
-    layout.pod(pod).join("token")
 }
 
 /// The authorities and tokens of all pods: made once, and the same again whenever the environment is brought up anew. The
@@ -351,8 +345,11 @@ fn pod_secrets(layout: &Layout, root: &Root, pod: &PodPlan) -> anyhow::Result<Po
         (identity::AUTHORITY_KEY, authority.key_pem()),
         (identity::ROOTS, authority.roots_pem().to_owned()),
     ];
+    let server = Server::keep(root, &pod.name, &pinhole_folder(layout, &pod.name))?;
     Ok(PodSecrets {
         authority: files.map(|(name, text)| (name.to_owned(), text)).into(),
         token,
+        server_certificate: server.certificate_pem().to_owned(),
+        server_key: server.key_pem(),
     })
 }

@@ -1,50 +1,22 @@
 //! The log lines that people and programs wait for.
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-};
-
 use messages::{Protocol, Role};
 use node::{
     Headers, Hooks, Payload, Refusal,
-    logging::{Colour, Format, subscriber},
+    logging::{Colour, Format},
 };
-use tracing_subscriber::EnvFilter;
 
 use crate::support::{
     eventually,
+    log::Log,
     mint::Root,
     pod::{Pass, Spec},
 };
 
-/// A log that is kept.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
 /// The log of a gateway that sends `count` messages by itself, up to the line that says that it is done.
 async fn log_of_auto_trigger(format: Format, count: u32, hooks: impl Hooks) -> String {
     let log = Log::default();
-    let writer = log.clone();
-    // The whole test runs on this thread.
-    let subscriber = subscriber(format, EnvFilter::new("info"), move || writer.clone());
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let _listening = log.listen(format, "info");
     let root = Root::new();
     let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
     let mut gateway = Spec::new(&root, Role::Gateway).to("sink", Protocol::Grpc, sink.relay);

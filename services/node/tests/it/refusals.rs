@@ -2,10 +2,12 @@
 
 use hyper::{StatusCode, header};
 use messages::{Protocol, Role};
+use node::logging::Format;
 use rstest::rstest;
 
 use crate::support::{
     http::{self, get, output, request, text},
+    log::Log,
     mint::Root,
     pod::{Pod, Spec, TOKEN},
 };
@@ -39,6 +41,59 @@ async fn without_the_token_nothing_is_told(#[case] authorization: Option<String>
         output(sink.http, "").await.is_empty(),
         "nothing may have been sent"
     );
+}
+
+#[tokio::test]
+async fn guessing_is_limited_and_the_holder_of_the_token_is_not() {
+    let root = Root::new();
+    let log = Log::default();
+    let _listening = log.listen(Format::Json, "trace");
+    let (_gateway, sink) = pair(&root).await;
+    let guess = async || {
+        let request = hyper::Request::builder()
+            .uri("/output")
+            .header(header::AUTHORIZATION, "Bearer a-guess-of-somebody")
+            .body(String::new().into())
+            .unwrap();
+        http::send(sink.http, request).await
+    };
+    // As many as the limit lets pass at once, and one a second while this takes.
+    let mut refused = 0;
+    let limited = loop {
+        let answer = guess().await;
+        match answer.status() {
+            StatusCode::UNAUTHORIZED => refused += 1,
+            _ => break answer,
+        }
+    };
+    assert_eq!(limited.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(limited.headers()[header::RETRY_AFTER], "1");
+    assert!(
+        refused >= 10,
+        "a few mistakes must be answered 401: {refused}"
+    );
+    for _ in 0..20 {
+        assert_eq!(
+            get(sink.http, "/output").await.0,
+            StatusCode::OK,
+            "the right token must pass while guesses are limited"
+        );
+    }
+
+    let (_, metrics) = get(sink.http, "/metrics").await;
+    assert!(
+        metrics.contains(r#"ferry_pinhole_refusals_total{answer="limited"} 1"#),
+        "{metrics}"
+    );
+    let log = log.text();
+    assert_eq!(
+        log.matches("without the token").count(),
+        refused,
+        "each 401 is in the log, and nothing above the limit: {log}"
+    );
+    for secret in [TOKEN, "a-guess-of-somebody"] {
+        assert!(!log.contains(secret), "no token may be in the log: {log}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub(crate) mod http;
+pub(crate) mod log;
 pub(crate) mod mint;
 pub(crate) mod pod;
 pub(crate) mod proxy;
