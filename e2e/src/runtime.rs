@@ -146,7 +146,7 @@ fn planned(layout: &Layout, pod: &PodPlan) -> PodRecord {
     let token_file = pod.pinhole.then(|| token_file(layout, &pod.name));
     let roots_file = pod
         .pinhole
-        .then(|| layout.identity().join(identity::ROOT_CERTIFICATE));
+        .then(|| pinhole_folder(layout, &pod.name).join(identity::ROOTS));
     PodRecord {
         name: pod.name.clone(),
         role: pod.role,
@@ -177,7 +177,7 @@ fn token_file(layout: &Layout, pod: &WorkloadName) -> PathBuf {
     layout.pod(pod).join("token")
 }
 
-/// The folder of the certificate that its pinhole's HTTPS has.
+/// The folder of the certificate that its pinhole's HTTPS has, and of the roots that its clients trust.
 fn pinhole_folder(layout: &Layout, pod: &WorkloadName) -> PathBuf {
     layout
         .pod(pod)

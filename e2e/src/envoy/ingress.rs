@@ -59,7 +59,7 @@ pub(super) fn listener(pod: &PodPlan, paths: &EnvoyPaths) -> Value {
     )]);
     listener["listener_filters_timeout"] = json!(duration(HANDSHAKE_LIMIT));
     listener["continue_on_listener_filters_timeout"] = json!(false);
-    listener["access_log"] = json!([refusals()]);
+    listener["access_log"] = json!([refusals(pod)]);
     listener
 }
 
@@ -95,12 +95,17 @@ fn tunnel() -> Value {
     )
 }
 
-/// Handshakes that failed or took too long. The app gets a connection only after a handshake, so those without one are
-/// refused ones. What ends before a handshake begins is counted only, as `listener.ingress.downstream_pre_cx_timeout`
+/// Handshakes of the tunnel that failed or took too long. The app gets a connection only after a handshake, so those without
+/// one are refused ones; of the pinhole's HTTPS, where it gets one with a request, that cannot be said. What ends before a handshake begins is counted only, as `listener.ingress.downstream_pre_cx_timeout`
 /// and `no_filter_chain_match`.
-fn refusals() -> Value {
+fn refusals(pod: &PodPlan) -> Value {
+    let mut refused = "has(connection.tls_version) && !has(upstream.address)".to_owned();
+    if pod.pinhole {
+        let name = pinhole_name(&pod.name);
+        refused += &format!(" && connection.requested_server_name != '{name}'");
+    }
     json_log_where(
-        "has(connection.tls_version) && !has(upstream.address)",
+        &refused,
         &json!({
             "time": "%START_TIME%",
             "event": "refused",

@@ -37,13 +37,77 @@ fn pins(context: &Value) -> &Value {
     &context["common_tls_context"]["combined_validation_context"]["default_validation_context"]["match_typed_subject_alt_names"]
 }
 
+/// The filter chain of the ingress with this name.
+fn chain<'a>(config: &'a Value, name: &str) -> Option<&'a Value> {
+    let chains = &config["static_resources"]["listeners"][0]["filter_chains"];
+    let mut chains = chains.as_array().unwrap().iter();
+    chains.find(|chain| chain["name"] == name)
+}
+
+/// The server's TLS of the tunnel.
+fn tunnel(config: &Value) -> Option<&Value> {
+    chain(config, "tunnel").map(|chain| &chain["transport_socket"]["typed_config"])
+}
+
+#[test]
+fn the_pinhole_has_https_by_its_own_name_on_boundary_pods_only() {
+    let pods = Pods::ferry();
+    let config = bootstrap(&pods.sink, &paths());
+    let pinhole = chain(&config, "pinhole").expect("a pinhole");
+    assert_eq!(
+        pinhole["filter_chain_match"],
+        json!({
+            "transport_protocol": "tls",
+            "server_names": ["pinhole.sink.cluster-b.international-ferry.ferry.internal"],
+        })
+    );
+    let context = &pinhole["transport_socket"]["typed_config"];
+    assert_eq!(context["require_client_certificate"], false);
+    assert_eq!(context["disable_stateless_session_resumption"], true);
+    assert_eq!(context["disable_stateful_session_resumption"], true);
+    assert_eq!(
+        context["common_tls_context"]["validation_context"],
+        Value::Null
+    );
+    // The same as plaintext has, and nothing of the tunnel.
+    let plaintext = chain(&config, "plaintext").unwrap();
+    assert_eq!(
+        routes(all(pinhole, HTTP)[0]),
+        routes(all(plaintext, HTTP)[0])
+    );
+    assert!(
+        !pinhole.to_string().contains(r#""identity""#),
+        "{pinhole:#}"
+    );
+    assert!(!tunnel(&config).unwrap().to_string().contains("pinhole"));
+
+    let closed = PodPlan {
+        pinhole: false,
+        ..pods.sink
+    };
+    let config = bootstrap(&closed, &paths());
+    assert!(chain(&config, "pinhole").is_none(), "{config:#}");
+    assert!(tunnel(&config).is_some());
+}
+
+#[test]
+fn the_pinholes_certificate_is_followed_in_its_folder() {
+    let file = pinhole(&EnvoyPaths::in_pod());
+    assert_eq!(
+        file["resources"][0]["tls_certificate"],
+        json!({
+            "certificate_chain": { "filename": "/etc/ferry/pinhole/tls.crt" },
+            "private_key": { "filename": "/etc/ferry/pinhole/tls.key" },
+            "watched_directory": { "path": "/etc/ferry/pinhole" },
+        })
+    );
+}
+
 #[test]
 fn ingress_accepts_exactly_the_upstream_pods() {
     let pods = Pods::fan_in();
     let config = bootstrap(&pods.sink, &paths());
-    let [context] = all(&config, DOWNSTREAM_TLS)[..] else {
-        panic!("one server context expected in {config:#}");
-    };
+    let context = tunnel(&config).expect("a tunnel");
     assert_eq!(
         pins(context),
         &json!([
@@ -79,6 +143,7 @@ fn both_sides_speak_tls_1_3_only_and_leave_the_key_agreement_to_envoy() {
     let client = peers(&pods.gateway, &pods.addresses, &paths());
     for context in [
         all(&server, DOWNSTREAM_TLS)[0],
+        all(&server, DOWNSTREAM_TLS)[1],
         all(&client, UPSTREAM_TLS)[0],
     ] {
         assert_eq!(
@@ -91,7 +156,7 @@ fn both_sides_speak_tls_1_3_only_and_leave_the_key_agreement_to_envoy() {
 #[test]
 fn a_pod_without_upstreams_has_no_tunnel() {
     let config = bootstrap(&Pods::ferry().gateway, &paths());
-    assert!(all(&config, DOWNSTREAM_TLS).is_empty(), "{config:#}");
+    assert!(tunnel(&config).is_none(), "{config:#}");
     assert!(!config.to_string().contains("\"relay\""), "{config:#}");
 }
 

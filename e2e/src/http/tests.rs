@@ -113,3 +113,25 @@ async fn a_unix_socket_with_a_long_path_is_reached() {
     let (answer, _) = tokio::join!(request.send(), server);
     assert_eq!(answer.unwrap().text(), "LIVE");
 }
+
+#[test]
+fn roots_and_names_that_cannot_be_used_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.crt");
+    let error = Tls::trusting(&file, "pinhole").unwrap_err();
+    assert!(error.to_string().contains("ca.crt"), "{error}");
+    assert_eq!(crate::failure::Failure::exit_code(&error), 3);
+    for (roots, name) in [("", "pinhole"), ("no certificate", "pinhole")] {
+        std::fs::write(&file, roots).unwrap();
+        assert!(Tls::trusting(&file, name).is_err(), "`{roots}` for {name}");
+    }
+    let root = crate::identity::Root::create("test").unwrap();
+    let pem = root.certificate_pem().as_bytes();
+    assert!(Tls::of(pem, "no name").is_err());
+    let tls = Tls::of(pem, "pinhole.test").unwrap();
+    let request = Request::get("127.0.0.1:1".parse::<SocketAddr>().unwrap(), "/output").secured(tls);
+    assert_eq!(
+        format!("{request:?}"),
+        "GET https://pinhole.test/output at 127.0.0.1:1"
+    );
+}

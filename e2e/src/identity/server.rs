@@ -5,13 +5,10 @@ use std::{fmt, path::Path};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use messages::WorkloadName;
-use rcgen::{
-    DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData as _,
-    SanType,
-};
-use rustls_pki_types::CertificateDer;
+use rcgen::{DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::{Root, SERVER_LIFETIME, Validity, files, new_key, parameters};
+use super::{ROOTS, Root, SERVER_LIFETIME, Validity, files, new_key, parameters};
 use crate::{
     envoy::{SERVER_CERTIFICATE, SERVER_KEY},
     plan::pinhole_name,
@@ -20,9 +17,9 @@ use crate::{
 /// A pinhole's certificate with its key. It names no workload and is for servers only, so no tunnel takes it: not as a
 /// client's (extended key usage, RFC 5280, 4.2.1.12), not as a peer's (the pin is on another name).
 pub struct Server {
-    key: KeyPair,
-    certificate: CertificateDer<'static>,
     certificate_pem: String,
+    key_pem: String,
+    roots_pem: String,
 }
 
 impl Root {
@@ -41,20 +38,20 @@ impl Root {
             .signed_by(&key, &self.issuer()?)
             .with_context(|| format!("sign the certificate of `{name}`"))?;
         Ok(Server {
-            key,
-            certificate: certificate.der().clone(),
             certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            roots_pem: self.certificate_pem().to_owned(),
         })
     }
 }
 
 impl Server {
-    /// The one in `folder`, where this root made it and more than a third of its life is left; otherwise a new one, saved
-    /// there.
+    /// The one in `folder`, where it is the operator's, which goes back to other roots, or this root's with more than a
+    /// third of its life left; otherwise a new one, saved there.
     pub fn keep(root: &Root, pod: &WorkloadName, folder: &Path) -> anyhow::Result<Self> {
-        if folder.join(SERVER_KEY).exists() && folder.join(SERVER_CERTIFICATE).exists() {
+        if folder.join(ROOTS).exists() {
             let server = Self::load(folder)?;
-            if server.is_good(root)? {
+            if !server.roots_pem.contains(root.certificate_pem()) || server.is_fresh()? {
                 return Ok(server);
             }
         }
@@ -63,34 +60,39 @@ impl Server {
         Ok(server)
     }
 
-    /// Writes [`SERVER_KEY`] and [`SERVER_CERTIFICATE`] (mode 0600) into `folder`, which is made (mode 0700) where missing.
-    /// An Envoy that watches the folder sees the new key with the old certificate for a moment: it refuses that pair,
-    /// keeps the one it has, and takes the next.
-    pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
-        files::make_private_folder(folder)?;
-        files::write_private(folder, SERVER_KEY, &self.key.serialize_pem())?;
-        files::write_private(folder, SERVER_CERTIFICATE, &self.certificate_pem)
+    /// With these roots instead of its own in [`ROOTS`]: both, while one root replaces another.
+    #[must_use]
+    pub fn trusted_by(mut self, roots_pem: impl Into<String>) -> Self {
+        self.roots_pem = roots_pem.into();
+        self
     }
 
-    /// Reads what [`Self::save`] wrote.
+    /// Writes [`SERVER_KEY`], [`SERVER_CERTIFICATE`] and, for clients, [`ROOTS`] (mode 0600) into `folder`, which is made (mode
+    /// 0700) where missing. An Envoy that watches the folder sees the new key with the old certificate for a moment: it
+    /// refuses that pair, keeps the one it has, and takes the next.
+    pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
+        files::make_private_folder(folder)?;
+        files::write_private(folder, SERVER_KEY, &self.key_pem)?;
+        files::write_private(folder, SERVER_CERTIFICATE, &self.certificate_pem)?;
+        files::write_private(folder, ROOTS, &self.roots_pem)
+    }
+
+    /// Reads what [`Self::save`] or the operator wrote; the operator's certificate may have others above it in the file.
     fn load(folder: &Path) -> anyhow::Result<Self> {
         Ok(Self {
-            key: files::read_key(folder, SERVER_KEY)?,
-            certificate: files::read_certificate(folder, SERVER_CERTIFICATE)?,
+            key_pem: files::read_key(folder, SERVER_KEY)?.serialize_pem(),
             certificate_pem: files::read(folder, SERVER_CERTIFICATE)?,
+            roots_pem: files::read(folder, ROOTS)?,
         })
     }
 
-    fn is_good(&self, root: &Root) -> anyhow::Result<bool> {
-        let parse = |der| x509_parser::parse_x509_certificate(der).map(|(_, parsed)| parsed);
-        let (own, issuer) = (
-            parse(&self.certificate).context("read a pinhole's certificate")?,
-            parse(root.certificate_der()).context("read the root")?,
-        );
+    fn is_fresh(&self) -> anyhow::Result<bool> {
+        let der = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes())
+            .context("read a pinhole's certificate")?;
+        let (_, parsed) =
+            x509_parser::parse_x509_certificate(&der).context("read a pinhole's certificate")?;
         let third = i64::try_from(SERVER_LIFETIME.as_secs() / 3)?;
-        Ok(own.public_key().raw == self.key.subject_public_key_info()
-            && own.verify_signature(Some(issuer.public_key())).is_ok()
-            && own.validity().not_after.timestamp() - Timestamp::now().as_second() > third)
+        Ok(parsed.validity().not_after.timestamp() - Timestamp::now().as_second() > third)
     }
 
     /// What goes into [`SERVER_CERTIFICATE`].
@@ -99,8 +101,8 @@ impl Server {
     }
 
     /// What goes into [`SERVER_KEY`]: a secret.
-    pub fn key_pem(&self) -> String {
-        self.key.serialize_pem()
+    pub fn key_pem(&self) -> &str {
+        &self.key_pem
     }
 }
 

@@ -228,8 +228,54 @@ fn keys_are_not_shown() {
     let root = Root::create("test").unwrap();
     let authority = root.authority(&sink()).unwrap();
     let leaf = authority.leaf(&LeafRequest::of(&sink())).unwrap();
-    let shown = format!("{root:?} {authority:?} {leaf:?}");
+    let server = root.server(&sink()).unwrap();
+    let shown = format!("{root:?} {authority:?} {leaf:?} {server:?}");
     assert!(!shown.contains("PRIVATE"), "{shown}");
+}
+
+#[test]
+fn a_pinholes_certificate_is_for_its_server_name_and_nothing_else() {
+    let root = Root::create("test").unwrap();
+    let server = root.server(&sink()).unwrap();
+    let der = CertificateDer::from_pem_slice(server.certificate_pem().as_bytes()).unwrap();
+    let end = EndEntityCert::try_from(&der).unwrap();
+    let anchors = [anchor_from_trusted_cert(root.certificate_der()).unwrap()];
+    let verify = |usage| {
+        let algorithms = &[ECDSA_P256_SHA256];
+        let now = UnixTime::now();
+        end.verify_for_usage(algorithms, &anchors, &[], now, usage, None, None)
+            .map(|_| ())
+    };
+    assert_eq!(verify(KeyUsage::server_auth()), Ok(()));
+    assert!(verify(KeyUsage::client_auth()).is_err(), "it is no client");
+    let is = |name: String| {
+        let name = ServerName::try_from(name).unwrap();
+        end.verify_is_valid_for_subject_name(&name).is_ok()
+    };
+    assert!(is(format!("pinhole.{}", sink())));
+    assert!(!is(sink().to_string()), "it is no workload");
+    assert!(!is(format!("pinhole.{}", gateway())));
+}
+
+#[test]
+fn a_pinholes_certificate_is_kept_and_the_operators_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("pinhole");
+    let (root, operator) = (Root::create("test").unwrap(), Root::create("own").unwrap());
+    let keep = || Server::keep(&root, &sink(), &home).unwrap();
+    let first = keep();
+    for file in ["tls.crt", "tls.key", "ca.crt"] {
+        let mode = std::fs::metadata(home.join(file))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    assert_eq!(keep().certificate_pem(), first.certificate_pem());
+
+    let own = operator.server(&sink()).unwrap();
+    own.save(&home).unwrap();
+    assert_eq!(keep().certificate_pem(), own.certificate_pem());
 }
 
 #[test]

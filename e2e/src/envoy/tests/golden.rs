@@ -108,7 +108,8 @@ async fn envoy_accepts_the_configuration(
     // Validation reads the files that the configuration names, so the paths of a pod become relative ones.
     let text = as_bootstrap(generated(case))
         .to_string()
-        .replace("/run/ferry/", "");
+        .replace("/run/ferry/", "")
+        .replace("/etc/ferry/", "");
     std::fs::write(folder.path().join("envoy.json"), text).unwrap();
     std::fs::create_dir(folder.path().join("peers")).unwrap();
     std::fs::write(
@@ -118,6 +119,22 @@ async fn envoy_accepts_the_configuration(
     .unwrap();
     super::live::pki::Pki::new()
         .publish(&folder.path().join("identity"), &super::name("b", "c", "d"));
+    // Where the files are in a pod, and where they are on one machine.
+    for (pinhole, server) in [
+        (EnvoyPaths::in_pod(), "envoy/pinhole.json"),
+        (paths(), "pinhole.json"),
+    ] {
+        let text = super::super::pinhole(&pinhole)
+            .to_string()
+            .replace("/etc/ferry/", "");
+        super::live::lab::replace(
+            &folder.path().join(server),
+            &serde_json::from_str(&text).unwrap(),
+        );
+    }
+    let root = crate::identity::Root::create("golden").unwrap();
+    let server = root.server(&super::name("b", "c", "d")).unwrap();
+    server.save(&folder.path().join("pinhole")).unwrap();
     let done = process::run(
         &CommandLine::new(envoy.to_string_lossy())
             .args(["--mode", "validate", "--config-path", "envoy.json"])

@@ -350,6 +350,6 @@ fn pod_secrets(layout: &Layout, root: &Root, pod: &PodPlan) -> anyhow::Result<Po
         authority: files.map(|(name, text)| (name.to_owned(), text)).into(),
         token,
         server_certificate: server.certificate_pem().to_owned(),
-        server_key: server.key_pem(),
+        server_key: server.key_pem().to_owned(),
     })
 }

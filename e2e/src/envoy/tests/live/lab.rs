@@ -53,7 +53,7 @@ impl Network {
 }
 
 /// Replaces a file by a rename, as Ferry does.
-pub(super) fn replace(file: &Path, content: &Value) {
+pub(in super::super) fn replace(file: &Path, content: &Value) {
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     let new = file.with_extension("new");
     std::fs::write(&new, content.to_string()).unwrap();

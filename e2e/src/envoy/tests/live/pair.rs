@@ -6,7 +6,7 @@ use messages::Role;
 
 use super::{
     super::{
-        super::{EnvoyPaths, bootstrap, peers},
+        super::{EnvoyPaths, bootstrap, peers, pinhole},
         fixture::{name, pod},
     },
     lab::{self, Envoy, Network, exchange, replace},
@@ -67,11 +67,16 @@ impl Pair {
         lab::answer_ok(sink_plan.sockets.http).await;
         lab::answer_ok(gateway_plan.sockets.http).await;
         let pki = Pki::new();
+        let root = crate::identity::Root::create("live").unwrap();
         let [gateway, sink] =
             [(&gateway_plan, gateway_flaw), (&sink_plan, sink_flaw)].map(|(plan, flaw)| {
                 let envoy = Envoy::prepare(&bootstrap(plan, &EnvoyPaths::in_working_directory()));
                 let none = peers(plan, &BTreeMap::new(), &EnvoyPaths::in_working_directory());
                 replace(&envoy.file("peers/cds.json"), &none);
+                let paths = EnvoyPaths::in_working_directory();
+                replace(&envoy.file("pinhole.json"), &pinhole(&paths));
+                let server = root.server(&plan.name).unwrap();
+                server.save(&envoy.file("pinhole")).unwrap();
                 let folder = envoy.file("identity");
                 let own = &plan.name;
                 let other = name("live", "cluster-a", "other");
