@@ -278,6 +278,23 @@ pub async fn volumes() -> anyhow::Result<Vec<String>> {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn no_answer_of_docker_breaks_its_reader(port in proptest::prelude::any::<String>(), host in "[0-9:]{0,8}", cut in 0_usize..200) {
+            let binding = serde_json::json!({ port: [{"HostIp": host, "HostPort": host}] });
+            let text = serde_json::json!([{
+                "Name": "/a", "State": {"Status": "exited", "ExitCode": 1},
+                "Config": {"Image": "i", "Labels": null},
+                "HostConfig": {"PortBindings": binding}, "Mounts": [],
+            }])
+            .to_string();
+            let whole: Vec<Inspected> = parse("it", &text).unwrap();
+            whole.into_iter().for_each(|seen| drop(Container::from(seen)));
+            let cut: String = text.chars().take(cut).collect();
+            proptest::prop_assert_eq!(parse::<Vec<Inspected>>("it", &cut).is_ok(), cut == text);
+        }
+    }
+
     #[test]
     fn a_container_is_read_with_its_ports_volumes_and_labels() {
         let text = r#"[{"Name":"/k3d-a-serverlb","State":{"Status":"exited","ExitCode":137},

@@ -410,6 +410,24 @@ mod tests {
     }
 
     #[test]
+    fn no_damage_to_a_record_panics_and_what_is_refused_names_the_file() {
+        let (_folder, store, name) = store();
+        let lock = store.try_lock(&name).unwrap().unwrap();
+        let path = store.create(&lock, draft()).unwrap().layout().record();
+        let good = fs::read(&path).unwrap();
+        proptest::proptest!(|(at: proptest::sample::Index, bytes: [u8; 2], length in 0_usize..9)| {
+            let at = at.index(good.len());
+            let mut damaged = good.clone();
+            damaged.splice(at..(at + length).min(good.len()), bytes);
+            fs::write(&path, damaged).unwrap();
+            if let Err(error) = store.load(&name) {
+                let said = format!("{error:#}");
+                proptest::prop_assert!(said.contains("environment.json"), "{said}");
+            }
+        });
+    }
+
+    #[test]
     fn a_folder_without_a_record_is_listed_as_broken() {
         let (_folder, store, _) = store();
         fs::create_dir_all(store.root().join("half")).unwrap();

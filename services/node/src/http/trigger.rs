@@ -238,6 +238,21 @@ mod tests {
         payloads(media_type, body.as_bytes(), count, "gateway-1").map(Iterator::count)
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_body_breaks_the_reader_of_triggers(body: Vec<u8>, json in "([\\[\\]{},: \n0-9]|\"a\"|null){0,30}", kind in 0_usize..4, count: Option<u32>) {
+            let kind = [None, Some("application/json"), Some(NDJSON), Some("text/plain")][kind];
+            // Counts that are allowed are lazy, and long.
+            let count = count.map(|count| count % 100);
+            for body in [body.as_slice(), json.as_bytes()] {
+                match payloads(kind, body, count, "gateway-1") {
+                    Ok(payloads) => payloads.for_each(|payload| assert!(!payload.is_empty())),
+                    Err((status, reason)) => assert!(status.is_client_error() && !reason.is_empty()),
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_trigger_takes_one_payload_many_or_none() {
         assert_eq!(count(None, "", None).unwrap(), 1);
