@@ -229,6 +229,26 @@ impl Cluster {
             })
     }
 
+    /// What a port of a pod answers to a GET, by way of the API server.
+    /// <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/#manually-constructing-apiserver-proxy-urls>
+    pub async fn get_of_pod(
+        &self,
+        namespace: &str,
+        pod: &str,
+        port: u16,
+        path: &str,
+    ) -> anyhow::Result<String> {
+        let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}");
+        let request = hyper::Request::get(uri).body(vec![])?;
+        let answer = self.client.request_text(request).await;
+        answer.with_context(|| {
+            format!(
+                "{}: pod {namespace}/{pod} does not answer {path} on port {port}",
+                self.name
+            )
+        })
+    }
+
     /// The lines of a container's log; followed, until the container ends.
     pub(crate) async fn log_lines(
         &self,

@@ -394,6 +394,17 @@ pub async fn logs(
     }
 }
 
+/// What a pod's Envoy counts, in Prometheus' text format.
+pub async fn envoy_stats(environment: &Environment, pod: &WorkloadName) -> anyhow::Result<String> {
+    match environment.record.runtime {
+        RuntimeKind::Embedded => embedded::envoy_stats(environment, pod).await,
+        RuntimeKind::K3d => k3d::envoy_stats(environment, pod).await,
+    }
+}
+
+/// Where a pod's Envoy shows what it counts.
+const STATS_PATH: &str = "/stats/prometheus";
+
 /// Ends one container of a pod and leaves it ended. `environment` is read anew and up to date afterwards.
 pub async fn stop_container(
     store: &Store,

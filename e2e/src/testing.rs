@@ -3,6 +3,7 @@
 mod check;
 mod counters;
 mod ferry;
+mod metrics;
 mod sessions;
 mod settings;
 
@@ -30,6 +31,7 @@ pub use check::{
 pub use counters::Counters;
 pub use ferry::Ferry;
 use ferry::Origin;
+pub use metrics::{Metric, Samples};
 pub use sessions::TunnelSession;
 pub use settings::QUICK_IDENTITIES;
 

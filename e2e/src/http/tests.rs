@@ -129,7 +129,8 @@ fn roots_and_names_that_cannot_be_used_are_refused() {
     let pem = root.certificate_pem().as_bytes();
     assert!(Tls::of(pem, "no name").is_err());
     let tls = Tls::of(pem, "pinhole.test").unwrap();
-    let request = Request::get("127.0.0.1:1".parse::<SocketAddr>().unwrap(), "/output").secured(tls);
+    let request =
+        Request::get("127.0.0.1:1".parse::<SocketAddr>().unwrap(), "/output").secured(tls);
     assert_eq!(
         format!("{request:?}"),
         "GET https://pinhole.test/output at 127.0.0.1:1"

@@ -16,12 +16,13 @@ use futures_util::future::join_all;
 use messages::WorkloadName;
 
 use super::{
-    Container, ContainerState, Ending, Follow, Liveness, LogLines, PodState, Readiness,
+    Container, ContainerState, Ending, Follow, Liveness, LogLines, PodState, Readiness, STATS_PATH,
     logs::file_lines,
 };
 use crate::{
     environment::{Environment, PodRecord},
     failure::Failure,
+    http::Request,
     process,
     timeline::Timeline,
 };
@@ -111,6 +112,20 @@ pub(super) async fn logs(
     let writer = pod::process_of(record_of(environment, pod)?, container).map(|process| process.id);
     let path = environment.layout().pod_log(pod, container.as_str());
     file_lines(path, follow, writer).await
+}
+
+pub(super) async fn envoy_stats(
+    environment: &Environment,
+    pod: &WorkloadName,
+) -> anyhow::Result<String> {
+    let file = PodFile::load(environment.layout(), pod)?;
+    let answer = Request::get(file.envoy_stats, STATS_PATH).send().await?;
+    anyhow::ensure!(
+        answer.status == 200,
+        "Envoy of {pod} answers {STATS_PATH} with {}",
+        answer.status
+    );
+    Ok(answer.text())
 }
 
 pub(super) async fn stop_container(

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use futures_util::TryStreamExt as _;
 use messages::{Ack, Payload, WorkloadName, env};
 
-use super::{Counters, TunnelSession};
+use super::{Counters, Samples, TunnelSession};
 use crate::{
     environment::{Environment, Name, PodRecord, Store},
     failure::Failure,
@@ -267,6 +267,24 @@ impl Ferry {
             step.done();
         }
         Ok(())
+    }
+
+    /// What a pod's Envoy counts, by its statistics port; on every runtime.
+    pub async fn counters(&self, pod: &str) -> anyhow::Result<Samples> {
+        let text = runtime::envoy_stats(&self.environment()?, &self.name(pod)?).await?;
+        Ok(Samples::parse(&text))
+    }
+
+    /// The log of a container as it is now; on every runtime.
+    pub async fn log(&self, pod: &str, container: Container) -> anyhow::Result<Vec<String>> {
+        let (environment, name) = (self.environment()?, self.name(pod)?);
+        let lines = runtime::logs(&environment, &name, container, Follow::No).await?;
+        lines.try_collect().await
+    }
+
+    /// The log of a pod's Envoy, with a line for each session and each refusal; on every runtime.
+    pub async fn envoy_log(&self, pod: &str) -> anyhow::Result<Vec<String>> {
+        self.log(pod, Container::Envoy).await
     }
 
     /// The counters of a pod's Envoy, from its admin interface; embedded runtime only.

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod attackers;
 mod clients;
 mod fast_international_ferry;
 mod grand_tour_ferry;
@@ -14,6 +15,7 @@ mod rotation;
 mod rotation_faults;
 mod rotation_idle;
 mod run;
+mod thief;
 mod tidy;
 mod trail;
 mod tunnel;

@@ -227,6 +227,7 @@ fn the_top_level_holds_what_the_design_names() {
         "Cargo.toml",
         "LICENSE",
         "README.md",
+        "SECURITY.md",
         "e2e",
         "fuzz",
         "manifests",

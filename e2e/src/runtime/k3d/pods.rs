@@ -12,7 +12,10 @@ use crate::{
     deploy, docker,
     environment::{Environment, PodRecord},
     kubernetes::{Cluster, LivePod},
-    runtime::{Container, ContainerState, Follow, Liveness, LogLines, PodState, Readiness},
+    plan::ENVOY_STATS_PORT,
+    runtime::{
+        Container, ContainerState, Follow, Liveness, LogLines, PodState, Readiness, STATS_PATH,
+    },
     timeline::Timeline,
 };
 
@@ -175,13 +178,7 @@ pub(in crate::runtime) async fn logs(
     follow: Follow,
 ) -> anyhow::Result<LogLines> {
     let cluster = cluster(environment, pod).await?;
-    let newest = cluster
-        .live_pods(pod)
-        .await?
-        .into_iter()
-        .max_by_key(|live| live.created_at);
-    let newest =
-        newest.with_context(|| format!("{} in {} has no running pod", pod.pod(), pod.cluster()))?;
+    let newest = newest(&cluster, pod).await?;
     let lines = cluster
         .log_lines(
             &pod.namespace(),
@@ -191,6 +188,24 @@ pub(in crate::runtime) async fn logs(
         )
         .await?;
     Ok(lines.map_err(anyhow::Error::from).boxed())
+}
+
+pub(in crate::runtime) async fn envoy_stats(
+    environment: &Environment,
+    pod: &WorkloadName,
+) -> anyhow::Result<String> {
+    let cluster = cluster(environment, pod).await?;
+    let newest = newest(&cluster, pod).await?;
+    cluster
+        .get_of_pod(&pod.namespace(), &newest.name, ENVOY_STATS_PORT, STATS_PATH)
+        .await
+}
+
+/// The pod of a workload that is the youngest of those that run.
+async fn newest(cluster: &Cluster, pod: &WorkloadName) -> anyhow::Result<LivePod> {
+    let live = cluster.live_pods(pod).await?.into_iter();
+    live.max_by_key(|live| live.created_at)
+        .with_context(|| format!("{} in {} has no running pod", pod.pod(), pod.cluster()))
 }
 
 pub(in crate::runtime) async fn wait_ready(

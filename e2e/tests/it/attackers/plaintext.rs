@@ -1,0 +1,209 @@
+//! What is said to the public port without TLS.
+
+use e2e::{
+    environment::PodRecord,
+    testing::{Ferry, Metric, with_environment},
+};
+
+use super::{
+    attack::{Attack, Sign, withstand},
+    door::{Door, OPENING},
+};
+
+pub(crate) const TEST: &str =
+    "e2e/tests/it/attackers/plaintext.rs::without_tls_there_is_health_and_nothing_else";
+
+const HTTP: &str = "envoy_http_conn_manager_prefix";
+const REFUSED: Metric = Metric::named("envoy_http_downstream_rq_xx")
+    .with(&[(HTTP, "ingress"), ("envoy_response_code_class", "4")]);
+const NOT_HTTP: Metric =
+    Metric::named("envoy_http_downstream_cx_protocol_error").with(&[(HTTP, "ingress")]);
+
+const STRICT_HTTP: &str = "the sink's Envoy: strict HTTP";
+const NO_ROUTE: &str = "the sink's Envoy: no such route";
+
+/// A request that must not be seen as one.
+const HIDDEN: &str = "GET /output HTTP/1.1\r\nhost: hidden\r\n\r\n";
+
+/// Headers that two readers of HTTP may understand in two ways.
+const AMBIGUOUS: [&str; 9] = [
+    "content-length: 4\r\ntransfer-encoding: chunked",
+    "transfer-encoding: chunked\r\ncontent-length: 4",
+    "content-length: 0\r\ncontent-length: 44",
+    "content-length: +4",
+    "content-length: 4, 44",
+    "transfer-encoding: xchunked",
+    "transfer-encoding: chunked, identity",
+    "transfer-encoding : chunked",
+    "x: y\rtransfer-encoding: chunked",
+];
+
+pub(crate) const ATTACKS: &[Attack] = &[
+    Attack {
+        name: "a relay session without TLS (WebSocket)",
+        refused_by: NO_ROUTE,
+        seen_in: &[Sign::Rises(REFUSED), Sign::Told("HTTP/1.1 4")],
+        run: |ferry| {
+            Box::pin(async move {
+                let opening = OPENING.replace("connection: upgrade", "connection: upgrade, close");
+                let told = Door::of_sink(&ferry)?.say(opening.as_bytes()).await?;
+                anyhow::ensure!(!told.contains(" 101 "), "no session may open: {told}");
+                Ok(told)
+            })
+        },
+    },
+    Attack {
+        name: "a relay session without TLS (gRPC)",
+        refused_by: STRICT_HTTP,
+        seen_in: &[Sign::Rises(NOT_HTTP), Sign::Told("HTTP/1.1 400")],
+        run: |ferry| {
+            Box::pin(async move {
+                // RFC 9113, section 3.4, and an empty SETTINGS frame.
+                let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+                Door::of_sink(&ferry)?.say(preface).await
+            })
+        },
+    },
+    Attack {
+        name: "bytes that are no protocol",
+        refused_by: STRICT_HTTP,
+        seen_in: &[Sign::Rises(NOT_HTTP)],
+        run: |ferry| {
+            Box::pin(async move {
+                let told = Door::of_sink(&ferry)?.say(&[0xff; 4096]).await?;
+                anyhow::ensure!(!told.contains(" 200"), "{told}");
+                Ok(told)
+            })
+        },
+    },
+    Attack {
+        name: "a request that hides another: `content-length` against `transfer-encoding`, twice, malformed",
+        refused_by: STRICT_HTTP,
+        seen_in: &[Sign::Rises(NOT_HTTP), Sign::Told("HTTP/1.1 400")],
+        run: |ferry| {
+            Box::pin(async move {
+                let door = Door::of_sink(&ferry)?;
+                let mut all = String::new();
+                for header in AMBIGUOUS {
+                    let text = format!(
+                        "GET /health HTTP/1.1\r\nhost: sink\r\n{header}\r\n\r\n0\r\n\r\n{HIDDEN}"
+                    );
+                    let told = door.say(text.as_bytes()).await?;
+                    anyhow::ensure!(
+                        told.matches("HTTP/1.1 ").count() <= 1 && !told.contains(" 200 "),
+                        "`{header}` must be refused, and end the connection: {told}"
+                    );
+                    all += &told;
+                }
+                Ok(all)
+            })
+        },
+    },
+    Attack {
+        name: "a request that hides another in its body",
+        refused_by: "the sink's Envoy and app: a body is read as a body",
+        seen_in: &[Sign::Told("HTTP/1.1 200 OK")],
+        run: |ferry| {
+            Box::pin(async move {
+                let text = format!(
+                    "GET /health HTTP/1.1\r\nhost: sink\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{HIDDEN}",
+                    HIDDEN.len()
+                );
+                let told = Door::of_sink(&ferry)?.say(text.as_bytes()).await?;
+                anyhow::ensure!(
+                    told.matches("HTTP/1.1 ").count() == 1,
+                    "one request must get one answer: {told}"
+                );
+                Ok(told)
+            })
+        },
+    },
+    Attack {
+        name: "a head of more than 16 KiB, or of more than 64 headers",
+        refused_by: "the sink's Envoy: limits on heads",
+        seen_in: &[Sign::Rises(REFUSED), Sign::Told("HTTP/1.1 431")],
+        run: |ferry| {
+            Box::pin(async move {
+                let door = Door::of_sink(&ferry)?;
+                let mut all = String::new();
+                for headers in [
+                    format!("a: {}\r\n", "a".repeat(20_000)),
+                    "a: b\r\n".repeat(100),
+                ] {
+                    let text = format!("GET /health HTTP/1.1\r\nhost: sink\r\n{headers}\r\n");
+                    let told = door.say(text.as_bytes()).await?;
+                    anyhow::ensure!(told.starts_with("HTTP/1.1 431 "), "{told}");
+                    all += &told;
+                }
+                Ok(all)
+            })
+        },
+    },
+    Attack {
+        name: "`/output` without the token",
+        refused_by: "the sink's app: bearer token",
+        seen_in: &[Sign::Rises(REFUSED), Sign::Told("HTTP/1.1 401")],
+        run: |ferry| {
+            Box::pin(async move { ask(&ferry, &ferry.sink()?, "GET", "/output", "401").await })
+        },
+    },
+    Attack {
+        name: "`/trigger` without the token",
+        refused_by: "the gateway's app: bearer token",
+        seen_in: &[Sign::RisesAtGateway(REFUSED), Sign::Told("HTTP/1.1 401")],
+        run: |ferry| {
+            Box::pin(async move { ask(&ferry, &ferry.gateway()?, "POST", "/trigger", "401").await })
+        },
+    },
+    Attack {
+        name: "`/metrics`, `/ready`, Envoy's statistics and its admin interface",
+        refused_by: NO_ROUTE,
+        seen_in: &[Sign::Rises(REFUSED), Sign::Told("HTTP/1.1 404")],
+        run: |ferry| {
+            Box::pin(async move {
+                let mut told = String::new();
+                for (method, path) in [
+                    ("GET", "/metrics"),
+                    ("GET", "/ready"),
+                    ("GET", "/stats"),
+                    ("GET", "/stats/prometheus"),
+                    ("GET", "/config_dump"),
+                    ("GET", "/certs"),
+                    ("GET", "/health/../metrics"),
+                    ("POST", "/quitquitquit"),
+                    ("POST", "/logging?level=trace"),
+                ] {
+                    told = ask(&ferry, &ferry.sink()?, method, path, "404").await?;
+                }
+                Ok(told)
+            })
+        },
+    },
+];
+
+async fn ask(
+    ferry: &Ferry,
+    pod: &PodRecord,
+    method: &str,
+    path: &str,
+    status: &str,
+) -> anyhow::Result<String> {
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: pod\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    );
+    let told = Door::of(ferry, pod)?.say(request.as_bytes()).await?;
+    anyhow::ensure!(
+        told.starts_with(&format!("HTTP/1.1 {status} ")),
+        "{method} {path} must be answered {status}: {told}"
+    );
+    Ok(told)
+}
+
+#[tokio::test]
+async fn without_tls_there_is_health_and_nothing_else() -> anyhow::Result<()> {
+    with_environment("fast-international-ferry", |ferry| async move {
+        ask(&ferry, &ferry.sink()?, "GET", "/health", "200").await?;
+        withstand(&ferry, ATTACKS).await
+    })
+    .await
+}

@@ -1,0 +1,147 @@
+//! Who is not the gateway: every identity but its own, and its own by another TLS.
+
+use std::time::Duration;
+
+use e2e::{
+    identity::{Leaf, LeafRequest, Root, Validity},
+    testing::{Ferry, Metric, with_environment},
+};
+use jiff::Timestamp;
+
+use super::{
+    attack::{Attack, Errand, Sign, withstand},
+    door::{Door, Version, root},
+};
+
+pub(crate) const TEST: &str =
+    "e2e/tests/it/attackers/strangers.rs::only_the_gateways_identity_of_this_moment_gets_in";
+
+const MUTUAL_TLS: &str = "the sink's Envoy: mutual TLS";
+pub(crate) const CHAIN: Metric = Metric::named("envoy_listener_ingress_ssl_fail_verify_error");
+const NO_CERTIFICATE: Metric = Metric::named("envoy_listener_ingress_ssl_fail_verify_no_cert");
+const TLS_ERROR: Metric = Metric::named("envoy_listener_ingress_ssl_connection_error");
+const REUSED: Metric = Metric::named("envoy_listener_ingress_ssl_session_reused");
+const HANDSHAKES: Metric = Metric::named("envoy_listener_ingress_ssl_handshake");
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+pub(crate) const ATTACKS: &[Attack] = &[
+    Attack {
+        name: "no certificate",
+        refused_by: MUTUAL_TLS,
+        seen_in: &[
+            Sign::Rises(NO_CERTIFICATE),
+            Sign::Envoy("PEER_DID_NOT_RETURN_A_CERTIFICATE"),
+        ],
+        run: |ferry| {
+            Box::pin(async move { Door::of_sink(&ferry)?.refused(None, Version::Tls13).await })
+        },
+    },
+    stranger("a certificate that signs itself", |ferry| {
+        Box::pin(async move {
+            let signed = rcgen::generate_simple_self_signed([ferry.gateway()?.name.to_string()])?;
+            let leaf = Leaf {
+                certificate_chain_pem: signed.cert.pem(),
+                key_pem: signed.signing_key.serialize_pem(),
+            };
+            show(&ferry, &leaf).await
+        })
+    }),
+    stranger(
+        "the gateway's name by another environment's root",
+        |ferry| {
+            Box::pin(async move {
+                let name = ferry.gateway()?.name;
+                let elsewhere = Root::create("elsewhere")?.authority(&name)?;
+                show(&ferry, &elsewhere.leaf(&LeafRequest::of(&name))?).await
+            })
+        },
+    ),
+    stranger("an identity that has expired", |ferry| {
+        Box::pin(async move {
+            let now = Timestamp::now();
+            valid(&ferry, now - 2 * HOUR, now - Duration::from_secs(2)).await
+        })
+    }),
+    stranger("an identity that is not valid yet", |ferry| {
+        Box::pin(async move {
+            let now = Timestamp::now();
+            valid(&ferry, now + HOUR, now + 2 * HOUR).await
+        })
+    }),
+    Attack {
+        name: "the gateway's identity by TLS 1.2",
+        refused_by: "the sink's Envoy: TLS 1.3 only",
+        seen_in: &[Sign::Rises(TLS_ERROR), Sign::Envoy("UNSUPPORTED_PROTOCOL")],
+        run: |ferry| {
+            Box::pin(async move {
+                let leaf = gateways(&ferry)?;
+                Door::of_sink(&ferry)?
+                    .refused(Some(&leaf), Version::Tls12)
+                    .await
+            })
+        },
+    },
+    Attack {
+        name: "the gateway's identity in a resumed session",
+        refused_by: "the sink's Envoy: it gives no ticket, each handshake is a full one",
+        seen_in: &[Sign::Rises(HANDSHAKES), Sign::Stays(REUSED)],
+        run: |ferry| {
+            Box::pin(async move {
+                let (kind, tickets) = Door::of_sink(&ferry)?.twice(&gateways(&ferry)?).await?;
+                anyhow::ensure!(tickets == 0, "no ticket must be given, {tickets} were");
+                anyhow::ensure!(
+                    kind != tokio_rustls::rustls::HandshakeKind::Resumed,
+                    "the second handshake must be a full one too"
+                );
+                Ok(format!("{kind:?}"))
+            })
+        },
+    },
+];
+
+/// One whose certificate does not lead to the root at this moment.
+const fn stranger(name: &'static str, run: Errand) -> Attack {
+    Attack {
+        name,
+        refused_by: MUTUAL_TLS,
+        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy("CERTIFICATE_VERIFY_FAILED")],
+        run,
+    }
+}
+
+async fn show(ferry: &Ferry, leaf: &Leaf) -> anyhow::Result<String> {
+    Door::of_sink(ferry)?
+        .refused(Some(leaf), Version::Tls13)
+        .await
+}
+
+/// Shows an identity of the gateway that is valid at that time only.
+async fn valid(
+    ferry: &Ferry,
+    not_before: Timestamp,
+    not_after: Timestamp,
+) -> anyhow::Result<String> {
+    let name = ferry.gateway()?.name;
+    let mut request = LeafRequest::of(&name);
+    request.validity = Validity {
+        not_before,
+        not_after,
+    };
+    show(ferry, &root(ferry)?.authority(&name)?.leaf(&request)?).await
+}
+
+/// What the gateway's own `wosp` would mint.
+pub(crate) fn gateways(ferry: &Ferry) -> anyhow::Result<Leaf> {
+    let name = ferry.gateway()?.name;
+    root(ferry)?.authority(&name)?.leaf(&LeafRequest::of(&name))
+}
+
+#[tokio::test]
+async fn only_the_gateways_identity_of_this_moment_gets_in() -> anyhow::Result<()> {
+    with_environment("fast-international-ferry", |ferry| async move {
+        Door::of_sink(&ferry)?.admitted(&gateways(&ferry)?).await?;
+        withstand(&ferry, ATTACKS).await
+    })
+    .await
+}
