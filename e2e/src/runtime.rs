@@ -196,6 +196,14 @@ pub enum Container {
 impl Container {
     pub const ALL: [Self; 3] = [Self::App, Self::Wosp, Self::Envoy];
 
+    /// Where it shows what it counts.
+    const fn metrics_path(self) -> &'static str {
+        match self {
+            Self::App | Self::Wosp => "/metrics",
+            Self::Envoy => "/stats/prometheus",
+        }
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::App => "app",
@@ -394,16 +402,17 @@ pub async fn logs(
     }
 }
 
-/// What a pod's Envoy counts, in Prometheus' text format.
-pub async fn envoy_stats(environment: &Environment, pod: &WorkloadName) -> anyhow::Result<String> {
+/// What a container counts, in Prometheus' text format.
+pub async fn metrics(
+    environment: &Environment,
+    pod: &WorkloadName,
+    container: Container,
+) -> anyhow::Result<String> {
     match environment.record.runtime {
-        RuntimeKind::Embedded => embedded::envoy_stats(environment, pod).await,
-        RuntimeKind::K3d => k3d::envoy_stats(environment, pod).await,
+        RuntimeKind::Embedded => embedded::metrics(environment, pod, container).await,
+        RuntimeKind::K3d => k3d::metrics(environment, pod, container).await,
     }
 }
-
-/// Where a pod's Envoy shows what it counts.
-const STATS_PATH: &str = "/stats/prometheus";
 
 /// Ends one container of a pod and leaves it ended. `environment` is read anew and up to date afterwards.
 pub async fn stop_container(

@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use messages::WorkloadName;
 
 use super::{
-    Container, ContainerState, Ending, Follow, Liveness, LogLines, PodState, Readiness, STATS_PATH,
+    Container, ContainerState, Ending, Follow, Liveness, LogLines, PodState, Readiness,
     logs::file_lines,
 };
 use crate::{
@@ -114,15 +114,22 @@ pub(super) async fn logs(
     file_lines(path, follow, writer).await
 }
 
-pub(super) async fn envoy_stats(
+pub(super) async fn metrics(
     environment: &Environment,
     pod: &WorkloadName,
+    container: Container,
 ) -> anyhow::Result<String> {
     let file = PodFile::load(environment.layout(), pod)?;
-    let answer = Request::get(file.envoy_stats, STATS_PATH).send().await?;
+    let address = match container {
+        Container::App => file.http,
+        Container::Wosp => file.wosp,
+        Container::Envoy => file.envoy_stats,
+    };
+    let path = container.metrics_path();
+    let answer = Request::get(address, path).send().await?;
     anyhow::ensure!(
         answer.status == 200,
-        "Envoy of {pod} answers {STATS_PATH} with {}",
+        "{container} of {pod} answers {path} with {}",
         answer.status
     );
     Ok(answer.text())

@@ -271,7 +271,12 @@ impl Ferry {
 
     /// What a pod's Envoy counts, by its statistics port; on every runtime.
     pub async fn counters(&self, pod: &str) -> anyhow::Result<Samples> {
-        let text = runtime::envoy_stats(&self.environment()?, &self.name(pod)?).await?;
+        self.metrics(pod, Container::Envoy).await
+    }
+
+    /// What a container counts; on every runtime.
+    pub async fn metrics(&self, pod: &str, container: Container) -> anyhow::Result<Samples> {
+        let text = runtime::metrics(&self.environment()?, &self.name(pod)?, container).await?;
         Ok(Samples::parse(&text))
     }
 

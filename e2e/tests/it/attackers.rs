@@ -5,7 +5,8 @@
 
 pub(crate) mod attack;
 pub(crate) mod door;
-
+pub(crate) mod floods;
+pub(crate) mod peers;
 pub(crate) mod plaintext;
-
+mod speech;
 pub(crate) mod strangers;

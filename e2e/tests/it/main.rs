@@ -15,6 +15,7 @@ mod rotation;
 mod rotation_faults;
 mod rotation_idle;
 mod run;
+mod security;
 mod thief;
 mod tidy;
 mod trail;

@@ -25,16 +25,15 @@ use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use crate::attackers::{
     attack::{Attack, Errand, Sign, withstand},
     door::{Door, Version, root},
-    strangers::CHAIN,
+    strangers::{CHAIN, ingress},
 };
 
 pub(crate) const TEST: &str =
     "e2e/tests/it/thief.rs::a_stolen_authority_speaks_for_its_own_pod_and_no_longer_than_it_lives";
 
 /// What the pin on the exact DNS name counts.
-const PIN: Metric = Metric::named("envoy_listener_ingress_ssl_fail_verify_san");
+const PIN: Metric = ingress("envoy_listener_ssl_fail_verify_san");
 
-const REFUSED: &str = "CERTIFICATE_VERIFY_FAILED";
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 pub(crate) const ATTACKS: &[Attack] = &[
@@ -70,7 +69,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack {
         name: "a leaf of a second authority below the stolen one",
         refused_by: "the sink's Envoy: the authority's path length is 0",
-        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy(REFUSED)],
+        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy("path_length_constraint_exceeded")],
         run: |ferry| {
             Box::pin(async move {
                 let name = ferry.gateway()?.name;
@@ -89,7 +88,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack {
         name: "a leaf of ten years, once the authority it was minted from has expired",
         refused_by: "the sink's Envoy: every certificate of the chain must be valid",
-        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy(REFUSED)],
+        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy("certificate_has_expired")],
         run: |ferry| {
             Box::pin(async move {
                 let name = ferry.gateway()?.name;
@@ -115,7 +114,7 @@ const fn constrained(name: &'static str, run: Errand) -> Attack {
     Attack {
         name,
         refused_by: "the sink's Envoy: the authority's critical name constraint",
-        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy(REFUSED)],
+        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy("permitted_subtree_violation")],
         run,
     }
 }
@@ -124,7 +123,7 @@ const fn pinned(name: &'static str, run: Errand) -> Attack {
     Attack {
         name,
         refused_by: "the sink's Envoy: the pin on the gateway's exact DNS name",
-        seen_in: &[Sign::Rises(PIN), Sign::Envoy(REFUSED)],
+        seen_in: &[Sign::Rises(PIN), Sign::Envoy("verify_SAN_list")],
         run,
     }
 }

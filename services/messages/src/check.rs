@@ -7,6 +7,8 @@ use crate::{Ack, Hop, Message, Outcome, decode_error::shorten, limits::*};
 pub enum Rejection {
     #[error("payload of {actual} bytes is over the limit of {MAX_PAYLOAD_BYTES}")]
     PayloadTooLarge { actual: usize },
+    #[error("payload of {actual} nested arrays and objects is over the limit of {MAX_PAYLOAD_DEPTH}")]
+    PayloadTooDeep { actual: usize },
     #[error("trail of more than {limit} hops is over the limit")]
     TrailTooLong { limit: usize },
     #[error("`{field}` of {actual} bytes is over the limit of {limit}")]
@@ -37,6 +39,12 @@ impl Message {
         match self.payload.len() {
             actual if actual > MAX_PAYLOAD_BYTES => {
                 return Err(Rejection::PayloadTooLarge { actual });
+            }
+            _ => {}
+        }
+        match self.payload.depth() {
+            actual if actual > MAX_PAYLOAD_DEPTH => {
+                return Err(Rejection::PayloadTooDeep { actual });
             }
             _ => {}
         }
@@ -133,6 +141,27 @@ mod tests {
         }
     }
 
+    fn nested(depth: usize) -> Payload {
+        Payload::from_text("[".repeat(depth) + &"]".repeat(depth)).unwrap()
+    }
+
+    #[test]
+    fn a_payload_within_the_depth_can_be_read_by_the_next_pod() {
+        let mut message = samples::message(2);
+        message.payload = nested(MAX_PAYLOAD_DEPTH);
+        assert_eq!(message.validate(), Ok(()));
+        assert!(message.payload.parse::<serde_json::Value>().is_ok());
+        let deeper = nested(MAX_PAYLOAD_DEPTH + 1);
+        assert!(deeper.parse::<serde_json::Value>().is_err());
+    }
+
+    #[test]
+    fn brackets_in_a_string_nest_nothing() {
+        let depth = |text: &str| Payload::from_text(text.into()).unwrap().depth();
+        assert_eq!(depth(r#""[[[[""#), 0);
+        assert_eq!(depth(r#"{"a\"[": [1, {"b": []}], "c": "\\"}"#), 4);
+    }
+
     #[test]
     fn what_is_exactly_at_the_limits_passes() {
         let mut message = samples::message(MAX_TRAIL_HOPS);
@@ -149,6 +178,10 @@ mod tests {
         assert_refused(
             |m| m.payload = payload_of(MAX_PAYLOAD_BYTES + 1),
             "payload of 1048577 bytes is over the limit of 1048576",
+        );
+        assert_refused(
+            |m| m.payload = nested(MAX_PAYLOAD_DEPTH + 1),
+            "payload of 128 nested arrays and objects is over the limit of 127",
         );
         assert_refused(
             |m| m.trail = vec![samples::hop(); MAX_TRAIL_HOPS + 1],

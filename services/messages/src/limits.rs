@@ -3,6 +3,10 @@
 /// Longest payload, in bytes of its JSON text: 1 MiB.
 pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 
+/// Deepest nesting of arrays and objects in a payload: what JSON libraries read by default, so that no pod passes on what
+/// the next one cannot read.
+pub const MAX_PAYLOAD_DEPTH: usize = 127;
+
 /// Most hops a trail may have when it arrives.
 pub const MAX_TRAIL_HOPS: usize = 32;
 

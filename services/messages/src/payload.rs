@@ -50,6 +50,25 @@ impl Payload {
         self.0.get().len()
     }
 
+    /// How deep its arrays and objects are nested: 0 for a single value, 1 for `[1, 2]`.
+    pub fn depth(&self) -> usize {
+        let (mut depth, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
+        for byte in self.0.get().bytes() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                b'[' | b'{' if !quoted => {
+                    depth += 1;
+                    deepest = deepest.max(depth);
+                }
+                b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        deepest
+    }
+
     /// Never true of a valid payload: the shortest JSON text is one byte.
     pub fn is_empty(&self) -> bool {
         self.0.get().is_empty()

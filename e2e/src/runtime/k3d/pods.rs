@@ -12,10 +12,8 @@ use crate::{
     deploy, docker,
     environment::{Environment, PodRecord},
     kubernetes::{Cluster, LivePod},
-    plan::ENVOY_STATS_PORT,
-    runtime::{
-        Container, ContainerState, Follow, Liveness, LogLines, PodState, Readiness, STATS_PATH,
-    },
+    plan,
+    runtime::{Container, ContainerState, Follow, Liveness, LogLines, PodState, Readiness},
     timeline::Timeline,
 };
 
@@ -190,14 +188,20 @@ pub(in crate::runtime) async fn logs(
     Ok(lines.map_err(anyhow::Error::from).boxed())
 }
 
-pub(in crate::runtime) async fn envoy_stats(
+pub(in crate::runtime) async fn metrics(
     environment: &Environment,
     pod: &WorkloadName,
+    container: Container,
 ) -> anyhow::Result<String> {
+    let port = match container {
+        Container::App => plan::HTTP_PORT,
+        Container::Wosp => plan::WOSP_PORT,
+        Container::Envoy => plan::ENVOY_STATS_PORT,
+    };
     let cluster = cluster(environment, pod).await?;
     let newest = newest(&cluster, pod).await?;
     cluster
-        .get_of_pod(&pod.namespace(), &newest.name, ENVOY_STATS_PORT, STATS_PATH)
+        .get_of_pod(&pod.namespace(), &newest.name, port, container.metrics_path())
         .await
 }
 

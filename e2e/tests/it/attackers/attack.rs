@@ -29,6 +29,8 @@ pub(crate) enum Sign {
     Rises(Metric),
     /// It must not have risen.
     Stays(Metric),
+    /// A metric of the sink's app rises.
+    RisesInApp(Metric),
     /// A metric of the gateway's Envoy rises.
     RisesAtGateway(Metric),
     /// A new line in the log of the sink's Envoy with this in it.
@@ -44,6 +46,7 @@ impl fmt::Display for Sign {
         match self {
             Self::Rises(metric) => write!(f, "`{metric}`"),
             Self::Stays(metric) => write!(f, "`{metric}` stays as it is"),
+            Self::RisesInApp(metric) => write!(f, "`{metric}` of `app`"),
             Self::RisesAtGateway(metric) => write!(f, "`{metric}` of the gateway"),
             Self::Envoy(text) => write!(f, "log of `envoy`: `{text}`"),
             Self::App(text) => write!(f, "log of `app`: `{text}`"),
@@ -59,6 +62,7 @@ const MAX_GROWTH_KIB: u64 = 128 * 1024;
 /// What is looked at before an attack and after it.
 struct Look {
     sink: Samples,
+    app: Samples,
     gateway: Samples,
     envoy_lines: usize,
     app_lines: usize,
@@ -71,6 +75,7 @@ impl Look {
         let (gateway, sink) = (ferry.gateway()?.name, ferry.sink()?.name);
         Ok(Self {
             sink: ferry.counters(sink.pod()).await?,
+            app: ferry.metrics(sink.pod(), Container::App).await?,
             gateway: ferry.counters(gateway.pod()).await?,
             envoy_lines: ferry.envoy_log(sink.pod()).await?.len(),
             app_lines: ferry.log(sink.pod(), Container::App).await?.len(),
@@ -143,6 +148,11 @@ async fn shown(ferry: &Ferry, before: &Look, sign: Sign, told: &str) -> anyhow::
                     let now = ferry.counters(sink.pod()).await?;
                     let rises = now.sum(&metric) > before.sink.sum(&metric);
                     seen(rises, format!("{:#?}", now.risen_since(&before.sink)))
+                }
+                Sign::RisesInApp(metric) => {
+                    let now = ferry.metrics(sink.pod(), Container::App).await?;
+                    let rises = now.sum(&metric) > before.app.sum(&metric);
+                    seen(rises, format!("{:#?}", now.risen_since(&before.app)))
                 }
                 Sign::RisesAtGateway(metric) => {
                     let now = ferry.counters(gateway.pod()).await?;

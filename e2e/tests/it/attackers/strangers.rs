@@ -17,11 +17,11 @@ pub(crate) const TEST: &str =
     "e2e/tests/it/attackers/strangers.rs::only_the_gateways_identity_of_this_moment_gets_in";
 
 const MUTUAL_TLS: &str = "the sink's Envoy: mutual TLS";
-pub(crate) const CHAIN: Metric = Metric::named("envoy_listener_ingress_ssl_fail_verify_error");
-const NO_CERTIFICATE: Metric = Metric::named("envoy_listener_ingress_ssl_fail_verify_no_cert");
-const TLS_ERROR: Metric = Metric::named("envoy_listener_ingress_ssl_connection_error");
-const REUSED: Metric = Metric::named("envoy_listener_ingress_ssl_session_reused");
-const HANDSHAKES: Metric = Metric::named("envoy_listener_ingress_ssl_handshake");
+pub(crate) const CHAIN: Metric = ingress("envoy_listener_ssl_fail_verify_error");
+const NO_CERTIFICATE: Metric = ingress("envoy_listener_ssl_fail_verify_no_cert");
+const TLS_ERROR: Metric = ingress("envoy_listener_ssl_connection_error");
+const REUSED: Metric = ingress("envoy_listener_ssl_session_reused");
+const HANDSHAKES: Metric = ingress("envoy_listener_ssl_handshake");
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -33,11 +33,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
             Sign::Rises(NO_CERTIFICATE),
             Sign::Envoy("PEER_DID_NOT_RETURN_A_CERTIFICATE"),
         ],
-        run: |ferry| {
-            Box::pin(async move { Door::of_sink(&ferry)?.refused(None, Version::Tls13).await })
-        },
+        run: |ferry| Box::pin(async move { Door::of_sink(&ferry)?.refused(None, Version::Tls13).await }),
     },
-    stranger("a certificate that signs itself", |ferry| {
+    stranger("a certificate that signs itself", &[Sign::Rises(CHAIN), Sign::Envoy("self_signed_certificate")], |ferry| {
         Box::pin(async move {
             let signed = rcgen::generate_simple_self_signed([ferry.gateway()?.name.to_string()])?;
             let leaf = Leaf {
@@ -47,23 +45,20 @@ pub(crate) const ATTACKS: &[Attack] = &[
             show(&ferry, &leaf).await
         })
     }),
-    stranger(
-        "the gateway's name by another environment's root",
-        |ferry| {
-            Box::pin(async move {
-                let name = ferry.gateway()?.name;
-                let elsewhere = Root::create("elsewhere")?.authority(&name)?;
-                show(&ferry, &elsewhere.leaf(&LeafRequest::of(&name))?).await
-            })
-        },
-    ),
-    stranger("an identity that has expired", |ferry| {
+    stranger("the gateway's name by another environment's root", &[Sign::Rises(CHAIN), Sign::Envoy("unable_to_get_local_issuer_certificate")], |ferry| {
+        Box::pin(async move {
+            let name = ferry.gateway()?.name;
+            let elsewhere = Root::create("elsewhere")?.authority(&name)?;
+            show(&ferry, &elsewhere.leaf(&LeafRequest::of(&name))?).await
+        })
+    }),
+    stranger("an identity that has expired", &[Sign::Rises(CHAIN), Sign::Envoy("certificate_has_expired")], |ferry| {
         Box::pin(async move {
             let now = Timestamp::now();
             valid(&ferry, now - 2 * HOUR, now - Duration::from_secs(2)).await
         })
     }),
-    stranger("an identity that is not valid yet", |ferry| {
+    stranger("an identity that is not valid yet", &[Sign::Rises(CHAIN), Sign::Envoy("certificate_is_not_yet_valid")], |ferry| {
         Box::pin(async move {
             let now = Timestamp::now();
             valid(&ferry, now + HOUR, now + 2 * HOUR).await
@@ -76,9 +71,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         run: |ferry| {
             Box::pin(async move {
                 let leaf = gateways(&ferry)?;
-                Door::of_sink(&ferry)?
-                    .refused(Some(&leaf), Version::Tls12)
-                    .await
+                Door::of_sink(&ferry)?.refused(Some(&leaf), Version::Tls12).await
             })
         },
     },
@@ -100,20 +93,23 @@ pub(crate) const ATTACKS: &[Attack] = &[
     },
 ];
 
+/// A metric of the listener behind the public port.
+pub(crate) const fn ingress(name: &'static str) -> Metric {
+    Metric::named(name).with(&[("envoy_listener_address", "ingress")])
+}
+
 /// One whose certificate does not lead to the root at this moment.
-const fn stranger(name: &'static str, run: Errand) -> Attack {
+const fn stranger(name: &'static str, seen_in: &'static [Sign], run: Errand) -> Attack {
     Attack {
         name,
         refused_by: MUTUAL_TLS,
-        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy("CERTIFICATE_VERIFY_FAILED")],
+        seen_in,
         run,
     }
 }
 
 async fn show(ferry: &Ferry, leaf: &Leaf) -> anyhow::Result<String> {
-    Door::of_sink(ferry)?
-        .refused(Some(leaf), Version::Tls13)
-        .await
+    Door::of_sink(ferry)?.refused(Some(leaf), Version::Tls13).await
 }
 
 /// Shows an identity of the gateway that is valid at that time only.

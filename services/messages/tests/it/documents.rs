@@ -20,6 +20,7 @@ fn asyncapi_has_the_limits_of_the_code() {
     assert_says(ASYNCAPI, &format!("maxLength: {MAX_SIGNATURE_BYTES}\n"));
     assert_says(ASYNCAPI, "At most 1 MiB");
     assert_eq!(MAX_PAYLOAD_BYTES, 1 << 20);
+    assert_says(ASYNCAPI, &format!("{MAX_PAYLOAD_DEPTH} levels deep"));
     assert_says(ASYNCAPI, "at most 1 KiB");
     assert_eq!(MAX_REASON_BYTES, 1 << 10);
     assert_says(ASYNCAPI, "over 8 MiB");

@@ -33,11 +33,19 @@ pub(crate) const ACK_BUFFER: usize = 64;
 /// Takes messages from `incoming` until it ends or the pod does. Past the window nothing more is read, so that the
 /// sender feels it. `acks` is closed when nobody can be answered any more.
 pub(crate) async fn serve(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> End {
-    tokio::select! {
+    let end = tokio::select! {
         end = carry(pod, incoming, acks) => end,
         // Past its limit the pod waits for nobody.
         () = pod.life.reached(Phase::Ended) => End::Draining,
+    };
+    match &end {
+        // Whoever gets here has shown an identity that is let in: somebody should look at it.
+        End::Broken(
+            Broken::NotAMessage(reason) | Broken::OutOfPlace(reason) | Broken::TooLarge(reason),
+        ) => tracing::warn!(reason, "a sender broke the protocol"),
+        _ => {}
     }
+    end
 }
 
 async fn carry(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> End {

@@ -46,6 +46,9 @@ pub(crate) const PATH: &str = "/v1/carry";
 pub(crate) const SUBPROTOCOL: &str = "ferry.v1";
 /// Longest wait for the other side's half of the closing handshake.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// Control frames that a sender may send between two messages. Each costs an answer; pings and pongs every 15 s are less
+/// than a hundred in the longest life of a session.
+const MAX_CONTROL_FRAMES: u32 = 256;
 
 /// Answers the handshake. A pod that is not ready takes no new sessions.
 pub(crate) async fn upgrade(State(pod): State<Arc<Pod>>, upgrade: WebSocketUpgrade) -> Response {
@@ -130,7 +133,7 @@ async fn write_answers(
 /// The messages of a socket. Silence counts only while somebody asks for the next message: a pod whose window is full
 /// does not read, and must not take that for the sender's silence.
 fn frames<'a>(reader: SplitStream<WebSocket>) -> Incoming<'a> {
-    stream::unfold(reader, async |mut reader| {
+    stream::unfold((reader, 0), async |(mut reader, mut controls)| {
         loop {
             let frame = match timeout(SILENCE_LIMIT, reader.next()).await {
                 Err(_) => Err(Broken::Gone(format!("nothing heard for {SILENCE_LIMIT:?}"))),
@@ -140,7 +143,15 @@ fn frames<'a>(reader: SplitStream<WebSocket>) -> Incoming<'a> {
             };
             let received = match frame {
                 Err(broken) => Err(broken),
-                Ok(ws::Message::Ping(_) | ws::Message::Pong(_)) => continue,
+                Ok(ws::Message::Ping(_) | ws::Message::Pong(_)) => {
+                    controls += 1;
+                    if controls <= MAX_CONTROL_FRAMES {
+                        continue;
+                    }
+                    Err(Broken::OutOfPlace(format!(
+                        "more than {MAX_CONTROL_FRAMES} control frames without a message"
+                    )))
+                }
                 Ok(ws::Message::Close(_)) => {
                     Err(Broken::Gone("the sender closed the connection".into()))
                 }
@@ -155,7 +166,7 @@ fn frames<'a>(reader: SplitStream<WebSocket>) -> Incoming<'a> {
                     Err(error) => unreadable(&error),
                 },
             };
-            return Some((received, reader));
+            return Some((received, (reader, 0)));
         }
     })
     .boxed()

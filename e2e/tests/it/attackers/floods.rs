@@ -1,0 +1,170 @@
+//! Many connections that do nothing, or do it slowly, while the gateway goes on sending.
+
+use std::{io, ops::RangeInclusive, time::Duration};
+
+use anyhow::Context as _;
+use e2e::{
+    envoy::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, MAX_PLAINTEXT_CONNECTIONS},
+    testing::{Ferry, Metric, assert_delivered, payloads, with_environment},
+    wait::{Seen, Wait},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{
+    attack::{Attack, Sign, withstand},
+    door::Door,
+    strangers::{gateways, ingress},
+};
+
+pub(crate) const TEST: &str =
+    "e2e/tests/it/attackers/floods.rs::the_gateway_gets_through_two_thousand_idle_connections";
+
+const CONNECTIONS: u32 = 2000;
+
+/// Connections of the sink's Envoy that have not said what they are, and all others.
+const SILENT: Metric = ingress("envoy_listener_downstream_pre_cx_active");
+const OPEN: Metric = ingress("envoy_listener_downstream_cx_active");
+
+const SILENCE_ENDED: Metric = ingress("envoy_listener_downstream_pre_cx_timeout");
+const HANDSHAKE_ENDED: Metric =
+    ingress("envoy_listener_downstream_cx_transport_socket_connect_timeout");
+const HEAD_ENDED: Metric = Metric::named("envoy_http_downstream_rq_header_timeout")
+    .with(&[("envoy_http_conn_manager_prefix", "ingress")]);
+const TOO_MANY: Metric = Metric::named("envoy_connection_limit_limited_connections");
+
+/// A connection that says nothing is closed after this long by Envoy; with room for a busy machine.
+const PATIENCE: Duration = HANDSHAKE_LIMIT.saturating_mul(12);
+
+pub(crate) const ATTACKS: &[Attack] = &[
+    Attack {
+        name: "2,000 connections that say nothing",
+        refused_by: "the sink's Envoy: 5 s to the first bytes, 4,096 connections",
+        seen_in: &[Sign::Rises(SILENCE_ENDED)],
+        run: |ferry| Box::pin(async move { flood(&ferry, b"", SILENT, CONNECTIONS).await }),
+    },
+    Attack {
+        name: "2,000 handshakes that begin and do not go on",
+        refused_by: "the sink's Envoy: 5 s for a handshake, 4,096 connections",
+        seen_in: &[Sign::Rises(SILENCE_ENDED)],
+        run: |ferry| {
+            // The head of a TLS record, of which 512 bytes shall follow.
+            Box::pin(async move { flood(&ferry, b"\x16\x03\x01\x02\x00\x01", SILENT, CONNECTIONS).await })
+        },
+    },
+    Attack {
+        name: "2,000 handshakes whose client does not answer the sink",
+        refused_by: "the sink's Envoy: 5 s for a handshake, 4,096 connections",
+        seen_in: &[Sign::Rises(HANDSHAKE_ENDED)],
+        run: |ferry| {
+            Box::pin(async move { flood(&ferry, &client_hello(&ferry)?, OPEN, CONNECTIONS).await })
+        },
+    },
+    Attack {
+        name: "2,000 requests whose head has no end",
+        refused_by: "the sink's Envoy: 5 s for a head, 512 connections without TLS",
+        seen_in: &[Sign::Rises(HEAD_ENDED), Sign::Rises(TOO_MANY)],
+        run: |ferry| {
+            Box::pin(async move {
+                let head = b"GET /health HTTP/1.1\r\nhost: sink\r\nx: ";
+                flood(&ferry, head, OPEN, MAX_PLAINTEXT_CONNECTIONS / 2).await
+            })
+        },
+    },
+];
+
+/// Holds so many connections that say `bytes` and no more, each opened anew when the sink has closed it. When `metric` shows
+/// that at least `held` are there, messages and a new session of the gateway must get through.
+async fn flood(ferry: &Ferry, bytes: &[u8], metric: Metric, held: u32) -> anyhow::Result<String> {
+    let door = Door::of_sink(ferry)?;
+    let mut connections = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (door, bytes) = (door.clone(), bytes.to_vec());
+        connections.spawn(async move {
+            loop {
+                // A connection that cannot be opened at this moment is opened at the next.
+                let _ = hold(&door, &bytes).await;
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    in_force(ferry, metric, held).await?;
+    assert_delivered(&ferry.deliver(payloads(50)).await?, 50);
+    door.admitted(&gateways(ferry)?).await?;
+    // It was not over before.
+    in_force(ferry, metric, held).await?;
+    connections.shutdown().await;
+    gone(ferry, metric, held).await?;
+    Ok(format!("{held} connections were held"))
+}
+
+/// One connection until the sink closes it.
+async fn hold(door: &Door, bytes: &[u8]) -> io::Result<()> {
+    let mut stream: TcpStream = door.tcp_to_node().await?;
+    stream.write_all(bytes).await?;
+    let mut answer = vec![];
+    let ended = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "a connection that does nothing must be closed");
+    Ok(())
+}
+
+/// Nine in ten are enough: some are always on their way back.
+async fn in_force(ferry: &Ferry, metric: Metric, held: u32) -> anyhow::Result<()> {
+    let enough = u64::from(held) * 9 / 10;
+    reaches(ferry, metric, enough..=u64::MAX).await
+}
+
+async fn gone(ferry: &Ferry, metric: Metric, held: u32) -> anyhow::Result<()> {
+    reaches(ferry, metric, 0..=u64::from(held) / 10).await
+}
+
+async fn reaches(
+    ferry: &Ferry,
+    metric: Metric,
+    wanted: RangeInclusive<u64>,
+) -> anyhow::Result<()> {
+    let sink = ferry.sink()?.name;
+    Wait::until(format!("{metric} of the sink within {wanted:?}"))
+        .poll(|| async {
+            let now = ferry.counters(sink.pod()).await?.sum(&metric);
+            Ok(match wanted.contains(&now) {
+                true => Seen::Ready(()),
+                false => Seen::Waiting(now.to_string()),
+            })
+        })
+        .await
+}
+
+/// The first flight of a real client.
+fn client_hello(ferry: &Ferry) -> anyhow::Result<Vec<u8>> {
+    let door = Door::of_sink(ferry)?;
+    let client = door.client(None, super::door::Version::Tls13)?;
+    let name = ferry.sink()?.name.to_string().try_into()?;
+    let mut connection =
+        tokio_rustls::rustls::ClientConnection::new(std::sync::Arc::new(client), name)?;
+    let mut hello = vec![];
+    connection.write_tls(&mut hello).context("a hello")?;
+    Ok(hello)
+}
+
+/// What the page says of the numbers.
+#[test]
+fn the_numbers_are_those_of_the_configuration() {
+    assert_eq!(HANDSHAKE_LIMIT.as_secs(), 5);
+    assert_eq!(e2e::envoy::REQUEST_HEAD_LIMIT.as_secs(), 5);
+    assert_eq!(MAX_CONNECTIONS, 4096);
+    assert_eq!(MAX_PLAINTEXT_CONNECTIONS, 512);
+    assert!(CONNECTIONS > MAX_PLAINTEXT_CONNECTIONS && CONNECTIONS < MAX_CONNECTIONS);
+}
+
+#[tokio::test]
+async fn the_gateway_gets_through_two_thousand_idle_connections() -> anyhow::Result<()> {
+    with_environment("fast-international-ferry", |ferry| async move {
+        withstand(&ferry, ATTACKS).await
+    })
+    .await
+}

@@ -1,0 +1,193 @@
+//! A peer with the gateway's own identity that does not keep to the protocol.
+
+use e2e::{
+    testing::{Ferry, Metric, with_environment},
+    wire::limits::{MAX_FRAME_BYTES, MAX_PAYLOAD_DEPTH},
+};
+use rstest::rstest;
+use uuid::Uuid;
+
+use super::{
+    attack::{Attack, Sign, withstand},
+    door::Door,
+    speech::{
+        BINARY, PING, Socket, TEXT, call, field, frame, frame_head, grpc_frame, grpc_frame_of,
+    },
+    strangers::gateways,
+};
+
+pub(crate) const TEST: &str =
+    "e2e/tests/it/attackers/peers.rs::a_peer_that_breaks_the_protocol_is_refused_with_a_reason";
+
+const PROTOCOL: &str = "the sink's app: the protocol";
+const LIMITS: &str = "the sink's app: limits on messages";
+const BROKE: Sign = Sign::App("a sender broke the protocol");
+const REJECTED: Sign = Sign::RisesInApp(
+    Metric::named("ferry_messages_total").with(&[("outcome", "rejected")]),
+);
+
+const CARRY: &str = "/ferry.v1.Relay/Carry";
+
+const MILLION: usize = 1_000_000;
+
+pub(crate) const ATTACKS: &[Attack] = &[
+    Attack {
+        name: "garbage (WebSocket)",
+        refused_by: PROTOCOL,
+        seen_in: &[BROKE, Sign::Told("closed with 1007: frame cannot be read")],
+        run: |ferry| Box::pin(async move { socket(&ferry, frame(TEXT, b"}{ garbage")).await }),
+    },
+    Attack {
+        name: "a binary frame (WebSocket)",
+        refused_by: PROTOCOL,
+        seen_in: &[BROKE, Sign::Told("closed with 1008: binary frames carry nothing")],
+        run: |ferry| Box::pin(async move { socket(&ferry, frame(BINARY, &[0xff; 64])).await }),
+    },
+    Attack {
+        name: "a frame that says it has 4 EiB (WebSocket)",
+        refused_by: LIMITS,
+        seen_in: &[BROKE, Sign::Told("closed with 1009")],
+        run: |ferry| Box::pin(async move { socket(&ferry, frame_head(TEXT, 1 << 62)).await }),
+    },
+    Attack {
+        name: "a trail of a million hops (WebSocket)",
+        refused_by: LIMITS,
+        seen_in: &[REJECTED, Sign::Told("trail of more than 32 hops is over the limit")],
+        run: |ferry| {
+            Box::pin(async move {
+                let hops = vec!["0"; MILLION].join(",");
+                let text = message(&ferry, "1", &hops.replace('0', "{}"));
+                let told = socket(&ferry, frame(TEXT, text.as_bytes())).await?;
+                Ok(told)
+            })
+        },
+    },
+    Attack {
+        name: "JSON half a million levels deep (WebSocket)",
+        refused_by: LIMITS,
+        seen_in: &[REJECTED, Sign::Told("nested arrays and objects is over the limit")],
+        run: |ferry| {
+            Box::pin(async move {
+                let text = message(&ferry, &deep(500_000), "");
+                socket(&ferry, frame(TEXT, text.as_bytes())).await
+            })
+        },
+    },
+    Attack {
+        name: "a flood of 100,000 control frames (WebSocket)",
+        refused_by: PROTOCOL,
+        seen_in: &[BROKE, Sign::Told("closed with 1008: more than 256 control frames")],
+        run: |ferry| {
+            Box::pin(async move { socket(&ferry, frame(PING, &[7; 125]).repeat(100_000)).await })
+        },
+    },
+    Attack {
+        name: "garbage (gRPC)",
+        refused_by: PROTOCOL,
+        seen_in: &[BROKE, Sign::Told("grpc-status 3: ")],
+        run: |ferry| Box::pin(async move { grpc(&ferry, grpc_frame(&[0xff; 64])).await }),
+    },
+    Attack {
+        name: "a protobuf message of another kind (gRPC)",
+        refused_by: PROTOCOL,
+        seen_in: &[BROKE, Sign::Told("grpc-status 3: ")],
+        run: |ferry| {
+            Box::pin(async move {
+                // Right fields, none of which has what belongs there.
+                let other: Vec<_> = (1..=5).flat_map(|number| field(number, b"other")).collect();
+                grpc(&ferry, grpc_frame(&other)).await
+            })
+        },
+    },
+    Attack {
+        name: "a frame that says it has 4 GiB (gRPC)",
+        refused_by: LIMITS,
+        seen_in: &[BROKE, Sign::Told("grpc-status 8: ")],
+        run: |ferry| {
+            Box::pin(async move { grpc(&ferry, grpc_frame_of(u64::from(u32::MAX), &[0; 64])).await })
+        },
+    },
+    Attack {
+        name: "a trail of a million hops (gRPC)",
+        refused_by: LIMITS,
+        seen_in: &[REJECTED, Sign::Told("trail of more than 32 hops is over the limit")],
+        run: |ferry| {
+            Box::pin(async move {
+                let hops = field(5, b"").repeat(MILLION);
+                let content = [protobuf(&ferry, "1"), hops].concat();
+                grpc(&ferry, grpc_frame(&content)).await
+            })
+        },
+    },
+    Attack {
+        name: "JSON half a million levels deep (gRPC)",
+        refused_by: LIMITS,
+        seen_in: &[REJECTED, Sign::Told("nested arrays and objects is over the limit")],
+        run: |ferry| {
+            Box::pin(async move {
+                let content = protobuf(&ferry, &deep(500_000));
+                grpc(&ferry, grpc_frame(&content)).await
+            })
+        },
+    },
+    Attack {
+        name: "a method that is not there (gRPC)",
+        refused_by: PROTOCOL,
+        seen_in: &[Sign::Told("grpc-status 12: ")],
+        run: |ferry| {
+            Box::pin(async move {
+                let (door, leaf) = (Door::of_sink(&ferry)?, gateways(&ferry)?);
+                let called = call(&door, &leaf, "/ferry.v1.Relay/Drop", grpc_frame(&[])).await?;
+                Ok(called.told())
+            })
+        },
+    },
+];
+
+async fn socket(ferry: &Ferry, bytes: Vec<u8>) -> anyhow::Result<String> {
+    let door = Door::of_sink(ferry)?;
+    let socket = Socket::open(&door, &gateways(ferry)?).await?;
+    socket.say(bytes).await
+}
+
+async fn grpc(ferry: &Ferry, body: Vec<u8>) -> anyhow::Result<String> {
+    let door = Door::of_sink(ferry)?;
+    let called = call(&door, &gateways(ferry)?, CARRY, body).await?;
+    Ok(called.told())
+}
+
+fn deep(levels: usize) -> String {
+    assert!(levels > MAX_PAYLOAD_DEPTH);
+    "[".repeat(levels) + &"]".repeat(levels)
+}
+
+/// A message as a text frame carries it.
+fn message(ferry: &Ferry, payload: &str, trail: &str) -> String {
+    let (id, blueprint) = (Uuid::now_v7(), ferry.blueprint());
+    let text = format!(
+        r#"{{"type":"message","id":"{id}","blueprint":"{blueprint}","seq":1,"payload":{payload},"trail":[{trail}]}}"#
+    );
+    assert!(text.len() < MAX_FRAME_BYTES, "the frame itself must be taken");
+    text
+}
+
+/// The same without a trail, as protobuf.
+fn protobuf(ferry: &Ferry, payload: &str) -> Vec<u8> {
+    [
+        field(1, Uuid::now_v7().to_string().as_bytes()),
+        field(2, ferry.blueprint().as_bytes()),
+        vec![3 << 3, 1],
+        field(4, payload.as_bytes()),
+    ]
+    .concat()
+}
+
+#[rstest]
+#[case::websocket("fast-international-ferry")]
+#[case::grpc("international-ferry")]
+#[tokio::test]
+async fn a_peer_that_breaks_the_protocol_is_refused_with_a_reason(
+    #[case] blueprint: &str,
+) -> anyhow::Result<()> {
+    with_environment(blueprint, |ferry| async move { withstand(&ferry, ATTACKS).await }).await
+}
