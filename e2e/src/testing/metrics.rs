@@ -63,9 +63,14 @@ impl Samples {
         series.map(|(_, value)| value).sum()
     }
 
-    /// What has risen since `before`, for the message of a failed check.
+    /// What has risen since `before`, for the message of a failed check; not how long things took.
     pub fn risen_since(&self, before: &Self) -> BTreeMap<&str, u64> {
-        let risen = self.0.iter().filter_map(|(series, value)| {
+        let counts = self.0.iter().filter(|(series, _)| {
+            !["_bucket{", "_sum{", "\"stats\"", "\"admin\""]
+                .iter()
+                .any(|part| series.contains(part))
+        });
+        let risen = counts.filter_map(|(series, value)| {
             let was = before.0.get(series).copied().unwrap_or_default();
             (*value > was).then(|| (series.as_str(), value - was))
         });

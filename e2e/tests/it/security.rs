@@ -76,7 +76,10 @@ fn no_claim_is_made_without_a_test() {
 /// File and function of everything written as `file.rs::function`.
 fn tests_in(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let ticks = text.split('`').skip(1).step_by(2);
-    ticks.filter_map(|tick| tick.split_once("::").filter(|(file, _)| file.ends_with(".rs")))
+    ticks.filter_map(|tick| {
+        tick.split_once("::")
+            .filter(|(file, _)| file.ends_with(".rs"))
+    })
 }
 
 fn read(path: &str) -> String {

@@ -68,8 +68,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     }),
     Attack {
         name: "a leaf of a second authority below the stolen one",
-        refused_by: "the sink's Envoy: the authority's path length is 0",
-        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy("path_length_constraint_exceeded")],
+        refused_by: "the sink's Envoy: no authority below an authority",
+        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy("CERTIFICATE_VERIFY_FAILED")],
         run: |ferry| {
             Box::pin(async move {
                 let name = ferry.gateway()?.name;
@@ -114,7 +114,10 @@ const fn constrained(name: &'static str, run: Errand) -> Attack {
     Attack {
         name,
         refused_by: "the sink's Envoy: the authority's critical name constraint",
-        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy("permitted_subtree_violation")],
+        seen_in: &[
+            Sign::Rises(CHAIN),
+            Sign::Envoy("permitted_subtree_violation"),
+        ],
         run,
     }
 }
@@ -123,7 +126,7 @@ const fn pinned(name: &'static str, run: Errand) -> Attack {
     Attack {
         name,
         refused_by: "the sink's Envoy: the pin on the gateway's exact DNS name",
-        seen_in: &[Sign::Rises(PIN), Sign::Envoy("verify_SAN_list")],
+        seen_in: &[Sign::Rises(PIN), Sign::Envoy("SAN_matcher")],
         run,
     }
 }

@@ -7,7 +7,9 @@ use crate::{Ack, Hop, Message, Outcome, decode_error::shorten, limits::*};
 pub enum Rejection {
     #[error("payload of {actual} bytes is over the limit of {MAX_PAYLOAD_BYTES}")]
     PayloadTooLarge { actual: usize },
-    #[error("payload of {actual} nested arrays and objects is over the limit of {MAX_PAYLOAD_DEPTH}")]
+    #[error(
+        "payload of {actual} nested arrays and objects is over the limit of {MAX_PAYLOAD_DEPTH}"
+    )]
     PayloadTooDeep { actual: usize },
     #[error("trail of more than {limit} hops is over the limit")]
     TrailTooLong { limit: usize },

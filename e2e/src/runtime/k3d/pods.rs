@@ -201,7 +201,12 @@ pub(in crate::runtime) async fn metrics(
     let cluster = cluster(environment, pod).await?;
     let newest = newest(&cluster, pod).await?;
     cluster
-        .get_of_pod(&pod.namespace(), &newest.name, port, container.metrics_path())
+        .get_of_pod(
+            &pod.namespace(),
+            &newest.name,
+            port,
+            container.metrics_path(),
+        )
         .await
 }
 

@@ -45,7 +45,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
         name: "2,000 connections that say nothing",
         refused_by: "the sink's Envoy: 5 s to the first bytes, 4,096 connections",
         seen_in: &[Sign::Rises(SILENCE_ENDED)],
-        run: |ferry| Box::pin(async move { flood(&ferry, b"", SILENT, CONNECTIONS).await }),
+        run: |ferry| {
+            Box::pin(async move { flood(&ferry, b"", SILENT, CONNECTIONS, SILENCE_ENDED).await })
+        },
     },
     Attack {
         name: "2,000 handshakes that begin and do not go on",
@@ -53,7 +55,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
         seen_in: &[Sign::Rises(SILENCE_ENDED)],
         run: |ferry| {
             // The head of a TLS record, of which 512 bytes shall follow.
-            Box::pin(async move { flood(&ferry, b"\x16\x03\x01\x02\x00\x01", SILENT, CONNECTIONS).await })
+            Box::pin(async move {
+                let head = b"\x16\x03\x01\x02\x00\x01";
+                flood(&ferry, head, SILENT, CONNECTIONS, SILENCE_ENDED).await
+            })
         },
     },
     Attack {
@@ -61,7 +66,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
         refused_by: "the sink's Envoy: 5 s for a handshake, 4,096 connections",
         seen_in: &[Sign::Rises(HANDSHAKE_ENDED)],
         run: |ferry| {
-            Box::pin(async move { flood(&ferry, &client_hello(&ferry)?, OPEN, CONNECTIONS).await })
+            Box::pin(async move {
+                let hello = client_hello(&ferry)?;
+                flood(&ferry, &hello, OPEN, CONNECTIONS, HANDSHAKE_ENDED).await
+            })
         },
     },
     Attack {
@@ -71,15 +79,24 @@ pub(crate) const ATTACKS: &[Attack] = &[
         run: |ferry| {
             Box::pin(async move {
                 let head = b"GET /health HTTP/1.1\r\nhost: sink\r\nx: ";
-                flood(&ferry, head, OPEN, MAX_PLAINTEXT_CONNECTIONS / 2).await
+                let held = MAX_PLAINTEXT_CONNECTIONS / 2;
+                flood(&ferry, head, OPEN, held, HEAD_ENDED).await
             })
         },
     },
 ];
 
-/// Holds so many connections that say `bytes` and no more, each opened anew when the sink has closed it. When `metric` shows
-/// that at least `held` are there, messages and a new session of the gateway must get through.
-async fn flood(ferry: &Ferry, bytes: &[u8], metric: Metric, held: u32) -> anyhow::Result<String> {
+/// Holds connections that say `bytes` and no more, each opened anew when the sink has closed it. While `open` shows that
+/// `held` of them are there, messages and a new session of the gateway must get through; and as many must be `ended`.
+async fn flood(
+    ferry: &Ferry,
+    bytes: &[u8],
+    open: Metric,
+    held: u32,
+    ended: Metric,
+) -> anyhow::Result<String> {
+    let sink = ferry.sink()?.name;
+    let before = ferry.counters(sink.pod()).await?.sum(&ended);
     let door = Door::of_sink(ferry)?;
     let mut connections = JoinSet::new();
     for _ in 0..CONNECTIONS {
@@ -92,13 +109,14 @@ async fn flood(ferry: &Ferry, bytes: &[u8], metric: Metric, held: u32) -> anyhow
             }
         });
     }
-    in_force(ferry, metric, held).await?;
+    in_force(ferry, open, held).await?;
     assert_delivered(&ferry.deliver(payloads(50)).await?, 50);
     door.admitted(&gateways(ferry)?).await?;
     // It was not over before.
-    in_force(ferry, metric, held).await?;
+    in_force(ferry, open, held).await?;
+    reaches(ferry, ended, before + u64::from(held)..=u64::MAX).await?;
     connections.shutdown().await;
-    gone(ferry, metric, held).await?;
+    gone(ferry, open, held).await?;
     Ok(format!("{held} connections were held"))
 }
 
@@ -108,7 +126,10 @@ async fn hold(door: &Door, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes).await?;
     let mut answer = vec![];
     let ended = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
-    assert!(ended.is_ok(), "a connection that does nothing must be closed");
+    assert!(
+        ended.is_ok(),
+        "a connection that does nothing must be closed"
+    );
     Ok(())
 }
 
@@ -122,11 +143,7 @@ async fn gone(ferry: &Ferry, metric: Metric, held: u32) -> anyhow::Result<()> {
     reaches(ferry, metric, 0..=u64::from(held) / 10).await
 }
 
-async fn reaches(
-    ferry: &Ferry,
-    metric: Metric,
-    wanted: RangeInclusive<u64>,
-) -> anyhow::Result<()> {
+async fn reaches(ferry: &Ferry, metric: Metric, wanted: RangeInclusive<u64>) -> anyhow::Result<()> {
     let sink = ferry.sink()?.name;
     Wait::until(format!("{metric} of the sink within {wanted:?}"))
         .poll(|| async {

@@ -63,7 +63,8 @@ impl Socket {
         Ok(Self(door.admitted(leaf).await?))
     }
 
-    /// Sends while it reads what comes; the first frame that is neither ping nor pong: a text, or `closed with CODE: REASON`.
+    /// Sends while it reads what comes; the first frame that is neither ping nor pong: a text, or `closed with CODE: REASON`;
+    /// or the end without one.
     pub(crate) async fn say(self, bytes: Vec<u8>) -> anyhow::Result<String> {
         let (mut reader, mut writer) = tokio::io::split(self.0);
         let writing = async move {
@@ -75,7 +76,13 @@ impl Socket {
         };
         let reading = async {
             loop {
-                let [first, second] = [reader.read_u8().await?, reader.read_u8().await?];
+                let [first, second] = match (reader.read_u8().await, reader.read_u8().await) {
+                    (Ok(first), Ok(second)) => [first, second],
+                    // What was still on its way to the pod when it closed the connection can cost its last words.
+                    (Err(error), _) | (_, Err(error)) => {
+                        return Ok(format!("the connection ended: {error}"));
+                    }
+                };
                 let length = match second & 0x7f {
                     126 => u64::from(reader.read_u16().await?),
                     127 => reader.read_u64().await?,
@@ -118,7 +125,11 @@ impl Called {
     /// Status and text in one line, with what can be read of the answer.
     pub(crate) fn told(&self) -> String {
         let text = String::from_utf8_lossy(&self.answer);
-        let text: String = text.chars().filter(|one| !one.is_control()).take(400).collect();
+        let text: String = text
+            .chars()
+            .filter(|one| !one.is_control())
+            .take(400)
+            .collect();
         format!("grpc-status {} {text}", self.status)
     }
 }
@@ -171,7 +182,10 @@ pub(crate) async fn call(
 fn status(headers: &hyper::HeaderMap) -> Option<String> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let status = text("grpc-status")?;
-    Some(format!("{status}: {}", text("grpc-message").unwrap_or_default()))
+    Some(format!(
+        "{status}: {}",
+        text("grpc-message").unwrap_or_default()
+    ))
 }
 
 /// A gRPC frame: not compressed, its length, its content (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).

@@ -33,37 +33,62 @@ pub(crate) const ATTACKS: &[Attack] = &[
             Sign::Rises(NO_CERTIFICATE),
             Sign::Envoy("PEER_DID_NOT_RETURN_A_CERTIFICATE"),
         ],
-        run: |ferry| Box::pin(async move { Door::of_sink(&ferry)?.refused(None, Version::Tls13).await }),
+        run: |ferry| {
+            Box::pin(async move { Door::of_sink(&ferry)?.refused(None, Version::Tls13).await })
+        },
     },
-    stranger("a certificate that signs itself", &[Sign::Rises(CHAIN), Sign::Envoy("self_signed_certificate")], |ferry| {
-        Box::pin(async move {
-            let signed = rcgen::generate_simple_self_signed([ferry.gateway()?.name.to_string()])?;
-            let leaf = Leaf {
-                certificate_chain_pem: signed.cert.pem(),
-                key_pem: signed.signing_key.serialize_pem(),
-            };
-            show(&ferry, &leaf).await
-        })
-    }),
-    stranger("the gateway's name by another environment's root", &[Sign::Rises(CHAIN), Sign::Envoy("unable_to_get_local_issuer_certificate")], |ferry| {
-        Box::pin(async move {
-            let name = ferry.gateway()?.name;
-            let elsewhere = Root::create("elsewhere")?.authority(&name)?;
-            show(&ferry, &elsewhere.leaf(&LeafRequest::of(&name))?).await
-        })
-    }),
-    stranger("an identity that has expired", &[Sign::Rises(CHAIN), Sign::Envoy("certificate_has_expired")], |ferry| {
-        Box::pin(async move {
-            let now = Timestamp::now();
-            valid(&ferry, now - 2 * HOUR, now - Duration::from_secs(2)).await
-        })
-    }),
-    stranger("an identity that is not valid yet", &[Sign::Rises(CHAIN), Sign::Envoy("certificate_is_not_yet_valid")], |ferry| {
-        Box::pin(async move {
-            let now = Timestamp::now();
-            valid(&ferry, now + HOUR, now + 2 * HOUR).await
-        })
-    }),
+    stranger(
+        "a certificate that signs itself",
+        &[Sign::Rises(CHAIN), Sign::Envoy("self_signed_certificate")],
+        |ferry| {
+            Box::pin(async move {
+                let signed =
+                    rcgen::generate_simple_self_signed([ferry.gateway()?.name.to_string()])?;
+                let leaf = Leaf {
+                    certificate_chain_pem: signed.cert.pem(),
+                    key_pem: signed.signing_key.serialize_pem(),
+                };
+                show(&ferry, &leaf).await
+            })
+        },
+    ),
+    stranger(
+        "the gateway's name by another environment's root",
+        &[
+            Sign::Rises(CHAIN),
+            Sign::Envoy("unable_to_get_local_issuer_certificate"),
+        ],
+        |ferry| {
+            Box::pin(async move {
+                let name = ferry.gateway()?.name;
+                let elsewhere = Root::create("elsewhere")?.authority(&name)?;
+                show(&ferry, &elsewhere.leaf(&LeafRequest::of(&name))?).await
+            })
+        },
+    ),
+    stranger(
+        "an identity that has expired",
+        &[Sign::Rises(CHAIN), Sign::Envoy("certificate_has_expired")],
+        |ferry| {
+            Box::pin(async move {
+                let now = Timestamp::now();
+                valid(&ferry, now - 2 * HOUR, now - Duration::from_secs(2)).await
+            })
+        },
+    ),
+    stranger(
+        "an identity that is not valid yet",
+        &[
+            Sign::Rises(CHAIN),
+            Sign::Envoy("certificate_is_not_yet_valid"),
+        ],
+        |ferry| {
+            Box::pin(async move {
+                let now = Timestamp::now();
+                valid(&ferry, now + HOUR, now + 2 * HOUR).await
+            })
+        },
+    ),
     Attack {
         name: "the gateway's identity by TLS 1.2",
         refused_by: "the sink's Envoy: TLS 1.3 only",
@@ -71,7 +96,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
         run: |ferry| {
             Box::pin(async move {
                 let leaf = gateways(&ferry)?;
-                Door::of_sink(&ferry)?.refused(Some(&leaf), Version::Tls12).await
+                Door::of_sink(&ferry)?
+                    .refused(Some(&leaf), Version::Tls12)
+                    .await
             })
         },
     },
@@ -109,7 +136,9 @@ const fn stranger(name: &'static str, seen_in: &'static [Sign], run: Errand) -> 
 }
 
 async fn show(ferry: &Ferry, leaf: &Leaf) -> anyhow::Result<String> {
-    Door::of_sink(ferry)?.refused(Some(leaf), Version::Tls13).await
+    Door::of_sink(ferry)?
+        .refused(Some(leaf), Version::Tls13)
+        .await
 }
 
 /// Shows an identity of the gateway that is valid at that time only.
