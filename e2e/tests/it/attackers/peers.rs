@@ -57,7 +57,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack {
         name: "a trail of a million hops, all empty (WebSocket)",
         refused_by: LIMITS,
-        seen_in: &[REJECTED, Sign::Told("cannot be read: missing field `pod`")],
+        seen_in: &[REJECTED, Sign::Told("cannot be read: missing field")],
         run: |ferry| {
             Box::pin(async move {
                 let text = message(&ferry, "1", &vec!["{}"; MILLION].join(","));
