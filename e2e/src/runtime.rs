@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use messages::{Role, WorkloadName};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
     blueprint::Blueprint,
@@ -20,11 +20,13 @@ use crate::{
     timeline::Timeline,
 };
 
+mod container;
 pub mod embedded;
 pub mod k3d;
 mod leftovers;
 mod logs;
 
+pub use container::Container;
 pub use leftovers::{Condition, Swept, condition, sweep};
 pub use logs::{Follow, LogLines};
 
@@ -182,55 +184,6 @@ fn pinhole_folder(layout: &Layout, pod: &WorkloadName) -> PathBuf {
     layout
         .pod(pod)
         .join(EnvoyPaths::in_working_directory().pinhole_dir)
-}
-
-/// A container of a pod, under the same name in every runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Container {
-    App,
-    Wosp,
-    Envoy,
-}
-
-impl Container {
-    pub const ALL: [Self; 3] = [Self::App, Self::Wosp, Self::Envoy];
-
-    /// Where it shows what it counts.
-    const fn metrics_path(self) -> &'static str {
-        match self {
-            Self::App | Self::Wosp => "/metrics",
-            Self::Envoy => "/stats/prometheus",
-        }
-    }
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::App => "app",
-            Self::Wosp => "wosp",
-            Self::Envoy => "envoy",
-        }
-    }
-}
-
-impl std::fmt::Display for Container {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl std::str::FromStr for Container {
-    type Err = Failure;
-
-    fn from_str(text: &str) -> Result<Self, Failure> {
-        Self::ALL
-            .into_iter()
-            .find(|container| container.as_str() == text)
-            .ok_or_else(|| {
-                Failure::usage(format!("`{text}` is no container"))
-                    .hint("use `app`, `wosp` or `envoy`")
-            })
-    }
 }
 
 /// How a container is ended.

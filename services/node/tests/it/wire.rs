@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::SinkExt as _;
 use messages::{
     Outcome, Protocol, Role,
-    limits::{MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES, MAX_TRAIL_HOPS},
+    limits::{MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, MAX_TRAIL_HOPS},
     proto::v1,
 };
 use rstest::rstest;
@@ -175,6 +175,42 @@ async fn a_websocket_frame_over_the_limit_ends_its_own_connection_only() {
         healthy.ask(&message(1, "1")).await.outcome,
         Outcome::Delivered
     );
+}
+
+#[tokio::test]
+async fn more_control_frames_than_a_session_needs_end_its_own_connection_only() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut socket = Socket::open(sink.relay).await;
+    // As many as are allowed, twice: a message between them begins the count anew.
+    for seq in 1..=2 {
+        for _ in 0..256 {
+            socket.send(Frame::Ping(Default::default())).await;
+        }
+        let one = message(seq, "1");
+        assert_eq!(socket.ask(&one).await.outcome, Outcome::Delivered);
+    }
+    for _ in 0..257 {
+        socket.send(Frame::Pong(Default::default())).await;
+    }
+    let (code, reason) = socket.closed().await;
+    assert_eq!(code, 1008, "{reason}");
+    assert!(reason.contains("control frames"), "{reason}");
+    let mut healthy = Socket::open(sink.relay).await;
+    let next = healthy.ask(&message(3, "3")).await;
+    assert_eq!(next.outcome, Outcome::Delivered);
+}
+
+#[tokio::test]
+async fn a_payload_too_deep_to_be_read_is_rejected_with_its_reason() {
+    let root = Root::new();
+    let sink = sink(&root).await;
+    let mut socket = Socket::open(sink.relay).await;
+    let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+    let deep = message(1, &nested(MAX_PAYLOAD_DEPTH + 1));
+    assert_rejected(&socket.ask(&deep).await.outcome, "128 nested arrays");
+    let deepest = message(2, &nested(MAX_PAYLOAD_DEPTH));
+    assert_eq!(socket.ask(&deepest).await.outcome, Outcome::Delivered);
 }
 
 #[tokio::test]
