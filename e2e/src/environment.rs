@@ -198,6 +198,11 @@ impl Layout {
         ))
     }
 
+    /// The pod authority as it is in force, or is about to be: what `wosp` reads, or what its Secret is made of.
+    pub fn authority(&self, name: &WorkloadName) -> PathBuf {
+        self.pod(name).join("authority")
+    }
+
     /// The embedded runtime's folder of one cluster's load balancer.
     pub fn cluster(&self, name: &str) -> PathBuf {
         self.root.join("clusters").join(name)

@@ -14,16 +14,23 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 mod authority;
 mod files;
+mod import;
+mod request;
 mod root;
 mod server;
+mod succession;
 #[cfg(test)]
 mod tests;
 
 pub use authority::{Authority, AuthorityRequest, CertificateKind, Leaf, LeafRequest};
 pub use files::{AUTHORITY_CERTIFICATE, AUTHORITY_KEY, ROOTS};
+pub use import::{IMPORT_ROOT, Signed, certificate_file};
+pub use messages::{CertificateReport, IDENTITY_REPORT_PATH, IdentityReport};
 pub use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose};
+pub use request::{drop_request, request, request_file};
 pub use root::{ROOT_CERTIFICATE, ROOT_KEY, Root};
 pub use server::Server;
+pub use succession::{Succession, trusted_roots};
 
 /// How long a root is valid: one year.
 pub const ROOT_LIFETIME: Duration = days(365);

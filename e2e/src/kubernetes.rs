@@ -4,6 +4,7 @@ mod caught_up;
 mod diagnose;
 mod dns;
 mod nodes;
+mod proxy;
 mod watch;
 
 use std::path::Path;

@@ -20,6 +20,7 @@ use crate::{
     timeline::Timeline,
 };
 
+pub mod authorities;
 mod container;
 pub mod embedded;
 pub mod k3d;

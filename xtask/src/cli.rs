@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Trigger(Trigger),
     /// Show the messages stored at the sinks, each with every pod it crossed
     Trail(Trail),
+    /// Show who may speak to whom and with what identity; replace authorities and roots
+    Identity(Identity),
     /// Show the logs of an environment's containers
     Logs(Logs),
     /// Remove what a killed run left behind
@@ -156,6 +158,73 @@ pub(crate) struct Logs {
     /// Only this container: `app`, `envoy` or `wosp`
     #[arg(long)]
     pub(crate) container: Option<Container>,
+    /// Name of the environment; `local` unless given
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(flatten_help = true, disable_help_subcommand = true)]
+pub(crate) struct Identity {
+    #[command(subcommand)]
+    pub(crate) action: IdentityAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdentityAction {
+    /// Show who may speak to whom, and the age and end of every identity, authority and root
+    Show(IdentityShow),
+    /// Give pods new authorities while messages flow, and wait until they are in force
+    Rotate(IdentityRotate),
+    /// Write requests for authorities (PKCS #10) that a CA of your own signs; the keys stay in the state folder
+    Export(IdentityExport),
+    /// Check the certificates that your CA has signed, and put them in force while messages flow
+    Import(IdentityImport),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdentityShow {
+    /// Only this pod, as `POD` or `BLUEPRINT/POD`; all if not given
+    pub(crate) pod: Option<String>,
+    /// Name of the environment; `local` unless given
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdentityRotate {
+    /// Only this pod, as `POD` or `BLUEPRINT/POD`; all if not given
+    #[arg(conflicts_with = "root")]
+    pub(crate) pod: Option<String>,
+    /// Replace the root too: the new one is trusted first, then signs all authorities, then the old one goes
+    #[arg(long)]
+    pub(crate) root: bool,
+    /// Name of the environment; `local` unless given
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdentityExport {
+    /// Only these pods, as `POD` or `BLUEPRINT/POD`; all if none is given
+    #[arg(value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+    /// Folder for the requests, one `<blueprint>.<cluster>.<pod>.csr` a pod
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Name of the environment; `local` unless given
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdentityImport {
+    /// Folder with `root.crt` and one `<blueprint>.<cluster>.<pod>.crt` a pod, PEM
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
     /// Name of the environment; `local` unless given
     #[arg(long)]
     pub(crate) name: Option<String>,

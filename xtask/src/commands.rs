@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod e2e;
+pub(crate) mod identity;
 pub(crate) mod local_down;
 pub(crate) mod local_up;
 pub(crate) mod logs;

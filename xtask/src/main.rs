@@ -48,6 +48,7 @@ async fn route(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Status(args) => commands::status::run(args, context).await,
         Command::Trigger(args) => commands::trigger::run(args, context).await,
         Command::Trail(args) => commands::trail::run(args, context).await,
+        Command::Identity(args) => commands::identity::run(args, context).await,
         Command::Logs(args) => commands::logs::run(args, context).await,
         Command::Sweep(args) => commands::sweep::run(args, context).await,
         Command::Doctor(args) => commands::doctor::run(args, context).await,

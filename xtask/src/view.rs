@@ -1,6 +1,7 @@
 //! Records and messages as text. Pure.
 
 mod banner;
+mod identity;
 
 use std::fmt::Write as _;
 
@@ -16,6 +17,7 @@ use e2e::{
 };
 
 pub(crate) use banner::{banner, kept};
+pub(crate) use identity::overview;
 
 use crate::{
     interrupt::Interrupted,

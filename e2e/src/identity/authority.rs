@@ -1,7 +1,7 @@
 use std::{fmt, path::Path};
 
 use anyhow::Context as _;
-use messages::WorkloadName;
+use messages::{CertificateReport, WorkloadName};
 use rcgen::{
     BasicConstraints, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
@@ -35,6 +35,14 @@ impl AuthorityRequest {
     }
 }
 
+pub(super) fn subject(name: &WorkloadName) -> DistinguishedName {
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::OrganizationName, name.blueprint());
+    subject.push(DnType::OrganizationalUnitName, name.cluster());
+    subject.push(DnType::CommonName, name.pod());
+    subject
+}
+
 /// A pod's own authority: what its `wosp` mints identities from.
 pub struct Authority {
     key: KeyPair,
@@ -51,11 +59,7 @@ impl Authority {
         roots_pem: String,
     ) -> anyhow::Result<Self> {
         let key = new_key()?;
-        let mut subject = DistinguishedName::new();
-        subject.push(DnType::OrganizationName, request.name.blueprint());
-        subject.push(DnType::OrganizationalUnitName, request.name.cluster());
-        subject.push(DnType::CommonName, request.name.pod());
-        let mut parameters = parameters(subject, request.validity)?;
+        let mut parameters = parameters(subject(&request.name), request.validity)?;
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         parameters.name_constraints = request.permitted.as_ref().map(|names| NameConstraints {
@@ -74,12 +78,16 @@ impl Authority {
     }
 
     /// Writes [`AUTHORITY_CERTIFICATE`], [`AUTHORITY_KEY`] and [`ROOTS`] (mode 0600) into `folder`, which is made (mode 0700)
-    /// where missing. This is the folder that `wosp` reads, and the data of a pod's Secret.
+    /// where missing, all three at once. This is the folder that `wosp` reads, and the data of a pod's Secret.
     pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
-        files::make_private_folder(folder)?;
-        files::write_private(folder, AUTHORITY_KEY, &self.key.serialize_pem())?;
-        files::write_private(folder, AUTHORITY_CERTIFICATE, &self.chain_pem)?;
-        files::write_private(folder, ROOTS, &self.roots_pem)
+        files::replace_together(
+            folder,
+            &[
+                (AUTHORITY_KEY, Some(&self.key.serialize_pem())),
+                (AUTHORITY_CERTIFICATE, Some(&self.chain_pem)),
+                (ROOTS, Some(&self.roots_pem)),
+            ],
+        )
     }
 
     /// Reads what [`Self::save`] wrote.
@@ -90,6 +98,40 @@ impl Authority {
             chain_pem: files::read(folder, AUTHORITY_CERTIFICATE)?,
             roots_pem: files::read(folder, ROOTS)?,
         })
+    }
+
+    /// One that somebody else has signed, with the key it was asked for with. Nothing of it is checked here.
+    pub(super) fn of_parts(
+        key: KeyPair,
+        certificate: CertificateDer<'static>,
+        certificate_pem: String,
+        roots_pem: String,
+    ) -> Self {
+        Self {
+            key,
+            certificate,
+            chain_pem: certificate_pem,
+            roots_pem,
+        }
+    }
+
+    /// The same one with other trusted roots, PEM.
+    #[must_use]
+    pub fn trusting(self, roots_pem: String) -> Self {
+        Self { roots_pem, ..self }
+    }
+
+    /// How its certificate is told from others, and until when it is valid.
+    pub fn report(&self) -> anyhow::Result<CertificateReport> {
+        CertificateReport::of(&self.certificate).context("read the authority back")
+    }
+
+    /// The trusted roots, each as [`Self::report`].
+    pub fn root_reports(&self) -> anyhow::Result<Vec<CertificateReport>> {
+        files::certificates(&self.roots_pem)
+            .iter()
+            .map(|root| CertificateReport::of(root).context("read a root back"))
+            .collect()
     }
 
     /// What goes into [`AUTHORITY_CERTIFICATE`].

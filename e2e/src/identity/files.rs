@@ -1,9 +1,10 @@
-//! Files with keys: mode 0600 in folders of mode 0700, replaced by rename so that no reader sees half of one.
+//! Files with keys: mode 0600 in folders of mode 0700, replaced by rename so that no reader sees half of one, and those that
+//! belong together by one rename.
 
 use std::{
     fs::{self, DirBuilder},
     io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink},
     path::Path,
 };
 
@@ -19,6 +20,11 @@ pub const AUTHORITY_CERTIFICATE: &str = "tls.crt";
 pub const AUTHORITY_KEY: &str = "tls.key";
 /// In an authority's folder: the trusted roots, PEM.
 pub const ROOTS: &str = "ca.crt";
+
+/// The link through which the names of files lead that belong together, as a kubelet has it in a mounted Secret.
+const DATA: &str = "..data";
+/// How the folder of one version of them begins.
+const VERSION: &str = "..v";
 
 /// Makes `folder` and what is missing above it, closed to other users.
 pub(super) fn make_private_folder(folder: &Path) -> anyhow::Result<()> {
@@ -39,6 +45,55 @@ pub(super) fn write_private(folder: &Path, name: &str, text: &str) -> anyhow::Re
         Ok(())
     };
     write().with_context(|| format!("write `{}`", path.display()))
+}
+
+/// Replaces files that belong together: whoever reads through `..data` sees all of the old or all of the new, and what a
+/// killed command leaves is one of the two. A name without text is removed.
+pub(super) fn replace_together(
+    folder: &Path,
+    files: &[(&str, Option<&str>)],
+) -> anyhow::Result<()> {
+    make_private_folder(folder)?;
+    let link = |target: &Path, name: &str| -> std::io::Result<()> {
+        let fresh = folder.join(format!("..new-{}", name.trim_start_matches('.')));
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        symlink(target, &fresh)?;
+        fs::rename(&fresh, folder.join(name))
+    };
+    let shown = || format!("write `{}`", folder.display());
+    // `tempfile` makes folders of mode 0700.
+    let version = tempfile::Builder::new()
+        .prefix(VERSION)
+        .tempdir_in(folder)
+        .with_context(shown)?;
+    for (name, text) in files {
+        if let Some(text) = text {
+            write_private(version.path(), name, text)?;
+        }
+    }
+    let version = version.keep();
+    let own = version.file_name().context("it has a name")?;
+    link(Path::new(own), DATA).with_context(shown)?;
+    for (name, text) in files {
+        let path = folder.join(name);
+        match (text, fs::symlink_metadata(&path)) {
+            (Some(_), Ok(found)) if found.is_symlink() => {}
+            (Some(_), _) => link(&Path::new(DATA).join(name), name).with_context(shown)?,
+            (None, Ok(_)) => fs::remove_file(&path).with_context(shown)?,
+            (None, Err(_)) => {}
+        }
+    }
+    for entry in fs::read_dir(folder).with_context(shown)? {
+        let entry = entry.with_context(shown)?;
+        let name = entry.file_name();
+        if name != own && name.to_string_lossy().starts_with(VERSION) {
+            fs::remove_dir_all(entry.path()).with_context(shown)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn read(folder: &Path, name: &str) -> anyhow::Result<String> {
@@ -81,14 +136,26 @@ pub(super) fn read_certificate(
     folder: &Path,
     name: &str,
 ) -> anyhow::Result<CertificateDer<'static>> {
-    let text = read(folder, name)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match all {
-        Ok(all) if all.len() == 1 => Ok(all.into_iter().next().unwrap_or_else(|| vec![].into())),
-        _ => Err(broken(
+    one_certificate(&read(folder, name)?).ok_or_else(|| {
+        broken(
             &folder.join(name),
             "does not hold exactly one certificate in PEM",
-        )),
+        )
+    })
+}
+
+/// All certificates of a PEM text; none where one of them is broken.
+pub(super) fn certificates(text: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<_, _>>()
+        .unwrap_or_default()
+}
+
+fn one_certificate(text: &str) -> Option<CertificateDer<'static>> {
+    let mut all = certificates(text).into_iter();
+    match (all.next(), all.next()) {
+        (Some(only), None) => Some(only),
+        _ => None,
     }
 }
 

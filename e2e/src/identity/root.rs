@@ -2,7 +2,7 @@ use std::{fmt, path::Path};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use messages::WorkloadName;
+use messages::{CertificateReport, WorkloadName};
 use rcgen::{
     BasicConstraints, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData as _,
@@ -22,7 +22,8 @@ pub const ROOT_KEY: &str = "root.key";
 
 /// What every certificate of an environment goes back to.
 pub struct Root {
-    key: KeyPair,
+    /// `None` where it is an operator's own, who keeps it.
+    key: Option<KeyPair>,
     certificate: CertificateDer<'static>,
     certificate_pem: String,
     not_after: Timestamp,
@@ -40,11 +41,19 @@ impl Root {
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let certificate = parameters.self_signed(&key).context("sign the root")?;
-        Self::of(key, certificate.der().clone(), certificate.pem())
+        Self::of(Some(key), certificate.der().clone(), certificate.pem())
+    }
+
+    /// One whose key is elsewhere.
+    pub(super) fn without_key(
+        certificate: CertificateDer<'static>,
+        certificate_pem: String,
+    ) -> anyhow::Result<Self> {
+        Self::of(None, certificate, certificate_pem)
     }
 
     fn of(
-        key: KeyPair,
+        key: Option<KeyPair>,
         certificate: CertificateDer<'static>,
         certificate_pem: String,
     ) -> anyhow::Result<Self> {
@@ -60,22 +69,32 @@ impl Root {
         })
     }
 
-    /// Writes [`ROOT_CERTIFICATE`] and [`ROOT_KEY`] (mode 0600) into `folder`, which is made (mode 0700) where missing.
+    /// Writes [`ROOT_CERTIFICATE`] and, where it is here, [`ROOT_KEY`] (mode 0600) into `folder`, which is made (mode 0700)
+    /// where missing; both at once.
     pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
-        files::make_private_folder(folder)?;
-        files::write_private(folder, ROOT_KEY, &self.key.serialize_pem())?;
-        files::write_private(folder, ROOT_CERTIFICATE, &self.certificate_pem)
+        let key = self.key.as_ref().map(KeyPair::serialize_pem);
+        files::replace_together(
+            folder,
+            &[
+                (ROOT_KEY, key.as_deref()),
+                (ROOT_CERTIFICATE, Some(&self.certificate_pem)),
+            ],
+        )
     }
 
     /// Reads what [`Self::save`] wrote, and checks that the key is closed to others and belongs to the certificate, and
-    /// that the certificate is an authority's and valid now.
+    /// that the certificate is an authority's and valid now. Without a key it is an operator's own root.
     pub fn load(folder: &Path) -> anyhow::Result<Self> {
-        let key = files::read_key(folder, ROOT_KEY)?;
         let certificate = files::read_certificate(folder, ROOT_CERTIFICATE)?;
+        let key = match folder.join(ROOT_KEY).exists() {
+            true => Some(files::read_key(folder, ROOT_KEY)?),
+            false => None,
+        };
         let path = folder.join(ROOT_CERTIFICATE);
         let (_, parsed) = x509_parser::parse_x509_certificate(&certificate)
             .map_err(|_| files::broken(&path, "is no certificate"))?;
-        if parsed.public_key().raw != key.subject_public_key_info() {
+        let fits = |key: &KeyPair| parsed.public_key().raw == key.subject_public_key_info();
+        if !key.as_ref().is_none_or(fits) {
             return Err(files::broken(
                 &path,
                 &format!("does not belong to the key in `{ROOT_KEY}`"),
@@ -107,6 +126,16 @@ impl Root {
         &self.certificate
     }
 
+    /// How it is told from others.
+    pub fn report(&self) -> anyhow::Result<CertificateReport> {
+        CertificateReport::of(&self.certificate).context("read the root back")
+    }
+
+    /// Whether it can sign here.
+    pub const fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// The end of its validity.
     pub const fn not_after(&self) -> Timestamp {
         self.not_after
@@ -125,7 +154,13 @@ impl Root {
     }
 
     pub(super) fn issuer(&self) -> anyhow::Result<Issuer<'_, &KeyPair>> {
-        Issuer::from_ca_cert_der(&self.certificate, &self.key).context("take the root as issuer")
+        let key = self.key.as_ref().ok_or_else(|| {
+            Failure::usage("the key of the root is not here, so no authority can be made of it").hint(
+                "`cargo xtask identity export` writes requests for whoever has it, `import` takes what they sign; \
+                 `cargo xtask identity rotate --root` makes a root of Ferry's own",
+            )
+        })?;
+        Issuer::from_ca_cert_der(&self.certificate, key).context("take the root as issuer")
     }
 }
 

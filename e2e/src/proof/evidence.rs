@@ -8,7 +8,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use crate::{
     environment::{Environment, PodRecord},
     failure::Failure,
-    identity::Root,
+    identity,
     pinhole::Pinhole,
     select,
     trail::{self, Audit, Evidence, Route, Scene, StoredMessage},
@@ -16,8 +16,7 @@ use crate::{
 
 /// The roots that the trails of an environment are checked against, all checks alike.
 pub fn roots(environment: &Environment) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let root = Root::load(&environment.layout().identity())?;
-    Ok(vec![root.certificate_der().clone()])
+    identity::trusted_roots(&environment.layout().identity())
 }
 
 /// The roots of a PEM file: all certificates in it.

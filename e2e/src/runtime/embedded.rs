@@ -3,6 +3,7 @@
 //! Each cluster has a loopback network of its own with a load balancer in it, each pod an address there. The processes
 //! outlive the command. What a later command needs to know of a pod is in `pods/<pod>/pod.json`.
 
+mod authorities;
 mod bring_up;
 mod network;
 mod pod;
@@ -28,6 +29,7 @@ use crate::{
 };
 use pod::{PodFile, start};
 
+pub(super) use authorities::look;
 pub(super) use bring_up::up;
 pub(super) use tear_down::{down, remove_unrecorded};
 

@@ -150,13 +150,6 @@ impl Ferry {
             .context("the pod has no state")
     }
 
-    /// The log of a container, as far as it goes.
-    pub async fn log(&self, pod: &str, container: Container) -> anyhow::Result<Vec<String>> {
-        let (environment, name) = (self.environment()?, self.name(pod)?);
-        let lines = runtime::logs(&environment, &name, container, Follow::No).await?;
-        lines.try_collect().await
-    }
-
     /// The sessions that have come to a pod through the tunnel, oldest first.
     pub async fn sessions_to(&self, pod: &str) -> anyhow::Result<Vec<TunnelSession>> {
         let log = self.log(pod, Container::Envoy).await?;

@@ -15,6 +15,7 @@ mod payload;
 #[cfg(feature = "grpc")]
 pub mod proto;
 mod protocol;
+mod report;
 mod role;
 #[cfg(test)]
 mod samples;
@@ -27,5 +28,6 @@ pub use message::{Ack, Hop, Message, Outcome};
 pub use name::{InvalidName, WorkloadName, is_dns_label};
 pub use payload::{InvalidPayload, Payload};
 pub use protocol::{InvalidProtocol, Protocol};
+pub use report::{CertificateReport, IDENTITY_REPORT_PATH, IdentityReport};
 pub use role::{InvalidRole, Role};
 pub use timestamp::{InvalidTimestamp, Timestamp};

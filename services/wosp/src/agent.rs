@@ -1,13 +1,15 @@
-//! The loop: read the authority, mint, publish, wait, again.
+//! The loop: read the authority, mint, publish, wait, again; at once where the authority was replaced.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
+use messages::IdentityReport;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls_pki_types::CertificateDer;
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    authority::{Authority, AuthorityError},
+    authority::{Authority, AuthorityError, CERTIFICATE, KEY, ROOTS},
     config::Config,
     metrics::Metrics,
     mint::{MintError, mint},
@@ -17,6 +19,8 @@ use crate::{
 
 /// First pause after a failure; doubled with each that follows, up to the rotation interval.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
+/// How often the authority's files are looked at, so that one which was replaced is used before the next rotation.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the log repeats that the authority must be replaced.
 const REMINDER: SignedDuration = SignedDuration::from_hours(1);
 
@@ -30,6 +34,8 @@ pub struct Agent {
     /// The authority of the last rotation, to notice a new one.
     authority: Option<CertificateDer<'static>>,
     reminded: Option<Timestamp>,
+    /// The files that were read last.
+    stamp: Stamp,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +70,7 @@ impl Agent {
             metrics,
             authority: None,
             reminded: None,
+            stamp: Stamp::default(),
         }
     }
 
@@ -79,7 +86,8 @@ impl Agent {
                 retry = pause * 2;
                 pause
             };
-            tokio::time::sleep(jittered(pause, random())).await;
+            let seen = self.stamp.clone();
+            changed_or(jittered(pause, random()), &self.config.authority_dir, &seen).await;
         }
     }
 
@@ -113,12 +121,24 @@ impl Agent {
 
     fn try_rotate(&mut self, now: Timestamp) -> Result<Published, RotateError> {
         // Read each time, so that an authority which was replaced is taken without a restart.
+        // The stamp first: files that are replaced in between look new the next time.
+        self.stamp = Stamp::of(&self.config.authority_dir);
         let authority = Authority::read(&self.config.authority_dir, &self.config.name)?;
         self.look_at(&authority, now);
         let identity = mint(&authority, &self.config.name, self.config.lifetime, now)?;
         // The roots first: should they be new, peers with identities of the new root are trusted before they come.
         self.publisher.roots(authority.roots_pem())?;
+        let published_at = Timestamp::now().into();
         self.publisher.identity(&identity)?;
+        if let Some((authority, roots)) = authority.report() {
+            self.status.reports(IdentityReport {
+                name: self.config.name.clone(),
+                published_at,
+                identity: identity.certificate,
+                authority,
+                roots,
+            });
+        }
         Ok(Published {
             at: now,
             not_after: identity.not_after,
@@ -154,6 +174,32 @@ impl Agent {
                 "less than a fifth of the authority's life is left; replace it, or this pod has no identity from {} on",
                 authority.not_after()
             );
+        }
+    }
+}
+
+/// Tells the authority's files from those that replaced them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Stamp([Option<(u64, u64, i64, i64)>; 3]);
+
+impl Stamp {
+    /// Of the files as they are now; one that cannot be looked at counts as absent.
+    fn of(folder: &Path) -> Self {
+        let look = |name: &str| -> io::Result<_> {
+            let file = fs::metadata(folder.join(name))?;
+            Ok((file.dev(), file.ino(), file.mtime(), file.mtime_nsec()))
+        };
+        Self([CERTIFICATE, KEY, ROOTS].map(|name| look(name).ok()))
+    }
+}
+
+/// Waits for `pause`, or until the files in `folder` are others than `seen`.
+async fn changed_or(pause: Duration, folder: &Path, seen: &Stamp) {
+    let end = Instant::now() + pause;
+    while Instant::now() < end {
+        sleep_until(end.min(Instant::now() + LOOK_INTERVAL)).await;
+        if Stamp::of(folder) != *seen {
+            return;
         }
     }
 }

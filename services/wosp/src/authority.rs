@@ -8,7 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use messages::WorkloadName;
+use messages::{CertificateReport, WorkloadName};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
@@ -162,6 +162,15 @@ impl Authority {
 
     pub const fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// How it and the roots beside it are told from others.
+    pub fn report(&self) -> Option<(CertificateReport, Vec<CertificateReport>)> {
+        let roots = self.roots.iter().map(|root| CertificateReport::of(root));
+        Some((
+            CertificateReport::of(&self.certificate)?,
+            roots.collect::<Option<_>>()?,
+        ))
     }
 
     /// The end of an identity of `lifetime` minted at `now`, refused if the authority ends before.

@@ -1,4 +1,4 @@
-//! `GET /ready` and `GET /metrics`.
+//! `GET /ready`, `GET /metrics` and `GET /identity`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
+use messages::IDENTITY_REPORT_PATH;
 use serde_json::json;
 
 use crate::{metrics::Metrics, status::Status};
@@ -26,6 +27,7 @@ pub fn router(shared: Shared) -> Router {
     Router::new()
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
+        .route(IDENTITY_REPORT_PATH, get(identity))
         .with_state(shared)
 }
 
@@ -42,6 +44,22 @@ async fn ready(State(shared): State<Shared>) -> Response {
     let waiting: Vec<_> = reason.into_iter().collect();
     let body = json!({ "ready": waiting.is_empty(), "waiting_for": waiting }).to_string();
     (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// What was published last, as a [`messages::IdentityReport`]; 503 before there is anything.
+async fn identity(State(shared): State<Shared>) -> Response {
+    match shared.status.report() {
+        Some(report) => (
+            [(CONTENT_TYPE, "application/json")],
+            json!(report).to_string(),
+        )
+            .into_response(),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no identity was published yet",
+        )
+            .into_response(),
+    }
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {

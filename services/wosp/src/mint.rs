@@ -3,13 +3,13 @@
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
-use messages::WorkloadName;
+use messages::{CertificateReport, WorkloadName};
 use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring::ECDSA_P256_SHA256};
+use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::authority::{Authority, AuthorityError};
 
@@ -24,6 +24,8 @@ pub struct Identity {
     pub key_pem: String,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
+    /// The leaf.
+    pub certificate: CertificateReport,
 }
 
 impl fmt::Debug for Identity {
@@ -81,11 +83,14 @@ pub fn mint(
     let issuer = Issuer::from_ca_cert_der(authority.certificate(), &authority.key)?;
     let leaf = parameters.signed_by(&key, &issuer)?;
     verify(leaf.der(), authority, name, now)?;
+    let certificate =
+        CertificateReport::of(leaf.der()).ok_or(rcgen::Error::CouldNotParseCertificate)?;
     Ok(Identity {
         chain_pem: leaf.pem() + &authority.chain_pem,
         key_pem: key.serialize_pem(),
         not_before: start,
         not_after: end,
+        certificate,
     })
 }
 
@@ -106,7 +111,8 @@ fn verify(
         let end = EndEntityCert::try_from(leaf)?;
         for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
             end.verify_for_usage(
-                &[ECDSA_P256_SHA256],
+                // The leaf's issuer has a P-256 key; an operator's own root may have another.
+                ALL_VERIFICATION_ALGS,
                 &anchors,
                 &authority.chain,
                 UnixTime::since_unix_epoch(since_epoch(now)),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use messages::IdentityReport;
 
 /// Shared between the agent and its HTTP side.
 #[derive(Debug, Default)]
@@ -14,6 +15,7 @@ pub struct Status(Mutex<State>);
 #[derive(Clone, Debug, Default)]
 struct State {
     published: Option<Published>,
+    report: Option<IdentityReport>,
     /// Of the last try; `None` after a success.
     failure: Option<Failure>,
 }
@@ -46,6 +48,15 @@ impl Status {
         });
     }
 
+    /// What `/identity` answers; `None` before the first identity.
+    pub fn report(&self) -> Option<IdentityReport> {
+        self.with(|state| state.report.clone())
+    }
+
+    pub fn reports(&self, report: IdentityReport) {
+        self.with(|state| state.report = Some(report));
+    }
+
     pub fn failed(&self, failure: Failure) {
         self.with(|state| state.failure = Some(failure));
     }
@@ -53,7 +64,9 @@ impl Status {
     /// Why the pod has no identity to rely on at `now`: `None` means ready. A passing failure counts only once the last
     /// identity ends within one `rotation`; until then the next tries may still replace it in time.
     pub fn unready_reason(&self, now: Timestamp, rotation: Duration) -> Option<String> {
-        let State { published, failure } = self.with(|state| state.clone());
+        let State {
+            published, failure, ..
+        } = self.with(|state| state.clone());
         let (refused, cause) = match failure {
             None => (None, None),
             Some(Failure::Refused(reason)) => (Some(reason.clone()), Some(reason)),

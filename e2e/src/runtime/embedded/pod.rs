@@ -20,8 +20,6 @@ use crate::{
 const POD_FILE: &str = "pod.json";
 /// Envoy's bootstrap.
 const ENVOY_FILE: &str = "envoy.json";
-/// The pod authority, for `wosp`.
-const AUTHORITY_FOLDER: &str = "authority";
 /// What a sink stores.
 const DATA_FOLDER: &str = "data";
 
@@ -75,7 +73,7 @@ impl Workshop<'_> {
         }
         self.root
             .authority(name)?
-            .save(&folder.join(AUTHORITY_FOLDER))?;
+            .save(&self.layout.authority(name))?;
         if let Some(token_file) = &record.token_file {
             replace_file(token_file, identity::token().as_bytes(), 0o600)?;
             Server::keep(self.root, name, &pinhole_folder(self.layout, name))?;
@@ -153,7 +151,7 @@ impl Workshop<'_> {
     }
 
     fn wosp_variables(&self, plan: &PodPlan) -> BTreeMap<String, String> {
-        let authority = self.layout.pod(&plan.name).join(AUTHORITY_FOLDER);
+        let authority = self.layout.authority(&plan.name);
         let mut variables = self.variables(plan);
         variables.extend(set([
             (env::AUTHORITY_DIR, authority.display().to_string()),

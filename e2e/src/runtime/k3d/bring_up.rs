@@ -307,7 +307,7 @@ fn secrets(
 ) -> anyhow::Result<BTreeMap<WorkloadName, PodSecrets>> {
     let layout = environment.layout();
     let folder = layout.identity();
-    let root = if folder.join(identity::ROOT_KEY).exists() {
+    let root = if folder.join(identity::ROOT_CERTIFICATE).exists() {
         Root::load(&folder)?
     } else {
         let root = Root::create(environment.name().as_str())?;
@@ -323,7 +323,7 @@ fn secrets(
 fn pod_secrets(layout: &Layout, root: &Root, pod: &PodPlan) -> anyhow::Result<PodSecrets> {
     let folder = layout.pod(&pod.name);
     private_folder(&folder)?;
-    let authority_folder = folder.join("authority");
+    let authority_folder = layout.authority(&pod.name);
     let authority = if authority_folder.join(identity::AUTHORITY_KEY).exists() {
         Authority::load(&authority_folder)?
     } else {

@@ -233,6 +233,20 @@ pub(in crate::runtime) async fn wait_ready(
         .await
 }
 
+/// Connections to all clusters, by their names in the blueprint.
+pub(in crate::runtime) async fn connect(
+    environment: &Environment,
+) -> anyhow::Result<BTreeMap<String, Cluster>> {
+    let clusters = Clusters::new(environment.name().as_str(), environment.layout().root());
+    let mut all = BTreeMap::new();
+    for record in &environment.record.clusters {
+        let kubeconfig = clusters.kubeconfig_of(&record.reference);
+        let cluster = Cluster::connect(&record.name, &kubeconfig).await?;
+        all.insert(record.name.clone(), cluster);
+    }
+    Ok(all)
+}
+
 /// A connection to the cluster of a pod.
 async fn cluster(environment: &Environment, pod: &WorkloadName) -> anyhow::Result<Cluster> {
     let record = environment

@@ -10,7 +10,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use messages::env::{self, IDENTITY_FILE};
+use messages::{
+    IdentityReport,
+    env::{self, IDENTITY_FILE},
+};
 use serde_json::Value;
 
 use crate::support::{HOUR, Issuer, Request, resource, root, sink, verify, write_authority};
@@ -258,4 +261,49 @@ fn a_port_in_use_ends_with_exit_code_3() {
     assert_eq!(wosp.ended().code(), Some(3));
     while wosp.next_line().is_some() {}
     assert!(wosp.seen.join("\n").contains(&address), "{:?}", wosp.seen);
+}
+
+#[test]
+fn a_replaced_authority_is_used_before_the_next_rotation_and_reported() {
+    let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = root(10 * HOUR);
+    write_authority(authority.path(), &first, &Request::of(&sink(), HOUR));
+    let mut program = Program::start(&[
+        (env::BLUEPRINT, "international-ferry"),
+        (env::CLUSTER, "cluster-b"),
+        (env::WORKLOAD, "sink"),
+        (env::AUTHORITY_DIR, authority.path().to_str().unwrap()),
+        (env::IDENTITY_DIR, identity.path().to_str().unwrap()),
+        (env::WOSP_LISTEN, "127.0.0.1:0"),
+        (env::IDENTITY_LIFETIME, "24h"),
+        // Far longer than this test waits.
+        (env::ROTATION_INTERVAL, "11h"),
+    ]);
+    let address = program.address();
+    let report = |not: &str| {
+        eventually("a report of a new authority", || {
+            let (status, body) = get(address, messages::IDENTITY_REPORT_PATH);
+            let report: Result<IdentityReport, _> = serde_json::from_str(&body);
+            match report {
+                Ok(report) if report.authority.fingerprint != not => Ok(report),
+                _ => Err(format!("{status} {body}")),
+            }
+        })
+    };
+    // An authority of one hour makes no identity of a day.
+    let (status, body) = get(address, messages::IDENTITY_REPORT_PATH);
+    assert_eq!(
+        (status, body.as_str()),
+        (503, "no identity was published yet")
+    );
+    let days = 100 * HOUR;
+    write_authority(authority.path(), &root(days), &Request::of(&sink(), days));
+    let one = report("");
+    assert_eq!(one.name, sink());
+    let second = root(days);
+    write_authority(authority.path(), &second, &Request::of(&sink(), days));
+    let two = report(&one.authority.fingerprint);
+    assert_ne!(one.identity.serial, two.identity.serial);
+    let root = messages::CertificateReport::of(second.der()).unwrap();
+    assert_eq!(two.roots, [root]);
 }

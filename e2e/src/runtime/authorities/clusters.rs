@@ -1,0 +1,65 @@
+//! Authorities of pods on clusters: the Secret replaced, the kubelet told, the pods asked through the API server. The same
+//! for every runtime that has clusters.
+
+use messages::{IDENTITY_REPORT_PATH, WorkloadName};
+
+use super::Live;
+use crate::{
+    failure::Failure,
+    identity::{AUTHORITY_CERTIFICATE, AUTHORITY_KEY, Authority, ROOTS},
+    kubernetes::Cluster,
+    plan::{ENVOY_STATS_PORT, WOSP_PORT},
+    render::AUTHORITY_SECRET,
+};
+
+/// Replaces the Secret with a pod's authority.
+pub(super) async fn apply(
+    cluster: &Cluster,
+    name: &WorkloadName,
+    authority: &Authority,
+) -> anyhow::Result<()> {
+    let files = [
+        (
+            AUTHORITY_CERTIFICATE,
+            authority.certificate_pem().to_owned(),
+        ),
+        (AUTHORITY_KEY, authority.key_pem()),
+        (ROOTS, authority.roots_pem().to_owned()),
+    ];
+    let data = files.map(|(name, text)| (name.to_owned(), text)).into();
+    cluster
+        .replace_secret(&name.namespace(), AUTHORITY_SECRET, data)
+        .await
+}
+
+/// Has the kubelets of the pod look at its Secret now.
+pub(super) async fn nudge(cluster: &Cluster, name: &WorkloadName) -> anyhow::Result<()> {
+    cluster
+        .nudge(name, &jiff::Timestamp::now().to_string())
+        .await
+}
+
+/// Asks every pod of the workload that runs; one that does not answer is an error.
+pub(super) async fn look(cluster: &Cluster, name: &WorkloadName) -> anyhow::Result<Vec<Live>> {
+    let namespace = name.namespace();
+    let mut all = vec![];
+    for pod in cluster.live_pods(name).await? {
+        let report = cluster
+            .ask(&namespace, &pod.name, WOSP_PORT, IDENTITY_REPORT_PATH)
+            .await?;
+        let statistics = cluster
+            .ask(&namespace, &pod.name, ENVOY_STATS_PORT, "/stats/prometheus")
+            .await?;
+        all.push(Live::read(pod.name, &report, &statistics)?);
+    }
+    if all.is_empty() {
+        return Err(Failure::infrastructure(format!(
+            "{} in {} has no running pod",
+            name.pod(),
+            name.cluster()
+        ))
+        .hint("`cargo xtask status` shows why")
+        .into());
+    }
+    Ok(all)
+}
