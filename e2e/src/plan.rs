@@ -104,7 +104,7 @@ pub struct Sockets {
     pub ingress: SocketAddr,
     /// `envoy`: `/ready` and Prometheus statistics.
     pub envoy_stats: SocketAddr,
-    /// `wosp`: `/ready` and `/metrics`.
+    /// `wosp`: `/ready`, `/metrics` and `/identity`.
     pub wosp: SocketAddr,
     /// Where Envoy's egress listeners bind.
     pub egress_host: IpAddr,
@@ -120,7 +120,7 @@ pub const INGRESS_PORT: u16 = 18000;
 pub const FIRST_EGRESS_PORT: u16 = 18001;
 /// `envoy`: `/ready` and statistics.
 pub const ENVOY_STATS_PORT: u16 = 9902;
-/// `wosp`: `/ready` and `/metrics`.
+/// `wosp`: `/ready`, `/metrics` and `/identity`.
 pub const WOSP_PORT: u16 = 9903;
 
 impl Sockets {

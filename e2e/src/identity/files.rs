@@ -35,6 +35,15 @@ pub(super) fn make_private_folder(folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("make the folder `{}`", folder.display()))
 }
 
+/// A new folder in `folder`, closed to other users, that goes away unless it is kept.
+pub(super) fn aside(folder: &Path, prefix: &str) -> anyhow::Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir_in(folder)
+        .with_context(|| format!("make a folder in `{}`", folder.display()))
+}
+
 pub(super) fn write_private(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
     let path = folder.join(name);
     let write = || -> std::io::Result<()> {
@@ -64,11 +73,7 @@ pub(super) fn replace_together(
         fs::rename(&fresh, folder.join(name))
     };
     let shown = || format!("write `{}`", folder.display());
-    // `tempfile` makes folders of mode 0700.
-    let version = tempfile::Builder::new()
-        .prefix(VERSION)
-        .tempdir_in(folder)
-        .with_context(shown)?;
+    let version = aside(folder, VERSION)?;
     for (name, text) in files {
         if let Some(text) = text {
             write_private(version.path(), name, text)?;

@@ -359,3 +359,6 @@ fn pem(der: &CertificateDer<'_>) -> String {
     text.push_str("-----END CERTIFICATE-----\n");
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,10 +49,7 @@ impl Succession {
     ) -> anyhow::Result<Self> {
         files::make_private_folder(folder)?;
         // Made aside and renamed: it is there whole, or not at all.
-        let aside = tempfile::Builder::new()
-            .prefix(".next-")
-            .tempdir_in(folder)
-            .with_context(|| format!("make a folder in `{}`", folder.display()))?;
+        let aside = files::aside(folder, ".next-")?;
         root.save(aside.path())?;
         for (name, authority) in authorities {
             authority.save(&authority_folder(aside.path(), name))?;

@@ -186,9 +186,72 @@ fn what_is_saved_is_loaded_and_closed_to_others() {
     assert_eq!(knock(&root, &leaf.unwrap(), &sink()), Ok(()));
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode(&pod) & 0o777, 0o700);
-    for entry in std::fs::read_dir(&pod).unwrap() {
-        assert_eq!(mode(&entry.unwrap().path()) & 0o777, 0o600);
+    assert_eq!(mode(&pod.join("..data")) & 0o777, 0o700);
+    for file in [AUTHORITY_CERTIFICATE, AUTHORITY_KEY, ROOTS] {
+        assert_eq!(mode(&pod.join(file)) & 0o777, 0o600);
     }
+}
+
+/// Folders with one version of files that belong together.
+fn versions(folder: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("..v")).count()
+}
+
+#[test]
+fn what_is_saved_again_replaces_all_of_it_and_leaves_no_key_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    // As it was laid out once: plain files.
+    let before = Root::create("test").unwrap().authority(&sink()).unwrap();
+    std::fs::write(home.join(AUTHORITY_KEY), before.key_pem()).unwrap();
+    for _ in 0..3 {
+        let root = Root::create("test").unwrap();
+        let authority = root.authority(&sink()).unwrap();
+        authority.save(home).unwrap();
+        let loaded = Authority::load(home).unwrap();
+        assert_eq!(loaded.report().unwrap(), authority.report().unwrap());
+        assert_eq!(loaded.key_pem(), authority.key_pem());
+        assert_eq!(loaded.roots_pem(), root.certificate_pem());
+        assert_eq!(versions(home), 1, "the key of before must be gone");
+        assert!(home.join(AUTHORITY_KEY).is_symlink());
+    }
+}
+
+#[test]
+fn one_root_follows_another_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("identity");
+    let old = Root::create("old").unwrap();
+    old.save(&home).unwrap();
+    assert!(Succession::pending(&home).unwrap().is_none());
+    let new = Root::create("new").unwrap();
+    let (old_der, new_der) = (old.certificate_der().clone(), new.certificate_der().clone());
+    let authorities = [(sink(), new.authority(&sink()).unwrap())].into();
+    Succession::begin(&home, new, &authorities).unwrap();
+
+    let begun = Succession::pending(&home).unwrap().unwrap();
+    assert_eq!(*begun.root().certificate_der(), new_der);
+    assert_eq!(
+        begun.authority(&sink()).unwrap().report().unwrap(),
+        authorities[&sink()].report().unwrap()
+    );
+    assert!(begun.authority(&gateway()).is_err());
+    assert_eq!(trusted_roots(&home).unwrap().len(), 2);
+
+    // Twice, as by a command that was killed after the first time.
+    for _ in 0..2 {
+        begun.promote().unwrap();
+        assert_eq!(*Root::load(&home).unwrap().certificate_der(), new_der);
+        assert_eq!(trusted_roots(&home).unwrap().len(), 2);
+    }
+    begun.finish().unwrap();
+    assert!(Succession::pending(&home).unwrap().is_none());
+    let trusted = trusted_roots(&home).unwrap();
+    assert!(trusted.contains(&old_der) && trusted.contains(&new_der));
+    let retired: Vec<_> = std::fs::read_dir(home.join("retired")).unwrap().collect();
+    assert_eq!(retired.len(), 1, "a certificate, and no key");
 }
 
 #[track_caller]

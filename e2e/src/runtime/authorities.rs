@@ -232,13 +232,13 @@ pub async fn rotate_root(store: &Store, name: &Name, timeline: &Timeline) -> any
     let _lock = store.lock(name, timeline).await?;
     let environment = store.load(name)?;
     let folder = environment.layout().identity();
+    let reach = all_answer(&environment, timeline).await?;
     let succession = match Succession::pending(&folder)? {
         Some(begun) => {
             timeline.note("a replacement of the root was begun; it is completed");
             begun
         }
         None => {
-            all_answer(&environment, timeline).await?;
             // A name of its own, so that people can tell it from the one before.
             let made = Timestamp::now().round(Unit::Second)?;
             let root = Root::create(&format!("{name} {made}"))?;
@@ -249,7 +249,7 @@ pub async fn rotate_root(store: &Store, name: &Name, timeline: &Timeline) -> any
             Succession::begin(&folder, root, &authorities)?
         }
     };
-    succeed(&environment, succession, timeline).await
+    succeed(&environment, &reach, succession, timeline).await
 }
 
 /// Writes a request for an authority of each pod that is meant, all where none is named, into the folder `out`, which is made
@@ -307,7 +307,7 @@ pub async fn import(
         put_in_force(&environment, &reach, signed.authorities, what, timeline).await?;
     } else {
         let succession = Succession::begin(&folder, signed.root, &signed.authorities)?;
-        succeed(&environment, succession, timeline).await?;
+        succeed(&environment, &reach, succession, timeline).await?;
     }
     Ok(count)
 }
@@ -316,10 +316,10 @@ pub async fn import(
 /// seen in force in every pod before the next begins, so at no time does a pod meet an identity that it does not accept.
 async fn succeed(
     environment: &Environment,
+    reach: &Reach<'_>,
     succession: Succession,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
-    let reach = all_answer(environment, timeline).await?;
     let names: Vec<_> = environment
         .record
         .pods
@@ -343,17 +343,17 @@ async fn succeed(
     }
     put_in_force(
         environment,
-        &reach,
+        reach,
         trusting,
         "trust in the new root",
         timeline,
     )
     .await?;
     let what = "authorities of the new root";
-    put_in_force(environment, &reach, reissued, what, timeline).await?;
+    put_in_force(environment, reach, reissued, what, timeline).await?;
     succession.promote()?;
     let what = "trust in the new root alone";
-    put_in_force(environment, &reach, alone, what, timeline).await?;
+    put_in_force(environment, reach, alone, what, timeline).await?;
     succession.finish()
 }
 

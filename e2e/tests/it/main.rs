@@ -9,6 +9,7 @@ mod clients;
 mod fast_international_ferry;
 mod grand_tour_ferry;
 mod harbour_ferry;
+mod identity;
 mod international_ferry;
 mod pinhole;
 mod rotation;

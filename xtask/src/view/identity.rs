@@ -20,7 +20,7 @@ pub(crate) fn overview(overview: &Overview, now: Timestamp, style: Style) -> Str
         "admits",
         "connects to",
         "authority",
-        "age",
+        "valid for",
         "ends in",
         "identity",
         "age",
@@ -174,7 +174,7 @@ mod tests {
         );
         let lines: Vec<_> = text.lines().collect();
         assert!(
-            lines[1].contains("gateway") && lines[1].contains("aabbccdd  0s   90d"),
+            lines[1].contains("gateway") && lines[1].contains("aabbccdd   0s         90d"),
             "{text}"
         );
         assert_eq!(lines[2], "unknown sink: no answer");

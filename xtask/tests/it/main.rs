@@ -6,6 +6,7 @@ mod bench;
 mod e2e;
 mod endings;
 mod failures;
+mod identity;
 mod local;
 mod report;
 mod usage;

@@ -31,10 +31,13 @@ impl Live {
             .context("`wosp` answers with what is no report of an identity")?;
         // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/security/secret#statistics
         let taken = |secret: &str| {
-            let start = format!("envoy_sds_update_time{{envoy_xds_resource_name=\"{secret}\"}} ");
-            let line = statistics
-                .lines()
-                .find_map(|line| line.strip_prefix(&start))?;
+            let name = format!("envoy_xds_resource_name=\"{secret}\"");
+            let line = statistics.lines().find_map(|line| {
+                let (labels, value) = line
+                    .strip_prefix("envoy_sds_update_time{")?
+                    .rsplit_once('}')?;
+                labels.contains(&name).then_some(value)
+            })?;
             line.trim().parse().ok()
         };
         Ok(Self {
