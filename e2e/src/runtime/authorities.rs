@@ -5,6 +5,7 @@
 
 mod clusters;
 mod live;
+mod reach;
 
 use std::{
     collections::BTreeMap,
@@ -20,12 +21,10 @@ use jiff::{Timestamp, Unit};
 use messages::WorkloadName;
 use serde::Serialize;
 
-use super::{embedded, k3d};
 use crate::{
-    environment::{Environment, Name, RuntimeKind, Store},
+    environment::{Environment, Name, Store},
     failure::Failure,
     identity::{self, Authority, CertificateReport, Root, Signed, Succession},
-    kubernetes::Cluster,
     select,
     timeline::{Step, Timeline},
     wait::{Seen, Wait},
@@ -33,6 +32,7 @@ use crate::{
 
 pub use live::Live;
 use live::Wanted;
+use reach::Reach;
 
 /// Longest time from a replaced authority to an identity of it in a pod's Envoy: a kubelet that was not told may take 90 s.
 const LIMIT: Duration = Duration::from_secs(150);
@@ -85,56 +85,6 @@ pub struct PodIdentity {
     pub live: Vec<Live>,
     /// Why that is not known.
     pub trouble: Option<String>,
-}
-
-/// How the pods of an environment are reached.
-enum Reach<'a> {
-    /// Their `wosp` reads the state folder itself.
-    Processes(&'a Environment),
-    /// By the cluster's name in the blueprint.
-    Clusters(BTreeMap<String, Cluster>),
-}
-
-impl<'a> Reach<'a> {
-    async fn of(environment: &'a Environment) -> anyhow::Result<Self> {
-        Ok(match environment.record.runtime {
-            RuntimeKind::Embedded => Self::Processes(environment),
-            RuntimeKind::K3d => Self::Clusters(k3d::connect(environment).await?),
-        })
-    }
-
-    async fn look(&self, name: &WorkloadName) -> anyhow::Result<Vec<Live>> {
-        match self {
-            Self::Processes(environment) => Ok(vec![embedded::look(environment, name).await?]),
-            Self::Clusters(all) => clusters::look(cluster(all, name)?, name).await,
-        }
-    }
-
-    /// Brings to the pod what the state folder has already.
-    async fn bring(&self, name: &WorkloadName, authority: &Authority) -> anyhow::Result<()> {
-        match self {
-            Self::Processes(_) => Ok(()),
-            Self::Clusters(all) => {
-                clusters::apply(cluster(all, name)?, name, authority).await?;
-                self.nudge(name).await
-            }
-        }
-    }
-
-    async fn nudge(&self, name: &WorkloadName) -> anyhow::Result<()> {
-        match self {
-            Self::Processes(_) => Ok(()),
-            Self::Clusters(all) => clusters::nudge(cluster(all, name)?, name).await,
-        }
-    }
-}
-
-fn cluster<'a>(
-    all: &'a BTreeMap<String, Cluster>,
-    name: &WorkloadName,
-) -> anyhow::Result<&'a Cluster> {
-    all.get(name.cluster())
-        .with_context(|| format!("cluster {} is not connected", name.cluster()))
 }
 
 /// Who may speak to whom, and with what; of the pods that `wanted` means, see [`select::pods`].

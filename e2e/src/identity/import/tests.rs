@@ -87,12 +87,13 @@ fn assert_only(problems: &[String], expected: &str) {
 fn a_good_certificate_makes_an_authority() {
     let (ca, key) = (Ca::new(), new_key());
     let text = ca.sign(&good(&sink()), &key);
-    let authority = check(&sink(), &text, key, &ca.root()).unwrap();
-    assert_eq!(authority.roots_pem(), ca.root().certificate_pem());
+    let root = ca.root();
+    let authority = check(&sink(), &text, key, &root).unwrap();
+    assert_eq!(authority.roots_pem(), root.certificate_pem());
     // With the root behind it, as some tools write it.
-    let (key, pem) = (new_key(), ca.pem());
-    let text = ca.sign(&good(&sink()), &key) + &pem;
-    assert!(check(&sink(), &text, key, &root(&pem).unwrap()).is_ok());
+    let key = new_key();
+    let text = ca.sign(&good(&sink()), &key) + root.certificate_pem();
+    assert!(check(&sink(), &text, key, &root).is_ok());
 }
 
 #[test]

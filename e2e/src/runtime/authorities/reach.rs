@@ -1,0 +1,68 @@
+//! How the pods of an environment are reached: the one place that knows which runtime it is.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use messages::WorkloadName;
+
+use super::{Live, clusters};
+use crate::{
+    environment::{Environment, RuntimeKind},
+    identity::Authority,
+    kubernetes::Cluster,
+    runtime::{embedded, k3d},
+};
+
+/// How the pods of an environment are reached.
+pub(super) enum Reach<'a> {
+    /// Their `wosp` reads the state folder itself.
+    Processes(&'a Environment),
+    /// By the cluster's name in the blueprint.
+    Clusters(BTreeMap<String, Cluster>),
+}
+
+impl<'a> Reach<'a> {
+    pub(super) async fn of(environment: &'a Environment) -> anyhow::Result<Self> {
+        Ok(match environment.record.runtime {
+            RuntimeKind::Embedded => Self::Processes(environment),
+            RuntimeKind::K3d => Self::Clusters(k3d::connect(environment).await?),
+        })
+    }
+
+    pub(super) async fn look(&self, name: &WorkloadName) -> anyhow::Result<Vec<Live>> {
+        match self {
+            Self::Processes(environment) => Ok(vec![embedded::look(environment, name).await?]),
+            Self::Clusters(all) => clusters::look(cluster(all, name)?, name).await,
+        }
+    }
+
+    /// Brings to the pod what the state folder has already.
+    pub(super) async fn bring(
+        &self,
+        name: &WorkloadName,
+        authority: &Authority,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Processes(_) => Ok(()),
+            Self::Clusters(all) => {
+                clusters::apply(cluster(all, name)?, name, authority).await?;
+                self.nudge(name).await
+            }
+        }
+    }
+
+    pub(super) async fn nudge(&self, name: &WorkloadName) -> anyhow::Result<()> {
+        match self {
+            Self::Processes(_) => Ok(()),
+            Self::Clusters(all) => clusters::nudge(cluster(all, name)?, name).await,
+        }
+    }
+}
+
+fn cluster<'a>(
+    all: &'a BTreeMap<String, Cluster>,
+    name: &WorkloadName,
+) -> anyhow::Result<&'a Cluster> {
+    all.get(name.cluster())
+        .with_context(|| format!("cluster {} is not connected", name.cluster()))
+}
