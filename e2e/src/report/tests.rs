@@ -31,6 +31,7 @@ fn record() -> Record {
             }),
             local_address: None,
             token_file: None,
+            roots_file: None,
             auto_trigger: 0,
             downstreams: vec![],
             started_at: None,
