@@ -29,6 +29,8 @@ const DIAL_SECONDS: u16 = 25;
 const DIAL_LIMIT: Duration = Duration::from_secs(60);
 /// Namespace of the short-lived pods that dial.
 const DIAL_NAMESPACE: &str = "ferry-dial-ns";
+/// Label of such a pod: the port that the cluster's network lets it reach.
+const DIALLED_PORT_LABEL: &str = "ferry.internal/dials";
 
 /// What is to be deployed, and where.
 pub struct Request<'a> {
@@ -88,13 +90,12 @@ pub async fn update_peers(
     pod: &PodPlan,
     peers: &BTreeMap<WorkloadName, PeerAddress>,
 ) -> anyhow::Result<()> {
-    let cluster = cluster_of(request, pod)?;
-    cluster
-        .apply(&[Object::ConfigMap(render::peers(
-            pod,
-            &options(request, pod, peers)?,
-        )?)])
-        .await?;
+    let (cluster, options) = (cluster_of(request, pod)?, options(request, pod, peers)?);
+    let policy = render::peers_policy(pod, &options).map(Object::NetworkPolicy);
+    let peers = Object::ConfigMap(render::peers(pod, &options)?);
+    // The way is opened before it is taken.
+    let objects: Vec<_> = policy.into_iter().chain([peers]).collect();
+    cluster.apply(&objects).await?;
     cluster
         .nudge(&pod.name, &Timestamp::now().to_string())
         .await
@@ -203,13 +204,21 @@ async fn dial_from(
 ) -> anyhow::Result<()> {
     let what = format!("dial {address} from inside {}", cluster.name());
     step.progress(&*what);
-    let labels = json!({ ENVIRONMENT_LABEL: request.environment, "app.kubernetes.io/managed-by": FIELD_MANAGER, "app.kubernetes.io/part-of": "ferry" });
+    let mut labels = json!({ ENVIRONMENT_LABEL: request.environment, "app.kubernetes.io/managed-by": FIELD_MANAGER, "app.kubernetes.io/part-of": "ferry" });
     let mut namespace_labels = labels.clone();
     namespace_labels["pod-security.kubernetes.io/enforce"] = json!("restricted");
     let namespace: Namespace = serde_json::from_value(
         json!({ "metadata": { "name": DIAL_NAMESPACE, "labels": namespace_labels } }),
     )?;
-    cluster.apply(&[Object::Namespace(namespace)]).await?;
+    let policies = render::dialling(
+        DIAL_NAMESPACE,
+        &[(DIALLED_PORT_LABEL.to_owned(), address.port.to_string())].into(),
+        address.port,
+    );
+    let mut objects = vec![Object::Namespace(namespace)];
+    objects.extend(policies.into_iter().map(Object::NetworkPolicy));
+    cluster.apply(&objects).await?;
+    labels[DIALLED_PORT_LABEL] = json!(address.port.to_string());
     let name = format!(
         "dial-{}-{}",
         pod.name.pod(),

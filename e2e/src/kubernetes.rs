@@ -77,6 +77,7 @@ impl Cluster {
         for object in objects {
             match object {
                 Object::Namespace(namespace) => self.apply_cluster(namespace).await?,
+                Object::NetworkPolicy(policy) => self.apply_one(policy).await?,
                 Object::Secret(secret) => self.apply_one(secret).await?,
                 Object::ConfigMap(config_map) => self.apply_one(config_map).await?,
                 Object::Service(service) => self.apply_one(service.as_ref()).await?,

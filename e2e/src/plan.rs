@@ -89,6 +89,8 @@ pub fn pinhole_name(pod: &WorkloadName) -> String {
 pub struct Egress {
     pub target: WorkloadName,
     pub protocol: Protocol,
+    /// The target's [`PodPlan::public_port`].
+    pub public_port: u16,
     /// Where Envoy takes the pod's plaintext: port 18001, 18002, …
     pub listen: SocketAddr,
 }
@@ -320,6 +322,7 @@ fn plan_blueprint(
             .map(|((to, protocol), port)| Egress {
                 target: names[*to].clone(),
                 protocol: *protocol,
+                public_port: ports[*to],
                 listen: SocketAddr::new(sockets.egress_host, port),
             })
             .collect();

@@ -4,6 +4,7 @@
 //! must be applied.
 
 mod objects;
+mod policies;
 mod workload;
 
 #[cfg(test)]
@@ -15,10 +16,13 @@ use anyhow::Context as _;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Namespace, Secret, Service},
+    networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
 use messages::WorkloadName;
 use serde::Serialize;
+
+pub use policies::{METRICS_LABEL, dialling};
 
 use crate::{
     blueprint::Blueprint,
@@ -121,6 +125,7 @@ pub struct Options<'a> {
 #[serde(untagged)]
 pub enum Object {
     Namespace(Namespace),
+    NetworkPolicy(NetworkPolicy),
     Secret(Secret),
     ConfigMap(ConfigMap),
     Service(Box<Service>),
@@ -151,6 +156,13 @@ pub fn pod(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<Vec<Manifest>
         (
             "namespace",
             vec![Object::Namespace(objects::namespace(pod, options))],
+        ),
+        (
+            "policies",
+            policies::policies(pod, options)
+                .into_iter()
+                .map(Object::NetworkPolicy)
+                .collect(),
         ),
         (
             "secrets",
@@ -191,6 +203,12 @@ pub fn pod(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<Vec<Manifest>
             objects,
         })
         .collect())
+}
+
+/// The policy that lets a pod reach the ports of its peers; changes with a port, never with an address. `None` where it
+/// sends to nobody.
+pub fn peers_policy(pod: &PodPlan, options: &Options<'_>) -> Option<NetworkPolicy> {
+    policies::peers(pod, options)
 }
 
 /// The ConfigMap that says where a pod's peers are: the one object that changes when an address does.

@@ -33,6 +33,7 @@ fn a_sink_is_deployed_before_its_gateway() {
         [Egress {
             target: sink.name.clone(),
             protocol: Protocol::Grpc,
+            public_port: 30200,
             listen: "127.0.0.1:18001".parse().unwrap(),
         }]
     );

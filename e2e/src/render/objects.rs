@@ -25,7 +25,7 @@ use crate::{
 pub(super) const BOOTSTRAP_CONFIG_MAP: &str = "envoy";
 pub(super) const BOOTSTRAP_FILE: &str = "bootstrap.json";
 
-type Labels = BTreeMap<String, String>;
+pub(super) type Labels = BTreeMap<String, String>;
 
 /// What a pod is selected by; never changes in a pod's life.
 pub(super) fn selector(pod: &PodPlan) -> Labels {

@@ -226,6 +226,101 @@ fn the_public_port_leads_to_envoys_ingress_and_the_peer_is_one_value() {
     );
 }
 
+/// The ports of a policy's rules, by what they are for: `None` where any address does.
+fn ports(policy: &serde_json::Value, direction: &str, whom: &str) -> Vec<(bool, Vec<u64>)> {
+    let rules = policy["spec"][direction].as_array().unwrap();
+    let of_rule = |rule: &serde_json::Value| {
+        let ports = rule["ports"].as_array().unwrap();
+        let ports = ports.iter().map(|port| port["port"].as_u64().unwrap());
+        (rule[whom].is_null(), ports.collect())
+    };
+    rules.iter().map(of_rule).collect()
+}
+
+#[test]
+fn the_network_lets_through_what_is_named_and_nothing_else() {
+    for (workload, policies) in [
+        (
+            "gateway",
+            &["default-deny", "dns", "metrics", "peers", "tunnel"][..],
+        ),
+        ("sink", &["default-deny", "dns", "metrics", "tunnel"]),
+    ] {
+        let objects = rendered(workload);
+        let policy = |name: &str| &objects[&format!("NetworkPolicy/{name}")];
+        let found: Vec<_> = objects
+            .keys()
+            .filter_map(|name| name.strip_prefix("NetworkPolicy/"))
+            .collect();
+        assert_eq!(found, policies);
+        let deny = &policy("default-deny")["spec"];
+        assert_eq!(deny["podSelector"], serde_json::json!({}), "every pod");
+        assert_eq!(
+            deny["policyTypes"],
+            serde_json::json!(["Ingress", "Egress"])
+        );
+        assert!(deny["ingress"].is_null() && deny["egress"].is_null());
+        assert_eq!(
+            ports(policy("tunnel"), "ingress", "from"),
+            [(true, vec![18000])]
+        );
+        assert_eq!(
+            ports(policy("metrics"), "ingress", "from"),
+            [(false, vec![8000, 9902, 9903])]
+        );
+        assert_eq!(
+            ports(policy("dns"), "egress", "to"),
+            [(false, vec![53, 53])]
+        );
+    }
+    let peers = &rendered("gateway")["NetworkPolicy/peers"];
+    assert_eq!(ports(peers, "egress", "to"), [(true, vec![30200])]);
+}
+
+#[test]
+fn the_way_to_a_peer_follows_its_port_and_leads_around_the_load_balancer_of_the_own_cluster() {
+    let text = "
+name: home
+title: Home
+protocol: grpc
+clusters: [a]
+pods:
+  - {name: gate, role: gateway, cluster: a, port: 30100}
+  - {name: end, role: sink, cluster: a, port: 30200}
+connections:
+  - {from: gate, to: end}
+";
+    let blueprint = Blueprint::parse(text, Path::new("home.yaml")).unwrap();
+    let plan = Plan::of(&[blueprint], Ports::AsWritten, &|_| Sockets::in_pod()).unwrap();
+    let (gate, end) = (&plan.pods[1], &plan.pods[0]);
+    let elsewhere = PeerAddress {
+        host: "lb.example".into(),
+        port: 4433,
+    };
+    for (known, port) in [(vec![], 30200), (vec![(end.name.clone(), elsewhere)], 4433)] {
+        let options = Options {
+            environment: "test",
+            images: &Images::checked_in(),
+            peers: &known.into_iter().collect(),
+            secrets: &PodSecrets::unset(),
+            settings: &BTreeMap::new(),
+        };
+        let policy = serde_json::to_value(peers_policy(gate, &options)).unwrap();
+        assert_eq!(
+            ports(&policy, "egress", "to"),
+            [(true, vec![port]), (false, vec![18000])]
+        );
+        assert_eq!(
+            policy["spec"]["egress"][1]["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
+            "home-end-ns"
+        );
+        assert!(
+            peers_policy(end, &options).is_none(),
+            "a sink sends to nobody"
+        );
+    }
+}
+
 #[test]
 fn what_is_checked_in_holds_no_key() {
     for (path, text) in checked_in(&blueprint::all(&manifests()).unwrap()).unwrap() {

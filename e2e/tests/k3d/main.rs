@@ -7,9 +7,11 @@
 
 mod attached;
 mod broken;
+mod images;
 mod live;
 mod manifests;
 mod nodes;
+mod policies;
 mod scene;
 mod stranger;
 
@@ -42,6 +44,18 @@ fn checks(scene: &Scene) -> Vec<Check<'_>> {
         (
             "the API server refuses a pod that is not restricted",
             Box::pin(manifests::pod_security(scene)),
+        ),
+        (
+            "the image holds our programs and what they are linked with",
+            Box::pin(images::content(scene)),
+        ),
+        (
+            "the network lets in the tunnel, and metrics to who may read them",
+            Box::pin(policies::ingress(scene)),
+        ),
+        (
+            "the network lets a gateway out to its sink alone",
+            Box::pin(policies::egress(scene)),
         ),
         (
             "a stranger gets /health and nothing else",

@@ -6,7 +6,7 @@ use e2e::{
     environment::workspace_root,
     render::{self, FIELD_MANAGER},
 };
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api,
     api::{DynamicObject, Patch, PatchParams, PostParams, TypeMeta},
@@ -43,8 +43,8 @@ pub(crate) async fn dry_run(scene: &Scene) -> anyhow::Result<()> {
             count += 1;
         }
     }
-    // Per pod: namespace, secrets, two ConfigMaps, Service, disruption budget, Deployment.
-    assert!(count >= 7 * 4, "{count} objects cannot be all");
+    // Per pod: namespace, four policies, secrets, two ConfigMaps, Service, disruption budget, Deployment.
+    assert!(count >= 11 * 4, "{count} objects cannot be all");
     Ok(())
 }
 
@@ -61,7 +61,7 @@ async fn api(
     })
 }
 
-/// A pod that keeps the `restricted` standard may come, and each way of not keeping it is refused by the server's word.
+/// Our own pods may come; each with one field changed to what the standard forbids is refused for that field.
 pub(crate) async fn pod_security(scene: &Scene) -> anyhow::Result<()> {
     let params = PostParams {
         dry_run: true,
@@ -69,18 +69,29 @@ pub(crate) async fn pod_security(scene: &Scene) -> anyhow::Result<()> {
     };
     for record in &scene.environment.record.pods {
         let client = scene.cluster(record.name.cluster())?.client();
+        let template = Api::<Deployment>::namespaced(client.clone(), &record.namespace)
+            .get(record.name.pod())
+            .await?
+            .spec
+            .context("a spec")?
+            .template;
+        let own = json!({
+            "metadata": { "name": "pod-security" },
+            "spec": serde_json::to_value(template.spec)?,
+        });
         let pods = Api::<Pod>::namespaced(client, &record.namespace);
-        pods.create(&params, &pod(|_| {})?)
+        pods.create(&params, &serde_json::from_value(own.clone())?)
             .await
-            .context("a restricted pod must be allowed")?;
-        for (what, forbidden) in forbidden() {
-            match pods.create(&params, &pod(forbidden)?).await {
+            .context("our own pod must be allowed")?;
+        for variant in variants(&own) {
+            let Variant { what, word, pod } = variant;
+            match pods.create(&params, &serde_json::from_value(pod)?).await {
                 Ok(_) => panic!("{what} must be refused in {}", record.namespace),
                 Err(error) => {
                     let text = error.to_string();
                     assert!(
-                        text.contains("violates PodSecurity \"restricted"),
-                        "{what} must be refused for its security: {text}"
+                        text.contains("violates PodSecurity \"restricted") && text.contains(word),
+                        "{what} must be refused for `{word}`: {text}"
                     );
                 }
             }
@@ -89,45 +100,159 @@ pub(crate) async fn pod_security(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-type Change = fn(&mut Value);
+struct Variant {
+    what: String,
+    /// In the server's answer.
+    word: &'static str,
+    pod: Value,
+}
 
-fn forbidden() -> [(&'static str, Change); 5] {
-    [
-        ("a privileged container", |pod| {
-            pod["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
-        }),
-        ("the host's network", |pod| {
-            pod["spec"]["hostNetwork"] = json!(true);
-        }),
-        ("a folder of the node", |pod| {
-            pod["spec"]["volumes"] = json!([{ "name": "host", "hostPath": { "path": "/" } }]);
-        }),
-        ("root", |pod| {
-            pod["spec"]["securityContext"]["runAsUser"] = json!(0);
-        }),
-        ("a capability", |pod| {
-            pod["spec"]["containers"][0]["securityContext"]["capabilities"]["add"] =
-                json!(["NET_ADMIN"]);
-        }),
+/// A pointer below the pod's spec, what stands there, and the word of the refusal. Each control of the standard that concerns Linux:
+/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>
+fn of_the_pod() -> Vec<(&'static str, Value, &'static str)> {
+    let volume = |source: Value| {
+        let mut volume = source;
+        volume["name"] = json!("forbidden");
+        volume
+    };
+    vec![
+        ("/hostNetwork", json!(true), "hostNetwork=true"),
+        ("/hostPID", json!(true), "hostPID=true"),
+        ("/hostIPC", json!(true), "hostIPC=true"),
+        (
+            "/volumes/-",
+            volume(json!({ "hostPath": { "path": "/" } })),
+            "hostPath",
+        ),
+        (
+            "/volumes/-",
+            volume(json!({ "nfs": { "server": "a", "path": "/" } })),
+            "restricted volume types",
+        ),
+        (
+            "/securityContext/runAsNonRoot",
+            json!(false),
+            "runAsNonRoot",
+        ),
+        ("/securityContext/runAsUser", json!(0), "runAsUser=0"),
+        (
+            "/securityContext/seccompProfile",
+            json!({ "type": "Unconfined" }),
+            "seccompProfile",
+        ),
+        (
+            "/securityContext/seccompProfile",
+            Value::Null,
+            "seccompProfile",
+        ),
+        (
+            "/securityContext/seLinuxOptions",
+            json!({ "user": "root" }),
+            "seLinuxOptions",
+        ),
+        (
+            "/securityContext/appArmorProfile",
+            json!({ "type": "Unconfined" }),
+            "AppArmor",
+        ),
+        (
+            "/securityContext/sysctls",
+            json!([{ "name": "kernel.msgmax", "value": "1" }]),
+            "sysctls",
+        ),
     ]
 }
 
-fn pod(change: fn(&mut Value)) -> anyhow::Result<Pod> {
-    let mut pod = json!({
-        "metadata": { "name": "pod-security" },
-        "spec": {
-            "securityContext": {
-                "runAsNonRoot": true,
-                "runAsUser": render::USER,
-                "seccompProfile": { "type": "RuntimeDefault" },
-            },
-            "containers": [{
-                "name": "app",
-                "image": "never-run",
-                "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
-            }],
-        },
-    });
-    change(&mut pod);
-    Ok(serde_json::from_value(pod)?)
+/// As [`of_the_pod`], below each container.
+fn of_a_container() -> Vec<(&'static str, Value, &'static str)> {
+    vec![
+        ("/securityContext/privileged", json!(true), "privileged"),
+        (
+            "/securityContext/allowPrivilegeEscalation",
+            json!(true),
+            "allowPrivilegeEscalation != false",
+        ),
+        (
+            "/securityContext/allowPrivilegeEscalation",
+            Value::Null,
+            "allowPrivilegeEscalation != false",
+        ),
+        (
+            "/securityContext/capabilities/add",
+            json!(["NET_ADMIN"]),
+            "capabilities",
+        ),
+        (
+            "/securityContext/capabilities/drop",
+            json!([]),
+            "unrestricted capabilities",
+        ),
+        (
+            "/securityContext/runAsNonRoot",
+            json!(false),
+            "runAsNonRoot",
+        ),
+        ("/securityContext/runAsUser", json!(0), "runAsUser=0"),
+        (
+            "/securityContext/seccompProfile",
+            json!({ "type": "Unconfined" }),
+            "seccompProfile",
+        ),
+        (
+            "/securityContext/seLinuxOptions",
+            json!({ "type": "spc_t" }),
+            "seLinuxOptions",
+        ),
+        (
+            "/securityContext/appArmorProfile",
+            json!({ "type": "Unconfined" }),
+            "AppArmor",
+        ),
+        ("/securityContext/procMount", json!("Unmasked"), "procMount"),
+        ("/ports/0/hostPort", json!(8000), "hostPort"),
+    ]
+}
+
+fn variants(own: &Value) -> Vec<Variant> {
+    let mut variants = vec![];
+    let mut change = |below: &str, (pointer, value, word): (&str, Value, &'static str)| {
+        let (whole, mut pod) = (format!("{below}{pointer}"), own.clone());
+        // A sandboxed process may only have another mount of /proc in a user namespace of its own.
+        if pointer.ends_with("procMount") {
+            pod["spec"]["hostUsers"] = json!(false);
+        }
+        // The API would refuse the two together, before the standard is asked.
+        if pointer.ends_with("privileged") {
+            let escalation = format!("{below}/securityContext/allowPrivilegeEscalation");
+            set(&mut pod, &escalation, Value::Null);
+        }
+        set(&mut pod, &whole, value.clone());
+        variants.push(Variant {
+            what: format!("{whole}: {value}"),
+            word,
+            pod,
+        });
+    };
+    for each in of_the_pod() {
+        change("/spec", each);
+    }
+    for container in [
+        "/spec/containers/0",
+        "/spec/initContainers/0",
+        "/spec/initContainers/1",
+    ] {
+        for each in of_a_container() {
+            change(container, each);
+        }
+    }
+    variants
+}
+
+/// Sets what a JSON pointer names; its last part may be new, and `-` is the end of a list.
+fn set(pod: &mut Value, pointer: &str, value: Value) {
+    let (parent, last) = pointer.rsplit_once('/').unwrap();
+    match pod.pointer_mut(parent).unwrap() {
+        Value::Array(list) if last == "-" => list.push(value),
+        parent => parent[last] = value,
+    }
 }

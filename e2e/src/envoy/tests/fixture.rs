@@ -38,6 +38,7 @@ pub(super) fn pod(
             .map(|(target, port)| Egress {
                 target: target.clone(),
                 protocol: Protocol::Grpc,
+                public_port: 30200,
                 listen: (sockets.egress_host, port).into(),
             })
             .collect(),
