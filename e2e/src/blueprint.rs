@@ -10,6 +10,7 @@ pub(crate) mod graph;
 mod keys;
 mod problem;
 mod read;
+mod targets;
 mod tree;
 
 #[cfg(test)]
@@ -25,8 +26,12 @@ use messages::{InvalidName, Protocol, Role, WorkloadName};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 
 pub use problem::{Problem, Problems, nearest};
+pub use targets::{
+    AksAddress, EksAddress, GenericAddress, GkeAddress, Reserved, Target, Targets, UnknownTarget,
+};
 
 use crate::failure::Failure;
+pub(crate) use check::is_host;
 use problem::{Collector, quote};
 
 /// Largest blueprint file, in bytes. A larger one is refused by its size, before it is read.
@@ -83,6 +88,9 @@ pub struct Blueprint {
     /// Messages that each gateway sends by itself at start.
     #[schemars(range(min = 0, max = MAX_MESSAGES), default = "default_messages")]
     pub messages: u32,
+    /// Load balancer addresses that were reserved beforehand, by what the manifests are rendered for.
+    #[schemars(default, skip_serializing_if = "Targets::is_empty")]
+    pub targets: Targets,
     /// Where it was read from; not part of the file.
     #[schemars(skip)]
     path: PathBuf,

@@ -14,6 +14,7 @@ use messages::WorkloadName;
 use serde_json::json;
 
 use crate::{
+    blueprint::Target,
     failure::Failure,
     kubernetes::{Cluster, LivePod},
     plan::{PeerAddress, Plan, PodPlan},
@@ -36,6 +37,8 @@ const DIALLED_PORT_LABEL: &str = "ferry.internal/dials";
 pub struct Request<'a> {
     pub environment: &'a str,
     pub plan: &'a Plan,
+    /// What the clusters are.
+    pub target: Target,
     /// By the cluster's name in the blueprint.
     pub clusters: &'a BTreeMap<String, Cluster>,
     pub images: &'a Images,
@@ -124,10 +127,18 @@ async fn deploy_pod(
                 step.progress(format!("apply {}", manifest.file));
                 cluster.apply(&manifest.objects).await?;
             }
-            let (live, load_balancer) = tokio::try_join!(
-                cluster.rolled_out(name, ROLLOUT_LIMIT, &step),
-                cluster.load_balancer_address(name, pod.public_port, ADDRESS_LIMIT, &step)
-            )?;
+            let address = async {
+                if let Some(host) = render::bound_to(pod, request.target) {
+                    return Ok(host.to_owned());
+                }
+                let came = cluster
+                    .load_balancer_address(name, pod.public_port, ADDRESS_LIMIT, &step)
+                    .await?;
+                render::check_address(pod, request.target, &came)?;
+                Ok(came)
+            };
+            let (live, load_balancer) =
+                tokio::try_join!(cluster.rolled_out(name, ROLLOUT_LIMIT, &step), address)?;
             if request.nodes_are_here {
                 cluster.nodes_answer(pod.public_port, &step).await?;
             }
@@ -156,6 +167,7 @@ fn options<'a>(
         .with_context(|| format!("no authority was made for {}", pod.name))?;
     Ok(Options {
         environment: request.environment,
+        target: request.target,
         images: request.images,
         peers,
         secrets,

@@ -81,6 +81,7 @@ impl Cluster {
                 Object::Secret(secret) => self.apply_one(secret).await?,
                 Object::ConfigMap(config_map) => self.apply_one(config_map).await?,
                 Object::Service(service) => self.apply_one(service.as_ref()).await?,
+                Object::TargetGroupBinding(binding) => self.apply_one(binding).await?,
                 Object::PodDisruptionBudget(budget) => self.apply_one(budget).await?,
                 Object::Deployment(deployment) => self.apply_one(deployment.as_ref()).await?,
             }

@@ -9,7 +9,7 @@ use messages::{Protocol, Role, WorkloadName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    blueprint::{Blueprint, Pod, graph},
+    blueprint::{Blueprint, Pod, Reserved, graph},
     failure::Failure,
 };
 
@@ -54,6 +54,8 @@ pub struct PodPlan {
     pub public_port: u16,
     /// Whether `/trigger` (gateway) or `/output` (sink) is reachable from outside, with the bearer token.
     pub pinhole: bool,
+    /// What was reserved for its load balancer.
+    pub reserved: Reserved,
     /// Messages sent by itself at start; 0 on what is no gateway.
     pub auto_trigger: u32,
     /// The pods whose identity its ingress accepts, in the order of the blueprint.
@@ -332,6 +334,7 @@ fn plan_blueprint(
             stage,
             public_port: *port,
             pinhole: pod.pinhole,
+            reserved: blueprint.targets.of(&pod.name),
             auto_trigger: match pod.role {
                 Role::Gateway => blueprint.messages,
                 Role::Processor | Role::Sink => 0,

@@ -5,6 +5,7 @@
 
 mod objects;
 mod policies;
+mod targets;
 mod workload;
 
 #[cfg(test)]
@@ -23,9 +24,13 @@ use messages::WorkloadName;
 use serde::Serialize;
 
 pub use policies::{METRICS_LABEL, dialling};
+pub use targets::{
+    GivenAddress, InvalidAddress, TargetGroupBinding, bound_to, check_address, commands, give,
+    reserved_peers,
+};
 
 use crate::{
-    blueprint::Blueprint,
+    blueprint::{Blueprint, Target},
     plan::{PeerAddress, Plan, PodPlan, Ports, Sockets},
 };
 
@@ -112,6 +117,8 @@ impl PodSecrets {
 /// Everything that the plan does not say.
 pub struct Options<'a> {
     pub environment: &'a str,
+    /// Whose load balancers the Services ask for.
+    pub target: Target,
     pub images: &'a Images,
     /// Where the downstream pods are; one without an address is left out and heals when it is added.
     pub peers: &'a BTreeMap<WorkloadName, PeerAddress>,
@@ -129,6 +136,7 @@ pub enum Object {
     Secret(Secret),
     ConfigMap(ConfigMap),
     Service(Box<Service>),
+    TargetGroupBinding(TargetGroupBinding),
     PodDisruptionBudget(PodDisruptionBudget),
     Deployment(Box<Deployment>),
 }
@@ -178,10 +186,7 @@ pub fn pod(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<Vec<Manifest>
                 Object::ConfigMap(peers(pod, options)?),
             ],
         ),
-        (
-            "service",
-            vec![Object::Service(Box::new(objects::service(pod, options)))],
-        ),
+        ("service", targets::service(pod, options)),
         (
             "disruption",
             vec![Object::PodDisruptionBudget(objects::disruption_budget(
@@ -258,6 +263,7 @@ pub fn checked_in(blueprints: &[Blueprint]) -> anyhow::Result<BTreeMap<String, S
         let peers = k3d_peers(&plan);
         files.extend(tree(&plan, |_| Options {
             environment: "local",
+            target: Target::K3d,
             images: &images,
             peers: &peers,
             secrets: &secrets,

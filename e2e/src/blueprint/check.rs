@@ -1,5 +1,9 @@
 //! Whether what was read makes sense. Each check looks only at what is there: what a gap would explain is not said again.
 
+mod targets;
+
+pub(crate) use targets::is_host;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -21,6 +25,7 @@ pub(super) fn check(draft: &Draft, path: &Path, problems: &mut Collector) {
     blueprint_name(draft, path, problems);
     clusters(draft, problems);
     pods(draft, problems);
+    targets::check(draft, problems);
     Connections::resolve(draft, problems).check(problems);
 }
 

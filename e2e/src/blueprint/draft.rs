@@ -4,7 +4,10 @@ use std::path::Path;
 
 use messages::{Protocol, Role};
 
-use super::{Blueprint, Connection, DEFAULT_MESSAGES, Pod};
+use super::{
+    Blueprint, Connection, DEFAULT_MESSAGES, Pod,
+    targets::{AksAddress, EksAddress, GenericAddress, GkeAddress, Targets},
+};
 
 /// A value and its line.
 #[derive(Clone, Debug)]
@@ -31,6 +34,16 @@ pub(super) struct Draft {
     pub(super) pods: Listed<DraftPod>,
     pub(super) connections: Listed<DraftConnection>,
     pub(super) messages: Option<At<u32>>,
+    pub(super) targets: DraftTargets,
+}
+
+/// What could be read of the reserved addresses.
+#[derive(Debug, Default)]
+pub(super) struct DraftTargets {
+    pub(super) gke: Listed<At<GkeAddress>>,
+    pub(super) eks: Listed<At<EksAddress>>,
+    pub(super) aks: Listed<At<AksAddress>>,
+    pub(super) generic: Listed<At<GenericAddress>>,
 }
 
 #[derive(Debug)]
@@ -95,7 +108,17 @@ impl Draft {
             messages: self
                 .messages
                 .map_or(DEFAULT_MESSAGES, |messages| messages.value),
+            targets: Targets {
+                gke: values(self.targets.gke),
+                eks: values(self.targets.eks),
+                aks: values(self.targets.aks),
+                generic: values(self.targets.generic),
+            },
             path: path.to_path_buf(),
         })
     }
+}
+
+fn values<T>(listed: Listed<At<T>>) -> Vec<T> {
+    listed.items.into_iter().map(|item| item.value).collect()
 }

@@ -35,6 +35,54 @@ pub(super) const BLUEPRINT_KEYS: &[KnownKey] = &[
     ),
     required("connections", "connections: [{from: gateway, to: sink}]"),
     optional("messages", "messages: 5"),
+    optional("targets", "targets: {gke: [{pod: sink, name: ferry-sink}]}"),
+];
+
+pub(super) const TARGET_KEYS: &[KnownKey] = &[
+    optional("gke", "gke: [{pod: sink, name: ferry-sink}]"),
+    optional(
+        "eks",
+        "eks: [{pod: sink, allocations: [eipalloc-0123456789abcdef0]}]",
+    ),
+    optional("aks", "aks: [{pod: sink, name: ferry-sink}]"),
+    optional("generic", "generic: [{pod: sink, address: 192.0.2.10}]"),
+];
+
+pub(super) const GKE_KEYS: &[KnownKey] = &[
+    required("pod", "pod: sink"),
+    optional("name", "name: ferry-sink"),
+    optional("address", "address: 203.0.113.10"),
+    optional("internal", "internal: true"),
+    optional("subnet", "subnet: default"),
+    optional("region", "region: europe-west1"),
+];
+
+pub(super) const EKS_KEYS: &[KnownKey] = &[
+    required("pod", "pod: sink"),
+    optional("allocations", "allocations: [eipalloc-0123456789abcdef0]"),
+    optional("subnets", "subnets: [subnet-0123456789abcdef0]"),
+    optional(
+        "target-group",
+        "target-group: arn:aws:elasticloadbalancing:us-east-2:123456789012:targetgroup/ferry-sink/1234567890123456",
+    ),
+    optional("address", "address: 203.0.113.10"),
+    optional("region", "region: us-east-2"),
+];
+
+pub(super) const AKS_KEYS: &[KnownKey] = &[
+    required("pod", "pod: sink"),
+    optional("name", "name: ferry-sink"),
+    optional("resource-group", "resource-group: ferry"),
+    optional("address", "address: 203.0.113.10"),
+    optional("internal", "internal: true"),
+    optional("subnet", "subnet: apps"),
+];
+
+pub(super) const GENERIC_KEYS: &[KnownKey] = &[
+    required("pod", "pod: sink"),
+    required("address", "address: 192.0.2.10"),
+    optional("class", "class: metallb.io/metallb"),
+    optional("metallb", "metallb: true"),
 ];
 
 pub(super) const POD_KEYS: &[KnownKey] = &[

@@ -1,5 +1,7 @@
 //! From the tree to a draft: every value of the right type in its place, or a problem said and a gap left.
 
+mod targets;
+
 use std::{fmt, str::FromStr};
 
 use messages::{Protocol, Role};
@@ -35,6 +37,7 @@ pub(super) fn draft(root: Option<Node>, problems: &mut Collector) -> Draft {
         pods: reader.list(fields.take("pods"), Reader::pod),
         connections: reader.list(fields.take("connections"), Reader::connection),
         messages: reader.number(fields.take("messages"), 0..=MAX_MESSAGES),
+        targets: reader.targets(fields.take("targets")),
     }
 }
 

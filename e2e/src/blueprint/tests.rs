@@ -1,5 +1,6 @@
 mod files;
 mod hostile;
+mod targets;
 
 use rstest::rstest;
 

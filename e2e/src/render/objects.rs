@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{
-        core::v1::{ConfigMap, Namespace, Secret, Service, ServicePort, ServiceSpec},
+        core::v1::{ConfigMap, Namespace, Secret},
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
     },
     apimachinery::pkg::{
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     envoy::{SERVER_CERTIFICATE, SERVER_KEY},
-    plan::{INGRESS_PORT, PodPlan},
+    plan::PodPlan,
 };
 
 /// ConfigMap with Envoy's bootstrap.
@@ -121,28 +121,6 @@ pub(super) fn bootstrap(
     files: BTreeMap<String, String>,
 ) -> ConfigMap {
     config_map(pod, options, BOOTSTRAP_CONFIG_MAP, files)
-}
-
-/// The pod's public port on its cluster's load balancer, to Envoy's ingress.
-pub(super) fn service(pod: &PodPlan, options: &Options<'_>) -> Service {
-    let port = ServicePort {
-        name: Some("tunnel".into()),
-        port: i32::from(pod.public_port),
-        target_port: Some(IntOrString::Int(i32::from(INGRESS_PORT))),
-        protocol: Some("TCP".into()),
-        ..ServicePort::default()
-    };
-    let spec = ServiceSpec {
-        type_: Some("LoadBalancer".into()),
-        selector: Some(selector(pod)),
-        ports: Some(vec![port]),
-        ..ServiceSpec::default()
-    };
-    Service {
-        metadata: metadata(pod, options, pod.name.pod()),
-        spec: Some(spec),
-        ..Service::default()
-    }
 }
 
 /// A drain takes one pod of a workload at a time, so that a scaled one never goes whole; a single one does not hold up a node.

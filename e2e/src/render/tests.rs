@@ -18,6 +18,7 @@ fn rendered(workload: &str) -> BTreeMap<String, serde_json::Value> {
         .unwrap();
     let options = Options {
         environment: "test",
+        target: Target::K3d,
         images: &Images::checked_in(),
         peers: &peers,
         secrets: &PodSecrets::unset(),
@@ -300,6 +301,7 @@ connections:
     for (known, port) in [(vec![], 30200), (vec![(end.name.clone(), elsewhere)], 4433)] {
         let options = Options {
             environment: "test",
+            target: Target::K3d,
             images: &Images::checked_in(),
             peers: &known.into_iter().collect(),
             secrets: &PodSecrets::unset(),

@@ -76,6 +76,11 @@ fn the_schema_and_the_parser_know_the_same_keys() {
         (keys::BLUEPRINT_KEYS, &schema),
         (keys::POD_KEYS, &schema["definitions"]["Pod"]),
         (keys::CONNECTION_KEYS, &schema["definitions"]["Connection"]),
+        (keys::TARGET_KEYS, &schema["definitions"]["Targets"]),
+        (keys::GKE_KEYS, &schema["definitions"]["GkeAddress"]),
+        (keys::EKS_KEYS, &schema["definitions"]["EksAddress"]),
+        (keys::AKS_KEYS, &schema["definitions"]["AksAddress"]),
+        (keys::GENERIC_KEYS, &schema["definitions"]["GenericAddress"]),
     ] {
         let mut known: Vec<_> = keys
             .iter()

@@ -9,6 +9,7 @@ use messages::WorkloadName;
 
 use super::clusters::{self, ClusterSpec, Clusters, HostPort, PortMapping};
 use crate::{
+    blueprint::Target,
     deploy,
     doctor::{self, Outcome},
     environment::{
@@ -169,6 +170,7 @@ async fn bring_up(
     let deployment = deploy::Request {
         environment: environment.name().as_str(),
         plan,
+        target: Target::K3d,
         clusters: &connected,
         images: &images,
         secrets: &secrets,
