@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use e2e::{
+    blueprint::Target,
     runtime::{Container, RuntimeChoice},
     wire::Protocol,
 };
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     New(New),
     /// Write the Kubernetes manifests and the schema of blueprints that are checked in under `manifests/`
     Render(Render),
+    /// Print the provider's commands that reserve, show and release the addresses of a blueprint; nothing is run
+    Addresses(Addresses),
 }
 
 #[derive(Debug, Args)]
@@ -264,4 +267,13 @@ pub(crate) struct Render {
     /// Write nothing; list what differs and end with exit code 1 if something does
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Addresses {
+    /// Where the clusters are: `gke`, `eks`, `aks` or `generic`
+    pub(crate) target: Target,
+    /// The blueprint whose pods need addresses
+    #[arg(value_name = "BLUEPRINT")]
+    pub(crate) blueprint: String,
 }

@@ -1,5 +1,6 @@
 //! One file per command: arguments, a call of the harness, its result on the screen.
 
+pub(crate) mod addresses;
 pub(crate) mod doctor;
 pub(crate) mod e2e;
 pub(crate) mod identity;

@@ -54,5 +54,6 @@ async fn route(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Doctor(args) => commands::doctor::run(args, context).await,
         Command::New(args) => commands::new::run(args, context).await,
         Command::Render(args) => commands::render::run(args, context).await,
+        Command::Addresses(args) => commands::addresses::run(&args, context),
     }
 }

@@ -115,7 +115,7 @@ fn what_is_allowed_passes(#[case] lines: &[(usize, &str)]) {
 // Keys
 #[case::unknown_key(&[(10, "    port: 30100\n    colour: red")], &["11: unknown key `colour` in pod `gate`; remove it, the known keys are `name`, `role`, `cluster`, `port`, `pinhole`"])]
 #[case::key_with_a_slip(&[(10, "    prot: 30100")], &["10: unknown key `prot` in pod `gate`; did you mean `port`?"])]
-#[case::merge_key(&[(3, "title: Tour\n<<: {a: b}")], &["4: unknown key `<<` in the blueprint; remove it, the known keys are `name`, `title`, `protocol`, `clusters`, `pods`, `connections`, `messages`"])]
+#[case::merge_key(&[(3, "title: Tour\n<<: {a: b}")], &["4: unknown key `<<` in the blueprint; remove it, the known keys are `name`, `title`, `protocol`, `clusters`, `pods`, `connections`, `messages`, `targets`"])]
 #[case::repeated_key(&[(10, "    port: 30100\n    port: 5000")], &["11: key `port` is repeated in pod `gate` (first on line 10); keep one of them"])]
 #[case::missing_key(&[(3, "")], &["2: the blueprint lacks `title`; add `title: Fast International Ferry`"])]
 #[case::missing_key_of_a_pod(&[(10, "")], &["7: pod `gate` lacks `port`; add `port: 30100`"])]

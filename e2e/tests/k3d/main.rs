@@ -14,6 +14,7 @@ mod nodes;
 mod policies;
 mod scene;
 mod stranger;
+mod targets;
 
 use std::{panic::AssertUnwindSafe, pin::Pin, time::Instant};
 
@@ -40,6 +41,10 @@ fn checks(scene: &Scene) -> Vec<Check<'_>> {
         (
             "the API server takes every rendered manifest",
             Box::pin(manifests::dry_run(scene)),
+        ),
+        (
+            "the API server takes what every target is told",
+            Box::pin(targets::dry_run(scene)),
         ),
         (
             "the API server refuses a pod that is not restricted",

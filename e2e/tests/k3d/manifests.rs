@@ -48,7 +48,7 @@ pub(crate) async fn dry_run(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn api(
+pub(crate) async fn api(
     client: kube::Client,
     types: &TypeMeta,
     namespace: Option<&str>,

@@ -262,7 +262,7 @@ fn an_address_that_was_not_asked_for_is_reported(
     let checked = check_address(sink, target, came);
     assert_eq!(checked.is_ok(), good, "{checked:?}");
     if let Err(error) = checked {
-        let text = format!("{error:?}");
+        let text = full(&error);
         assert_eq!(Failure::exit_code(&error), 3);
         for part in [
             "cluster-b",
@@ -276,6 +276,12 @@ fn an_address_that_was_not_asked_for_is_reported(
     }
     let gateway = plan.gateways().next().unwrap();
     check_address(gateway, target, came).unwrap();
+}
+
+/// The cause and the next step.
+fn full(error: &anyhow::Error) -> String {
+    let next = Failure::of(error).and_then(Failure::next_step);
+    format!("{error:#}; {}", next.unwrap_or_default())
 }
 
 #[test]
@@ -345,7 +351,8 @@ fn an_address_for_nobody_is_refused_with_the_names_there_are() {
     ] {
         let error = give(&mut plan, Target::Gke, &[text.parse().unwrap()]).unwrap_err();
         assert_eq!(Failure::exit_code(&error), 2);
-        assert!(format!("{error:?}").contains(part), "{error:?}");
+        let text = full(&error);
+        assert!(text.contains(part), "{text}");
     }
 }
 

@@ -1,0 +1,18 @@
+use e2e::{
+    blueprint,
+    plan::{Plan, Ports, Sockets},
+    render,
+};
+
+use crate::{
+    cli::Addresses,
+    context::{Context, manifests},
+};
+
+pub(crate) fn run(args: &Addresses, context: &Context) -> anyhow::Result<()> {
+    let blueprints = blueprint::select(&manifests()?, std::slice::from_ref(&args.blueprint))?;
+    let plan = Plan::of(&blueprints, Ports::AsWritten, &|_| Sockets::in_pod())?;
+    let commands = render::commands(&plan, args.target)?;
+    context.output.data(commands.trim_end());
+    Ok(())
+}
