@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use messages::WorkloadName;
 use serde_json::json;
 
@@ -24,17 +24,55 @@ use crate::{
 
 /// Longest time for a pod to be scheduled, started and ready, images being on the nodes.
 pub(crate) const ROLLOUT_LIMIT: Duration = Duration::from_secs(120);
-const ADDRESS_LIMIT: Duration = Duration::from_secs(90);
-/// k3d's load balancer leaves a node out for 10 s after one refused connection, so the dial itself gets more than twice that.
-const DIAL_SECONDS: u16 = 25;
-const DIAL_LIMIT: Duration = Duration::from_secs(60);
+/// Time for a pod that dials to be scheduled and started, on top of its dialling.
+const DIAL_ALLOWANCE: Duration = Duration::from_secs(35);
 /// Namespace of the short-lived pods that dial.
 const DIAL_NAMESPACE: &str = "ferry-dial-ns";
 /// Label of such a pod: the port that the cluster's network lets it reach.
 const DIALLED_PORT_LABEL: &str = "ferry.internal/dials";
 
-/// What is to be deployed, and where.
+/// Secret with the registry's credentials, in each namespace of pods whose images need them.
+pub const PULL_SECRET: &str = "registry";
+
+/// Longest times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For a pod to be scheduled, started and ready.
+    pub rollout: Duration,
+    /// For its Service to get a LoadBalancer address.
+    pub address: Duration,
+    /// For that address to answer from inside another cluster, in seconds.
+    pub dial_seconds: u16,
+}
+
+impl Limits {
+    /// Clusters of this machine, with the images on the nodes. k3d's load balancer leaves a node out for 10 s after one
+    /// refused connection, so dialling gets more than twice that.
+    pub const PREPARED: Self = Self {
+        rollout: ROLLOUT_LIMIT,
+        address: Duration::from_secs(90),
+        dial_seconds: 25,
+    };
+    /// Any cluster: images are pulled, a cloud makes load balancers in minutes, and their names take minutes to resolve.
+    pub const ANYWHERE: Self = Self {
+        rollout: Duration::from_secs(300),
+        address: Duration::from_secs(300),
+        dial_seconds: 240,
+    };
+}
+
+/// Where the short-lived pods run that dial from inside a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialling {
+    /// In a namespace made for it, which goes with its cluster.
+    OwnNamespace,
+    /// In the namespace of the pod that will dial from then on.
+    UpstreamNamespace,
+}
+
+/// What is to be deployed, and where. No `Debug`: it holds keys.
 pub struct Request<'a> {
+    /// Value of [`ENVIRONMENT_LABEL`] on every object.
     pub environment: &'a str,
     pub plan: &'a Plan,
     /// What the clusters are.
@@ -48,6 +86,10 @@ pub struct Request<'a> {
     pub peer_address: &'a (dyn Fn(&PodPlan, &str) -> PeerAddress + Sync),
     /// Whether the nodes are on this machine: then each must answer before anything dials the load balancer before them.
     pub nodes_are_here: bool,
+    /// Docker's `config.json` with the registry's credentials, for the Secret [`PULL_SECRET`].
+    pub pull_secret: Option<&'a str>,
+    pub dialling: Dialling,
+    pub limits: Limits,
 }
 
 /// One pod that is up.
@@ -119,26 +161,25 @@ async fn deploy_pod(
     );
     timeline
         .run(title, |step| async move {
-            cluster
-                .check_namespace_is_ours(&name.namespace(), request.environment)
-                .await?;
             let applied_at = Timestamp::now();
+            prepare_namespace(request, cluster, pod).await?;
             for manifest in render::pod(pod, &options(request, pod, peers)?)? {
                 step.progress(format!("apply {}", manifest.file));
                 cluster.apply(&manifest.objects).await?;
             }
+            let limits = request.limits;
             let address = async {
                 if let Some(host) = render::bound_to(pod, request.target) {
                     return Ok(host.to_owned());
                 }
                 let came = cluster
-                    .load_balancer_address(name, pod.public_port, ADDRESS_LIMIT, &step)
+                    .load_balancer_address(name, pod.public_port, limits.address, &step)
                     .await?;
                 render::check_address(pod, request.target, &came)?;
                 Ok(came)
             };
             let (live, load_balancer) =
-                tokio::try_join!(cluster.rolled_out(name, ROLLOUT_LIMIT, &step), address)?;
+                tokio::try_join!(cluster.rolled_out(name, limits.rollout, &step), address)?;
             if request.nodes_are_here {
                 cluster.nodes_answer(pod.public_port, &step).await?;
             }
@@ -154,6 +195,46 @@ async fn deploy_pod(
             })
         })
         .await
+}
+
+/// Makes the namespace of a pod, unless somebody else has one of that name, with what its images need.
+async fn prepare_namespace(
+    request: &Request<'_>,
+    cluster: &Cluster,
+    pod: &PodPlan,
+) -> anyhow::Result<()> {
+    let namespace = pod.name.namespace();
+    cluster
+        .check_namespace_is_ours(&namespace, request.environment)
+        .await?;
+    let nobody = BTreeMap::new();
+    let manifests = render::pod(pod, &options(request, pod, &nobody)?)?;
+    let own = manifests
+        .iter()
+        .flat_map(|manifest| &manifest.objects)
+        .filter(|object| matches!(object, Object::Namespace(_)));
+    for object in own {
+        cluster.apply(std::slice::from_ref(object)).await?;
+    }
+    let Some(credentials) = request.pull_secret else {
+        return Ok(());
+    };
+    // https://kubernetes.io/docs/tasks/configure-pod-container/pull-image-private-registry/
+    let secret: Secret = serde_json::from_value(json!({
+        "metadata": { "name": PULL_SECRET, "namespace": namespace, "labels": labels(request) },
+        "type": "kubernetes.io/dockerconfigjson",
+        "stringData": { ".dockerconfigjson": credentials },
+    }))?;
+    cluster.apply(&[Object::Secret(secret)]).await
+}
+
+/// Labels of what is made beside the manifests.
+fn labels(request: &Request<'_>) -> serde_json::Value {
+    json!({
+        ENVIRONMENT_LABEL: request.environment,
+        "app.kubernetes.io/managed-by": FIELD_MANAGER,
+        "app.kubernetes.io/part-of": "ferry",
+    })
 }
 
 fn options<'a>(
@@ -216,29 +297,22 @@ async fn dial_from(
 ) -> anyhow::Result<()> {
     let what = format!("dial {address} from inside {}", cluster.name());
     step.progress(&*what);
-    let mut labels = json!({ ENVIRONMENT_LABEL: request.environment, "app.kubernetes.io/managed-by": FIELD_MANAGER, "app.kubernetes.io/part-of": "ferry" });
-    let mut namespace_labels = labels.clone();
-    namespace_labels["pod-security.kubernetes.io/enforce"] = json!("restricted");
-    let namespace: Namespace = serde_json::from_value(
-        json!({ "metadata": { "name": DIAL_NAMESPACE, "labels": namespace_labels } }),
-    )?;
-    let policies = render::dialling(
-        DIAL_NAMESPACE,
-        &[(DIALLED_PORT_LABEL.to_owned(), address.port.to_string())].into(),
-        address.port,
-    );
-    let mut objects = vec![Object::Namespace(namespace)];
-    objects.extend(policies.into_iter().map(Object::NetworkPolicy));
-    cluster.apply(&objects).await?;
-    labels[DIALLED_PORT_LABEL] = json!(address.port.to_string());
+    let namespace = dial_namespace(request, cluster, pod).await?;
+    let dials = (DIALLED_PORT_LABEL.to_owned(), address.port.to_string());
+    let policies = render::dialling(&namespace, &[dials.clone()].into(), address.port);
+    let policies: Vec<_> = policies.into_iter().map(Object::NetworkPolicy).collect();
+    cluster.apply(&policies).await?;
+    let mut labels = labels(request);
+    labels[dials.0] = json!(dials.1);
     let name = format!(
         "dial-{}-{}",
         pod.name.pod(),
         uuid::Uuid::new_v4().simple().to_string().split_at(8).0
     );
     let probe: Pod = serde_json::from_value(json!({
-        "metadata": { "name": name, "namespace": DIAL_NAMESPACE, "labels": labels },
+        "metadata": { "name": name, "namespace": namespace, "labels": labels },
         "spec": {
+            "imagePullSecrets": request.images.pull_secret.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
             "restartPolicy": "Never",
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
@@ -248,21 +322,48 @@ async fn dial_from(
                 "name": "probe",
                 "image": request.images.services,
                 "imagePullPolicy": request.images.pull_policy,
-                "command": ["/probe", format!("http://{address}/health"), DIAL_SECONDS.to_string()],
+                "command": ["/probe", format!("http://{address}/health"), request.limits.dial_seconds.to_string()],
                 "resources": { "requests": { "cpu": "10m", "memory": "8Mi" }, "limits": { "memory": "32Mi" } },
                 "securityContext": { "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } },
             }],
         },
     }))?;
     cluster.create_pod(&probe).await?;
-    let ended = cluster
-        .ended(DIAL_NAMESPACE, &name, &what, DIAL_LIMIT, step)
-        .await;
+    let limit = Duration::from_secs(request.limits.dial_seconds.into()) + DIAL_ALLOWANCE;
+    let ended = cluster.ended(&namespace, &name, &what, limit, step).await;
     // The verdict stands whatever becomes of the probe's remains; the namespace goes with its environment.
-    let removed = cluster.delete_pod(DIAL_NAMESPACE, &name).await;
+    let removed = cluster.delete_pod(&namespace, &name).await;
     ended.map_err(|error| {
         let hint = format!("see that {address} is reachable from the nodes of {}, and that nothing else answers there", cluster.name());
         error.context(Failure::infrastructure(format!("{}: {} is not reachable at {address}", cluster.name(), pod.name)).hint(hint))
     })?;
     removed
+}
+
+/// The namespace for a pod that dials `pod` from inside `cluster`, made where it is not there yet.
+async fn dial_namespace(
+    request: &Request<'_>,
+    cluster: &Cluster,
+    pod: &PodPlan,
+) -> anyhow::Result<String> {
+    match request.dialling {
+        Dialling::OwnNamespace => {
+            let mut labels = labels(request);
+            labels["pod-security.kubernetes.io/enforce"] = json!("restricted");
+            let namespace: Namespace = serde_json::from_value(
+                json!({ "metadata": { "name": DIAL_NAMESPACE, "labels": labels } }),
+            )?;
+            cluster.apply(&[Object::Namespace(namespace)]).await?;
+            Ok(DIAL_NAMESPACE.into())
+        }
+        Dialling::UpstreamNamespace => {
+            let mut upstreams = pod.upstreams.iter();
+            let upstream = upstreams
+                .find(|upstream| upstream.cluster() == cluster.name())
+                .and_then(|upstream| request.plan.pod(upstream))
+                .with_context(|| format!("nobody in {} sends to {}", cluster.name(), pod.name))?;
+            prepare_namespace(request, cluster, upstream).await?;
+            Ok(upstream.name.namespace())
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
 mod images;
 mod objects;
 
-pub use images::{Image, Load, build, image, load, pull, remove_image, tags};
+pub use images::{Image, Load, build, image, load, pull, remove_image, tag, tags};
 pub use objects::{
     Binding, Container, Network, container_on_port, containers, networks, remove_containers,
     remove_network, remove_volume, volumes,

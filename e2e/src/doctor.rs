@@ -74,6 +74,8 @@ pub async fn run(runtime: RuntimeKind, host_ports: &[u16]) -> Vec<Check> {
     match runtime {
         RuntimeKind::Embedded => embedded(host_ports),
         RuntimeKind::K3d => k3d(host_ports).await,
+        // The clusters run elsewhere; `deploy` asks them itself.
+        RuntimeKind::Existing => vec![programs::kubectl().await],
     }
 }
 

@@ -1,7 +1,7 @@
 //! The state folder of an environment: what runs where, under one name, found again by any later command.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -30,6 +30,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub enum RuntimeKind {
     Embedded,
     K3d,
+    /// Clusters that were there before, and stay.
+    Existing,
 }
 
 /// `environment.json`. Holds no secrets.
@@ -50,6 +52,9 @@ pub struct Record {
     /// What its pods run; `None` where they are processes.
     #[serde(default)]
     pub images: Option<ImagesRecord>,
+    /// How its clusters are reached, where they were there before.
+    #[serde(default)]
+    pub existing: Option<ExistingRecord>,
     /// In deploy order.
     pub pods: Vec<PodRecord>,
 }
@@ -59,12 +64,24 @@ pub struct Record {
 pub struct ImagesRecord {
     pub services: String,
     pub envoy: String,
+    /// Name → what the nodes run under it (`…@sha256:…`), where they got it from a registry: one where all agree.
+    #[serde(default)]
+    pub digests: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Clusters that somebody else made. The credentials stay where they are: only paths and names are written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExistingRecord {
+    /// The user's kubeconfig files, absolute, merged as `kubectl` does. A cluster's `reference` is its context there.
+    pub kubeconfig: Vec<PathBuf>,
+    /// Value of the label that its namespaces carry: an environment of the same name made elsewhere has another.
+    pub label: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClusterRecord {
     pub name: String,
-    /// The runtime's own name for it: the k3d cluster, or the loopback network (`127.81.7.0/24`).
+    /// The runtime's own name for it: the k3d cluster, the loopback network (`127.81.7.0/24`), or the kubeconfig context.
     pub reference: String,
     /// Processes of the cluster itself: its load balancer. Empty where there are containers instead.
     #[serde(default)]
@@ -115,6 +132,13 @@ pub struct ProcessRecord {
 }
 
 impl Record {
+    /// What [`crate::render::ENVIRONMENT_LABEL`] is on its objects.
+    pub fn label(&self) -> &str {
+        self.existing
+            .as_ref()
+            .map_or(&self.name, |existing| &existing.label)
+    }
+
     /// Every process that is recorded, of clusters and of pods.
     pub fn processes(&self) -> impl Iterator<Item = &ProcessRecord> {
         let clusters = self.clusters.iter().flat_map(|cluster| &cluster.processes);

@@ -50,6 +50,16 @@ pub async fn services(binaries: &Binaries, timeline: &Timeline) -> anyhow::Resul
     build(binaries.all(), timeline).await
 }
 
+/// Gives an image of this machine another name, such as one in a registry.
+pub async fn tag(image: &str, name: &str) -> anyhow::Result<()> {
+    docker::tag(image, name).await.map_err(|error| {
+        error.context(
+            Failure::usage(format!("the image cannot be named `{name}`"))
+                .hint("name it as REGISTRY/NAME:TAG"),
+        )
+    })
+}
+
 /// Builds the image with these programs, each at `/<name>`.
 async fn build(
     programs: impl IntoIterator<Item = (&str, &Path)>,

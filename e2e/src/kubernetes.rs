@@ -3,18 +3,17 @@
 mod caught_up;
 mod diagnose;
 mod dns;
+mod namespaces;
 mod nodes;
 mod proxy;
+mod reach;
 mod watch;
 
 use std::path::Path;
 
 use anyhow::Context as _;
 use futures_util::{AsyncBufReadExt as _, Stream};
-use k8s_openapi::{
-    ClusterResourceScope, NamespaceResourceScope,
-    api::core::v1::{Namespace, Pod},
-};
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope, api::core::v1::Pod};
 use kube::{
     Api, Client, Config, Resource,
     api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
@@ -25,9 +24,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     failure::Failure,
-    render::{ENVIRONMENT_LABEL, FIELD_MANAGER, Object},
+    render::{FIELD_MANAGER, Object},
+    runtime::Container,
 };
 
+pub use namespaces::Owned;
 pub use watch::LivePod;
 
 /// A connection to one cluster.
@@ -137,37 +138,6 @@ impl Cluster {
         }
     }
 
-    /// Fails if a namespace of that name is there and is not of this environment.
-    pub async fn check_namespace_is_ours(
-        &self,
-        namespace: &str,
-        environment: &str,
-    ) -> anyhow::Result<()> {
-        let found = Api::<Namespace>::all(self.client.clone())
-            .get_opt(namespace)
-            .await
-            .with_context(|| format!("{}: cannot read namespace {namespace}", self.name))?;
-        let owner = |found: &Namespace| {
-            found
-                .metadata
-                .labels
-                .as_ref()
-                .and_then(|labels| labels.get(ENVIRONMENT_LABEL).cloned())
-        };
-        match found {
-            Some(found) if owner(&found).as_deref() != Some(environment) => {
-                let owner = owner(&found).map_or_else(
-                    || "not made by Ferry".into(),
-                    |owner| format!("of environment {owner}"),
-                );
-                Err(Failure::infrastructure(format!("{}: namespace {namespace} is there already and is {owner}", self.name))
-                    .hint(format!("delete it (kubectl delete namespace {namespace}) or give the blueprint another name"))
-                    .into())
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The workload's pods that are running and not being deleted.
     pub async fn live_pods(&self, workload: &WorkloadName) -> anyhow::Result<Vec<LivePod>> {
         let pods = self.pods(workload).await?;
@@ -187,6 +157,28 @@ impl Cluster {
         Ok(pods
             .with_context(|| format!("{}: cannot list the pods of {}", self.name, workload.pod()))?
             .items)
+    }
+
+    /// What the containers of a workload's live pods run, as their nodes name it: with the digest of the image.
+    /// <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#ContainerStatus>
+    pub(crate) async fn image_ids(
+        &self,
+        workload: &WorkloadName,
+    ) -> anyhow::Result<Vec<(Container, String)>> {
+        let pods = self.pods(workload).await?;
+        let live = pods
+            .iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let statuses = live
+            .filter_map(|pod| pod.status.as_ref())
+            .flat_map(|status| {
+                let sidecars = status.init_container_statuses.iter().flatten();
+                sidecars.chain(status.container_statuses.iter().flatten())
+            });
+        Ok(statuses
+            .filter(|status| !status.image_id.is_empty())
+            .filter_map(|status| Some((status.name.parse().ok()?, status.image_id.clone())))
+            .collect())
     }
 
     /// The last lines of a container's log; of the run before where the container has just been started again.
@@ -230,26 +222,6 @@ impl Cluster {
                     self.name
                 )
             })
-    }
-
-    /// What a port of a pod answers to a GET, by way of the API server.
-    /// <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/#manually-constructing-apiserver-proxy-urls>
-    pub async fn get_of_pod(
-        &self,
-        namespace: &str,
-        pod: &str,
-        port: u16,
-        path: &str,
-    ) -> anyhow::Result<String> {
-        let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}");
-        let request = hyper::Request::get(uri).body(vec![])?;
-        let answer = self.client.request_text(request).await;
-        answer.with_context(|| {
-            format!(
-                "{}: pod {namespace}/{pod} does not answer {path} on port {port}",
-                self.name
-            )
-        })
     }
 
     /// The lines of a container's log; followed, until the container ends.

@@ -65,7 +65,9 @@ fn other_demand(
         return Some(
             match record.runtime {
                 RuntimeKind::Embedded => "it runs as processes, and clusters are asked for",
-                RuntimeKind::K3d => "it runs on clusters, and processes are asked for",
+                RuntimeKind::K3d | RuntimeKind::Existing => {
+                    "it runs on clusters, and processes are asked for"
+                }
             }
             .into(),
         );
@@ -126,6 +128,14 @@ async fn outdated(
         }
     }
     Ok(None)
+}
+
+/// The command that removes an environment which stays: `local-down` is for what was made on this machine.
+pub fn removal(runtime: RuntimeKind) -> &'static str {
+    match runtime {
+        RuntimeKind::Embedded | RuntimeKind::K3d => "local-down",
+        RuntimeKind::Existing => "undeploy",
+    }
 }
 
 /// The host ports of `blueprints` as they are written, on this machine.

@@ -63,6 +63,8 @@ pub struct Images {
     pub envoy: String,
     /// `Never` where the harness has put the images on the nodes itself.
     pub pull_policy: String,
+    /// Secret with the registry's credentials, in the pod's own namespace.
+    pub pull_secret: Option<String>,
 }
 
 /// What a pod must keep to itself. No `Debug`: it holds keys.
@@ -89,6 +91,7 @@ impl Images {
             services: "ferry/services:local".into(),
             envoy: ENVOY_IMAGE.into(),
             pull_policy: "Never".into(),
+            pull_secret: None,
         }
     }
 }

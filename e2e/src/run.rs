@@ -268,8 +268,8 @@ async fn kill(store: &Store, name: &Name) -> anyhow::Result<()> {
                 .map(|process| process.id)
                 .collect();
             process::stop(&recorded, Duration::ZERO).await?;
-            if environment.record.runtime == RuntimeKind::K3d {
-                // Deleting clusters is killing them: there is no grace in it to leave out.
+            if environment.record.runtime != RuntimeKind::Embedded {
+                // Deleting clusters is killing them: there is no grace in it to leave out. Namespaces end by themselves.
                 let ended = runtime::kill(environment, &Timeline::silent()).await;
                 return ended.map(drop);
             }

@@ -23,13 +23,16 @@ use crate::{
 pub mod authorities;
 mod container;
 pub mod embedded;
+pub mod existing;
 pub mod k3d;
 mod leftovers;
 mod logs;
+mod on_clusters;
 
 pub use container::Container;
 pub use leftovers::{Condition, Swept, condition, sweep};
 pub use logs::{Follow, LogLines};
+pub use on_clusters::connect;
 
 /// Which runtime the user wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +42,7 @@ pub enum RuntimeChoice {
     Auto,
     Embedded,
     K3d,
+    Existing,
 }
 
 impl std::str::FromStr for RuntimeChoice {
@@ -49,8 +53,9 @@ impl std::str::FromStr for RuntimeChoice {
             "auto" => Ok(Self::Auto),
             "embedded" => Ok(Self::Embedded),
             "k3d" => Ok(Self::K3d),
+            "existing" => Ok(Self::Existing),
             _ => Err(Failure::usage(format!(
-                "`{text}` is no runtime: use `auto`, `embedded` or `k3d`"
+                "`{text}` is no runtime: use `auto`, `embedded`, `k3d` or `existing`"
             ))),
         }
     }
@@ -69,6 +74,7 @@ pub async fn choose(choice: RuntimeChoice) -> Chosen {
     let (kind, why) = match choice {
         RuntimeChoice::Embedded => (RuntimeKind::Embedded, "it was asked for".to_owned()),
         RuntimeChoice::K3d => (RuntimeKind::K3d, "it was asked for".to_owned()),
+        RuntimeChoice::Existing => (RuntimeKind::Existing, "it was asked for".to_owned()),
         RuntimeChoice::Auto => match tokio::join!(docker::info(), k3d::version()) {
             (Ok(_), Ok(_)) => (
                 RuntimeKind::K3d,
@@ -128,6 +134,8 @@ pub struct UpRequest {
     pub on_failure: OnFailure,
     /// Settings for every `app` and `wosp`: variables of [`messages::env`], such as `FERRY_SESSION_LIFETIME`.
     pub settings: BTreeMap<String, String>,
+    /// The clusters, where they are there already.
+    pub existing: Option<existing::Destination>,
 }
 
 impl UpRequest {
@@ -248,6 +256,7 @@ pub async fn up(
     let (mut environment, result) = match request.runtime {
         RuntimeKind::Embedded => embedded::up(store, &lock, &request, timeline).await?,
         RuntimeKind::K3d => k3d::up(store, &lock, &request, timeline).await?,
+        RuntimeKind::Existing => existing::up(store, &lock, &request, timeline).await?,
     };
     if let Err(error) = result {
         if request.on_failure == OnFailure::Remove
@@ -281,6 +290,7 @@ pub async fn refresh(
     environment.record.settings = request.settings.clone();
     match environment.record.runtime {
         RuntimeKind::K3d => k3d::refresh(environment, request, timeline).await,
+        RuntimeKind::Existing => existing::refresh(environment, request, timeline).await,
         RuntimeKind::Embedded => Err(Failure::usage(format!(
             "environment `{}` runs as processes, which are made anew",
             environment.name()
@@ -311,7 +321,12 @@ pub async fn down(
 /// Removes an environment that this very process owns, at once and without its lock, which a command that is being ended may
 /// still hold.
 pub(crate) async fn kill(environment: &Environment, timeline: &Timeline) -> anyhow::Result<usize> {
-    remove_environment(environment, State::Remove, timeline).await
+    match environment.record.runtime {
+        RuntimeKind::Existing => existing::kill(environment, timeline).await,
+        RuntimeKind::Embedded | RuntimeKind::K3d => {
+            remove_environment(environment, State::Remove, timeline).await
+        }
+    }
 }
 
 async fn remove_environment(
@@ -322,6 +337,7 @@ async fn remove_environment(
     match environment.record.runtime {
         RuntimeKind::Embedded => embedded::down(environment, state, timeline).await,
         RuntimeKind::K3d => k3d::down(environment, state, timeline).await,
+        RuntimeKind::Existing => existing::down(environment, state, timeline).await,
     }
 }
 
@@ -329,7 +345,7 @@ async fn remove_environment(
 pub async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> {
     match environment.record.runtime {
         RuntimeKind::Embedded => Ok(embedded::status(environment).await),
-        RuntimeKind::K3d => k3d::status(environment).await,
+        RuntimeKind::K3d | RuntimeKind::Existing => on_clusters::status(environment).await,
     }
 }
 
@@ -339,7 +355,7 @@ pub async fn live_pods(
 ) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
     match environment.record.runtime {
         RuntimeKind::Embedded => Ok(embedded::live_pods(environment)),
-        RuntimeKind::K3d => k3d::live_pods(environment).await,
+        RuntimeKind::K3d | RuntimeKind::Existing => on_clusters::live_pods(environment).await,
     }
 }
 
@@ -352,7 +368,9 @@ pub async fn logs(
 ) -> anyhow::Result<LogLines> {
     match environment.record.runtime {
         RuntimeKind::Embedded => embedded::logs(environment, pod, container, follow).await,
-        RuntimeKind::K3d => k3d::logs(environment, pod, container, follow).await,
+        RuntimeKind::K3d | RuntimeKind::Existing => {
+            on_clusters::logs(environment, pod, container, follow).await
+        }
     }
 }
 
@@ -364,7 +382,9 @@ pub async fn metrics(
 ) -> anyhow::Result<String> {
     match environment.record.runtime {
         RuntimeKind::Embedded => embedded::metrics(environment, pod, container).await,
-        RuntimeKind::K3d => k3d::metrics(environment, pod, container).await,
+        RuntimeKind::K3d | RuntimeKind::Existing => {
+            on_clusters::metrics(environment, pod, container).await
+        }
     }
 }
 
@@ -383,7 +403,7 @@ pub async fn stop_container(
         RuntimeKind::Embedded => {
             embedded::stop_container(environment, pod, container, ending).await
         }
-        RuntimeKind::K3d => Err(no_faults(environment.name())),
+        RuntimeKind::K3d | RuntimeKind::Existing => Err(no_faults(environment.name())),
     }
 }
 
@@ -402,7 +422,7 @@ pub async fn start_container(
         RuntimeKind::Embedded => {
             embedded::start_container(environment, pod, container, timeline).await
         }
-        RuntimeKind::K3d => Err(no_faults(environment.name())),
+        RuntimeKind::K3d | RuntimeKind::Existing => Err(no_faults(environment.name())),
     }
 }
 
@@ -414,7 +434,9 @@ pub async fn wait_ready(
 ) -> anyhow::Result<()> {
     match environment.record.runtime {
         RuntimeKind::Embedded => embedded::wait_ready(environment, pod, timeline).await,
-        RuntimeKind::K3d => k3d::wait_ready(environment, pod, timeline).await,
+        RuntimeKind::K3d | RuntimeKind::Existing => {
+            on_clusters::wait_ready(environment, pod, timeline).await
+        }
     }
 }
 

@@ -148,6 +148,7 @@ mod tests {
             settings: BTreeMap::new(),
             clusters: vec![],
             images: None,
+            existing: None,
             pods: vec![
                 pod("one", "gateway", Role::Gateway),
                 pod("one", "sink", Role::Sink),

@@ -123,6 +123,7 @@ impl Setup {
             lifetime: Lifetime::Command,
             on_failure: OnFailure::LeaveToCaller,
             settings: self.settings,
+            existing: None,
         };
         Ok((Run::new(store, name, Timeline::silent()), request))
     }

@@ -32,6 +32,7 @@ fn request(name: &str, blueprints: &[&str], lifetime: Lifetime) -> UpRequest {
         lifetime,
         on_failure: OnFailure::Remove,
         settings: BTreeMap::new(),
+        existing: None,
     }
 }
 

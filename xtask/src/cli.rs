@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use e2e::{
     blueprint::Target,
-    runtime::{Container, RuntimeChoice},
+    runtime::{
+        Container, RuntimeChoice,
+        existing::{AddressOf, ContextOf, Destination},
+    },
     wire::Protocol,
 };
 
@@ -39,6 +42,14 @@ pub(crate) enum Command {
     LocalUp(LocalUp),
     /// Stop and remove what `local-up` or `e2e --keep` left running
     LocalDown(LocalDown),
+    /// Bring blueprints up on clusters that are there, prove them, and leave them running
+    ///
+    /// Nothing is created there but the namespaces of the blueprints' pods. Done again, it brings what is deployed up to date.
+    Deploy(Deploy),
+    /// Remove what `deploy` made: the namespaces of the blueprints' pods, and nothing else
+    Undeploy(Undeploy),
+    /// Build the image with the services on this machine, and print its name
+    Image(Image),
     /// Show what runs where
     Status(Status),
     /// Send messages through a gateway and show what the far end acknowledged
@@ -66,9 +77,11 @@ pub(crate) struct E2e {
     /// Blueprints to prove; all under `manifests/` if none is given, but on k3d only those with at most two clusters
     #[arg(value_name = "BLUEPRINT")]
     pub(crate) blueprints: Vec<String>,
-    /// Where to run: `auto`, `embedded` or `k3d`; `auto` takes k3d where Docker and k3d answer
+    /// Where to run: `auto`, `embedded`, `k3d` or `existing`; `auto` takes k3d where Docker and k3d answer
     #[arg(long)]
     pub(crate) runtime: Option<RuntimeChoice>,
+    #[command(flatten)]
+    pub(crate) clusters: Clusters,
     /// Leave everything running at the end and say how to look around
     #[arg(long)]
     pub(crate) keep: bool,
@@ -78,6 +91,93 @@ pub(crate) struct E2e {
     /// Print one JSON object a run instead of tables
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Clusters that are there
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Clusters that exist already")]
+pub(crate) struct Clusters {
+    /// The kubeconfig context of a blueprint's cluster, such as `cluster-a=NAME`; one for each
+    #[arg(long = "context", value_name = "CLUSTER=NAME")]
+    contexts: Vec<ContextOf>,
+    /// The kubeconfig with these contexts; what `kubectl` takes unless given
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The image with the services, as the nodes pull it
+    #[arg(long, value_name = "REGISTRY/NAME:TAG")]
+    image: Option<String>,
+    /// Another image with Envoy
+    #[arg(long, value_name = "REGISTRY/NAME:TAG")]
+    envoy_image: Option<String>,
+    /// A Docker `config.json` with the credentials that the nodes need for the images
+    #[arg(long, value_name = "FILE")]
+    pull_secret: Option<PathBuf>,
+    /// What the clusters are, `gke`, `eks`, `aks` or `generic`: their Services then ask for the addresses that the blueprint
+    /// reserves, and for each `--address`
+    #[arg(long)]
+    target: Option<Target>,
+    /// Where pods of other clusters dial this one's, such as `cluster-b=HOST`, or one pod, as `BLUEPRINT/POD=HOST:PORT`; the
+    /// address of each pod's load balancer unless given
+    #[arg(long = "address", value_name = "CLUSTER=HOST[:PORT]")]
+    addresses: Vec<AddressOf>,
+    /// Where this machine asks, the same way; the address of each pod's load balancer unless given
+    #[arg(long, value_name = "CLUSTER=HOST[:PORT]")]
+    reach: Vec<AddressOf>,
+}
+
+impl Clusters {
+    /// True where something of it was said.
+    pub(crate) fn are_named(&self) -> bool {
+        !self.contexts.is_empty()
+            || !self.addresses.is_empty()
+            || !self.reach.is_empty()
+            || self.target.is_some()
+            || [&self.image, &self.envoy_image]
+                .iter()
+                .any(|image| image.is_some())
+            || [&self.kubeconfig, &self.pull_secret]
+                .iter()
+                .any(|file| file.is_some())
+    }
+
+    pub(crate) fn destination(&self) -> Destination {
+        Destination {
+            kubeconfig: self.kubeconfig.clone(),
+            contexts: self.contexts.clone(),
+            target: self.target,
+            image: self.image.clone(),
+            envoy_image: self.envoy_image.clone(),
+            pull_secret: self.pull_secret.clone(),
+            addresses: self.addresses.clone(),
+            reach: self.reach.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// Blueprints to deploy; the WebSocket one, `fast-international-ferry`, if none is given
+    #[arg(value_name = "BLUEPRINT")]
+    pub(crate) blueprints: Vec<String>,
+    /// Name of the environment; `local` unless given
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) clusters: Clusters,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Undeploy {
+    /// Name of the environment; `local` unless given
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Image {
+    /// Another name for it, such as one in a registry to push it to
+    #[arg(long, value_name = "REGISTRY/NAME:TAG")]
+    pub(crate) tag: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -238,7 +338,7 @@ pub(crate) struct Sweep {}
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// Which runtime to check for: `auto`, `embedded` or `k3d`; `auto` takes k3d where Docker and k3d answer
+    /// Which runtime to check for: `auto`, `embedded`, `k3d` or `existing`; `auto` takes k3d where Docker and k3d answer
     #[arg(long)]
     pub(crate) runtime: Option<RuntimeChoice>,
     /// Print JSON

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use e2e::{
-    environment::{Environment, Name, Store, workspace_root},
+    environment::{Environment, Name, RuntimeKind, Store, workspace_root},
+    failure::Failure,
+    local,
+    proof::Verdict,
     report,
     run::{self, Run},
-    runtime::{self, Chosen, RuntimeChoice, State},
+    runtime::{self, Chosen, Condition, RuntimeChoice, State},
 };
 
 use crate::{
@@ -40,7 +43,7 @@ impl Context {
         name.unwrap_or(e2e::local::NAME)
             .parse()
             .map_err(|error: e2e::environment::InvalidName| {
-                e2e::failure::Failure::usage(error.to_string())
+                Failure::usage(error.to_string())
                     .hint("choose another `--name`")
                     .into()
             })
@@ -59,6 +62,27 @@ impl Context {
             chosen.why
         ));
         chosen
+    }
+
+    /// Shows what a blueprint was proven by.
+    pub(crate) fn verdict(&self, title: &str, verdict: &Verdict) {
+        let style = self.output.data_style();
+        self.output
+            .data(view::verdict_table(title, verdict, style) + "\n");
+    }
+
+    /// Refuses an environment that a running command owns.
+    pub(crate) fn unowned(&self, environment: Environment) -> anyhow::Result<Environment> {
+        match runtime::condition(&environment.record)? {
+            Condition::Owned(owner) => Err(Failure::usage(format!(
+                "environment `{}` belongs to {owner} ({}), which runs and removes it by itself",
+                environment.name(),
+                owner.name()
+            ))
+            .hint("end that command with Ctrl-C")
+            .into()),
+            _ => Ok(environment),
+        }
     }
 
     /// Cleans up after `result`; what goes wrong with that is said beside it and changes nothing.
@@ -97,14 +121,21 @@ impl Context {
         }
         if let Some(folder) = &evidence {
             self.output.say(format!(
-                "evidence: `{}` holds `{}`, `{}`, `logs/` and `timeline.json`; `cargo xtask local-down --name {}` deletes it",
+                "evidence: `{}` holds `{}`, `{}`, `logs/` and `timeline.json`; `cargo xtask {} --name {}` deletes it",
                 folder.display(),
                 run::EVIDENCE,
                 report::REPORT,
+                self.removal(run.name()),
                 run.name()
             ));
         }
         evidence
+    }
+
+    /// The command that removes the environment of this name.
+    fn removal(&self, name: &Name) -> &'static str {
+        let environment = self.store.load(name);
+        local::removal(environment.map_or(RuntimeKind::Embedded, |found| found.record.runtime))
     }
 }
 

@@ -62,6 +62,7 @@ pub(crate) const fn runtime(kind: RuntimeKind) -> &'static str {
     match kind {
         RuntimeKind::Embedded => "embedded",
         RuntimeKind::K3d => "k3d",
+        RuntimeKind::Existing => "existing",
     }
 }
 
@@ -206,6 +207,7 @@ pub(crate) fn swept(one: &Swept) -> String {
     let running: Vec<_> = [
         count(one.processes, "process", "processes"),
         count(one.clusters, "cluster", "clusters"),
+        count(one.namespaces, "namespace", "namespaces"),
     ]
     .into_iter()
     .flatten()
@@ -400,6 +402,7 @@ mod tests {
                 why: "its command was killed".into(),
                 processes,
                 clusters,
+                namespaces: 0,
             })
         };
         assert_eq!(

@@ -102,6 +102,12 @@ pub async fn tags(repository: &str) -> anyhow::Result<Vec<String>> {
         .collect())
 }
 
+/// Gives an image another name.
+pub async fn tag(reference: &str, name: &str) -> anyhow::Result<()> {
+    run(&docker(["image", "tag", reference, name])).await?;
+    Ok(())
+}
+
 /// Removes a tag, and the image with its last one.
 pub async fn remove_image(reference: &str) -> anyhow::Result<()> {
     run(&docker(["image", "rm", reference])).await?;

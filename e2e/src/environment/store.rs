@@ -188,6 +188,7 @@ impl Store {
                 settings: draft.settings,
                 clusters: vec![],
                 images: None,
+                existing: None,
                 pods: vec![],
             },
             name,

@@ -206,13 +206,9 @@ impl Cluster {
         let looks = stream::select_all([services.boxed(), ticks().boxed()]).then(|event| {
             let (placed, labels) = (placed.clone(), labels.clone());
             async move {
-                Ok::<_, anyhow::Error>((
-                    event?,
-                    placed
-                        .list(&ListParams::default().labels(&labels))
-                        .await?
-                        .items,
-                ))
+                // Only k3s has such pods, and not everybody may list them; without, a Service that stays pending says less.
+                let placed = placed.list(&ListParams::default().labels(&labels)).await;
+                Ok::<_, anyhow::Error>((event?, placed.map(|list| list.items).unwrap_or_default()))
             }
         });
         let mut unplaced_since = None;

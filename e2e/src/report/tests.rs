@@ -16,6 +16,7 @@ fn record() -> Record {
         blueprints: BTreeMap::new(),
         clusters: vec![],
         images: None,
+        existing: None,
         settings: BTreeMap::new(),
         pods: vec![PodRecord {
             namespace: name.namespace(),

@@ -10,14 +10,14 @@ mod creation;
 mod deletion;
 mod kubeconfig;
 mod nodes;
-mod pods;
+mod state;
 mod tear_down;
 
 pub(super) use bring_up::{refresh, up};
 pub use cli::{MINIMUM_VERSION, TESTED_VERSION, version};
 pub use clusters::{Cluster, ClusterSpec, Clusters, HostPort, PortMapping, cluster_name};
 pub use nodes::{ENVIRONMENT_LABEL, Owner, STATE_LABEL, owners};
-pub(super) use pods::{connect, live_pods, logs, metrics, status, wait_ready};
+pub(super) use state::{clusters_down, kubeconfig_of};
 pub(super) use tear_down::{down, orphans, remove_unrecorded};
 
 /// The k3s release that Ferry is tested with.

@@ -7,6 +7,7 @@ use super::{State, embedded, k3d, remove_environment};
 use crate::{
     environment::{Found, Layout, Name, Record, RuntimeKind, Store},
     failure::Failure,
+    local,
     process::ProcessId,
     timeline::Timeline,
 };
@@ -34,6 +35,8 @@ pub struct Swept {
     pub processes: usize,
     /// How many clusters were deleted.
     pub clusters: usize,
+    /// How many namespaces were deleted on clusters that stay.
+    pub namespaces: usize,
 }
 
 /// Removes every environment that a killed command left. Leaves alone what a running command owns or is changing, and
@@ -57,6 +60,7 @@ pub async fn sweep(store: &Store, timeline: &Timeline) -> anyhow::Result<Vec<Swe
             why: "its state folder is gone".into(),
             processes: 0,
             clusters: count,
+            namespaces: 0,
         });
     }
     // Taking the lock of a killed command and giving it back deletes its file.
@@ -80,26 +84,28 @@ async fn sweep_one(
     };
     // Read again under the lock.
     let found = store.list()?.into_iter().find(|found| found.name() == name);
-    let (why, processes, clusters) = match found {
+    let (why, processes, clusters, namespaces) = match found {
         None => return Ok(None),
         Some(Found::Broken {
             layout, problem, ..
         }) => {
             let (processes, clusters) = remove_unrecorded(&layout, timeline).await?;
-            (problem, processes, clusters)
+            (problem, processes, clusters, 0)
         }
         Some(Found::Environment(environment)) => match condition(&environment.record)? {
             Condition::Abandoned => {
                 let count = remove_environment(&environment, State::Remove, timeline).await?;
                 let why = "its command was killed".to_owned();
                 match environment.record.runtime {
-                    RuntimeKind::Embedded => (why, count, 0),
-                    RuntimeKind::K3d => (why, 0, count),
+                    RuntimeKind::Embedded => (why, count, 0, 0),
+                    RuntimeKind::K3d => (why, 0, count, 0),
+                    RuntimeKind::Existing => (why, 0, 0, count),
                 }
             }
             Condition::Stopped => {
                 timeline.note(format!(
-                    "`{name}` is left alone: it was kept, and nothing of it runs; `cargo xtask local-down --name {name}` deletes its files"
+                    "`{name}` is left alone: it was kept, and nothing of it runs; `cargo xtask {} --name {name}` deletes its files",
+                    local::removal(environment.record.runtime)
                 ));
                 return Ok(None);
             }
@@ -111,6 +117,7 @@ async fn sweep_one(
         why,
         processes,
         clusters,
+        namespaces,
     }))
 }
 
@@ -133,8 +140,10 @@ pub fn condition(record: &Record) -> anyhow::Result<Condition> {
             }
             RuntimeKind::Embedded => Condition::Stopped,
             // Clusters that are stopped are started by the next `local-up`, so only their absence ends the environment.
-            RuntimeKind::K3d if record.clusters.is_empty() => Condition::Stopped,
-            RuntimeKind::K3d => Condition::Stays,
+            RuntimeKind::K3d | RuntimeKind::Existing if record.clusters.is_empty() => {
+                Condition::Stopped
+            }
+            RuntimeKind::K3d | RuntimeKind::Existing => Condition::Stays,
         },
     })
 }
@@ -170,7 +179,8 @@ pub(super) async fn make_room(
     Err(
         Failure::usage(format!("environment `{name}` is up already, {by}"))
             .hint(format!(
-                "take it down with `cargo xtask local-down --name {name}`, or choose another `--name`"
+                "take it down with `cargo xtask {} --name {name}`, or choose another `--name`",
+                local::removal(environment.record.runtime)
             ))
             .into(),
     )

@@ -49,6 +49,7 @@ pub(crate) async fn up(run: &mut Run) -> anyhow::Result<Scene> {
         lifetime: Lifetime::Command,
         on_failure: OnFailure::LeaveToCaller,
         settings: BTreeMap::new(),
+        existing: None,
     };
     let environment = run.up(request).await?;
     let files = Clusters::new(environment.name().as_str(), environment.layout().root());

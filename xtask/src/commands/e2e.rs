@@ -2,11 +2,12 @@ use std::time::Instant;
 
 use e2e::{
     blueprint::{self, Blueprint},
-    environment::{Environment, Name},
+    environment::{Environment, Name, RuntimeKind},
+    failure::Failure,
     plan::Ports,
     proof::{self, Verdict},
     run::Run,
-    runtime::{Chosen, Lifetime, OnFailure, PublicAddress, UpRequest},
+    runtime::{Chosen, Lifetime, OnFailure, PublicAddress, RuntimeChoice, UpRequest},
     select,
     timeline::Timeline,
 };
@@ -22,7 +23,7 @@ use crate::{
 
 pub(crate) async fn run(args: E2e, context: &Context) -> anyhow::Result<()> {
     let mut blueprints = blueprint::select(&manifests()?, &args.blueprints)?;
-    let chosen = context.choose(args.runtime).await;
+    let chosen = choose(&args, context).await?;
     if args.blueprints.is_empty() {
         let (taken, left) = select::unnamed(blueprints, chosen.kind)?;
         blueprints = taken;
@@ -51,6 +52,25 @@ pub(crate) async fn run(args: E2e, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whoever names contexts means the clusters behind them.
+async fn choose(args: &E2e, context: &Context) -> anyhow::Result<Chosen> {
+    let named = args.clusters.are_named();
+    Ok(match args.runtime.unwrap_or_default() {
+        RuntimeChoice::Auto if named => context.chosen(Chosen {
+            kind: RuntimeKind::Existing,
+            why: "its clusters are named".into(),
+        }),
+        RuntimeChoice::Embedded | RuntimeChoice::K3d if named => {
+            return Err(Failure::usage(
+                "clusters that exist already are named, and another runtime is asked for",
+            )
+            .hint("use `--runtime existing`, or leave `--context` and what belongs to it out")
+            .into());
+        }
+        _ => context.choose(args.runtime).await,
+    })
+}
+
 async fn once(
     args: &E2e,
     blueprints: &[Blueprint],
@@ -74,6 +94,7 @@ async fn once(
         lifetime: Lifetime::Command,
         on_failure: OnFailure::LeaveToCaller,
         settings: [].into(),
+        existing: (chosen.kind == RuntimeKind::Existing).then(|| args.clusters.destination()),
     };
     let mut verdicts = vec![];
     let work = prove(

@@ -1,7 +1,7 @@
 use e2e::{
-    environment::{Environment, Found},
+    environment::{Environment, Found, RuntimeKind},
     failure::Failure,
-    runtime::{self, Condition, State},
+    runtime::{self, State},
 };
 
 use crate::{cli::LocalDown, context::Context};
@@ -10,7 +10,7 @@ pub(crate) async fn run(args: LocalDown, context: &Context) -> anyhow::Result<()
     let wanted = if args.all {
         all(context)?
     } else {
-        vec![mine(context.environment(args.name.as_deref())?)?]
+        vec![mine(context.environment(args.name.as_deref())?, context)?]
     };
     if wanted.is_empty() {
         context.output.say("no environment is up");
@@ -38,7 +38,7 @@ fn all(context: &Context) -> anyhow::Result<Vec<Environment>> {
     let mut all = vec![];
     for found in context.store.list()? {
         match found {
-            Found::Environment(environment) => match mine(*environment) {
+            Found::Environment(environment) => match mine(*environment, context) {
                 Ok(environment) => all.push(environment),
                 Err(reason) => context.output.say(format!("{reason:#}")),
             },
@@ -52,15 +52,17 @@ fn all(context: &Context) -> anyhow::Result<Vec<Environment>> {
     Ok(all)
 }
 
-fn mine(environment: Environment) -> anyhow::Result<Environment> {
-    match runtime::condition(&environment.record)? {
-        Condition::Owned(owner) => Err(Failure::usage(format!(
-            "environment `{}` belongs to {owner} ({}), which runs and removes it by itself",
-            environment.name(),
-            owner.name()
+/// Refuses what is not for this command to take down. What only has files left is.
+fn mine(environment: Environment, context: &Context) -> anyhow::Result<Environment> {
+    let environment = context.unowned(environment)?;
+    let record = &environment.record;
+    if record.runtime == RuntimeKind::Existing && !record.clusters.is_empty() {
+        let name = environment.name();
+        return Err(Failure::usage(format!(
+            "environment `{name}` is deployed on clusters that exist without it"
         ))
-        .hint("end that command with Ctrl-C")
-        .into()),
-        _ => Ok(environment),
+        .hint(format!("`cargo xtask undeploy --name {name}` removes it"))
+        .into());
     }
+    Ok(environment)
 }

@@ -1,6 +1,7 @@
 use e2e::{
     blueprint::{self, Blueprint},
     environment::{Environment, Found, Name, RuntimeKind},
+    failure::Failure,
     local::{self, Fate},
     plan::Ports,
     proof::{self, Verdict},
@@ -32,6 +33,11 @@ pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> 
         RuntimeChoice::Auto => None,
         RuntimeChoice::Embedded => Some(RuntimeKind::Embedded),
         RuntimeChoice::K3d => Some(RuntimeKind::K3d),
+        RuntimeChoice::Existing => {
+            return Err(Failure::usage("`local-up` makes what it runs on")
+                .hint("for clusters that exist already, use `cargo xtask deploy`")
+                .into());
+        }
     };
     let there = there(&name, context)?;
     let chosen = match (&there, asked) {
@@ -52,6 +58,7 @@ pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> 
         lifetime: Lifetime::Command,
         on_failure: OnFailure::LeaveToCaller,
         settings: [].into(),
+        existing: None,
     };
     let kept = match there {
         None => None,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use e2e::{
     environment::{ClusterRecord, Layout, Record, RuntimeKind},
+    local,
     wire::{Role, WorkloadName},
 };
 
@@ -55,10 +56,21 @@ pub(crate) fn next_commands(record: &Record, folder: &Path) -> Vec<Next> {
         );
         for cluster in &record.clusters {
             add(
-                format!("kubectl config use-context {}", context(cluster)),
+                format!("kubectl config use-context {}", context(record, cluster)),
                 &format!("choose {}", cluster.name),
             );
         }
+    }
+    if let Some(existing) = &record.existing {
+        let files: Vec<_> = existing
+            .kubeconfig
+            .iter()
+            .map(|file| quoted(file))
+            .collect();
+        add(
+            format!("export KUBECONFIG={}", files.join(":")),
+            "kubectl for these clusters",
+        );
     }
     for pod in &record.pods {
         if let Some(address) = &pod.local_address {
@@ -72,7 +84,7 @@ pub(crate) fn next_commands(record: &Record, folder: &Path) -> Vec<Next> {
             );
         }
     }
-    if record.runtime == RuntimeKind::K3d {
+    if record.runtime != RuntimeKind::Embedded {
         for (command, why) in inside(record) {
             add(command, &why);
         }
@@ -101,7 +113,7 @@ pub(crate) fn next_commands(record: &Record, folder: &Path) -> Vec<Next> {
         ("trail", "every message, and the pods it crossed"),
         ("status", "what runs where, and how it is"),
         ("logs -f", "what the containers say"),
-        ("local-down", "stop and remove it"),
+        (local::removal(record.runtime), "stop and remove it"),
     ] {
         add(format!("cargo xtask {command}{name}"), why);
     }
@@ -119,11 +131,15 @@ fn inside(record: &Record) -> Vec<(String, String)> {
             if let (Some(address), Some(images), Some(cluster)) =
                 (address, &record.images, cluster_of(record, &pod.name))
             {
+                let pull = match record.runtime {
+                    RuntimeKind::K3d => " --image-pull-policy=Never",
+                    RuntimeKind::Existing | RuntimeKind::Embedded => "",
+                };
                 // `/probe` is what asks: the images of Ferry have no shell and no curl.
                 commands.push((
                     format!(
-                        "kubectl --context {} run dial-{} --rm -i --restart=Never --image={} --image-pull-policy=Never --command -- /probe http://{address}/health",
-                        context(cluster),
+                        "kubectl --context {} run dial-{} --rm -i --restart=Never --image={}{pull} --command -- /probe http://{address}/health",
+                        context(record, cluster),
                         target.pod(),
                         images.services
                     ),
@@ -137,7 +153,7 @@ fn inside(record: &Record) -> Vec<(String, String)> {
             commands.push((
                 format!(
                     "kubectl --context {} logs -n {} deploy/{} -c app | grep 'Auto-trigger'",
-                    context(cluster),
+                    context(record, cluster),
                     pod.namespace,
                     pod.name.pod()
                 ),
@@ -155,15 +171,19 @@ fn cluster_of<'a>(record: &'a Record, pod: &WorkloadName) -> Option<&'a ClusterR
         .find(|cluster| cluster.name == pod.cluster())
 }
 
-/// The context of a k3d cluster, in the environment's own kubeconfig.
-fn context(cluster: &ClusterRecord) -> String {
-    format!("k3d-{}", cluster.reference)
+/// The context of a cluster: of k3d in the environment's own kubeconfig, else in the user's.
+fn context(record: &Record, cluster: &ClusterRecord) -> String {
+    match record.runtime {
+        RuntimeKind::Existing => quoted(Path::new(&cluster.reference)),
+        RuntimeKind::K3d | RuntimeKind::Embedded => format!("k3d-{}", cluster.reference),
+    }
 }
 
 /// A path as a shell takes it.
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
-    let plain = |character: char| character.is_ascii_alphanumeric() || "/._-+".contains(character);
+    let plain =
+        |character: char| character.is_ascii_alphanumeric() || "/._-+:@".contains(character);
     if text.chars().all(plain) {
         text.into_owned()
     } else {

@@ -37,6 +37,7 @@ fn services(plan: &Plan, target: Target) -> BTreeMap<String, Vec<Object>> {
         services: "registry.example/ferry:1".into(),
         envoy: "envoyproxy/envoy:v1.40.0".into(),
         pull_policy: "IfNotPresent".into(),
+        pull_secret: None,
     };
     let options = Options {
         environment: "cloud",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
+use futures_util::future::try_join_all;
 use messages::WorkloadName;
 
 use super::{Live, clusters};
@@ -10,7 +11,7 @@ use crate::{
     environment::{Environment, RuntimeKind},
     identity::Authority,
     kubernetes::Cluster,
-    runtime::{embedded, k3d},
+    runtime::{self, embedded},
 };
 
 /// How the pods of an environment are reached.
@@ -25,7 +26,14 @@ impl<'a> Reach<'a> {
     pub(super) async fn of(environment: &'a Environment) -> anyhow::Result<Self> {
         Ok(match environment.record.runtime {
             RuntimeKind::Embedded => Self::Processes(environment),
-            RuntimeKind::K3d => Self::Clusters(k3d::connect(environment).await?),
+            RuntimeKind::K3d | RuntimeKind::Existing => {
+                let names = environment.record.clusters.iter();
+                let connections = names.map(|cluster| async move {
+                    let cluster = runtime::connect(environment, &cluster.name).await?;
+                    anyhow::Ok((cluster.name().to_owned(), cluster))
+                });
+                Self::Clusters(try_join_all(connections).await?.into_iter().collect())
+            }
         })
     }
 

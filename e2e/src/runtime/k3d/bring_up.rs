@@ -3,36 +3,26 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
-use anyhow::Context as _;
 use futures_util::future::try_join_all;
-use messages::WorkloadName;
 
 use super::clusters::{self, ClusterSpec, Clusters, HostPort, PortMapping};
 use crate::{
     blueprint::Target,
     deploy,
     doctor::{self, Outcome},
-    environment::{
-        ClusterRecord, Environment, ImagesRecord, Layout, Lock, PodRecord, Store, private_folder,
-        replace_file,
-    },
+    environment::{ClusterRecord, Environment, ImagesRecord, Lock, Store},
     failure::Failure,
-    http::Request,
-    identity::{self, Authority, Root, Server},
     image,
     kubernetes::Cluster,
     plan::{PeerAddress, Plan, PodPlan, Sockets},
-    render::{Images, K3D_HOST, PodSecrets},
-    runtime::{PublicAddress, UpRequest, pinhole_folder, planned, token_file},
+    render::{Images, K3D_HOST},
+    runtime::{PublicAddress, UpRequest, on_clusters},
     services,
-    timeline::{Step, Timeline},
-    wait::{Seen, Wait},
+    timeline::Timeline,
 };
 
 /// Time for an API server that k3d calls up to answer and to have a ready node.
 const API_LIMIT: Duration = Duration::from_secs(60);
-/// Time for a ready pod to answer through the load balancer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Fails where nothing was made; else the environment as far as it came, and how that went.
 pub(in crate::runtime) async fn up(
@@ -128,13 +118,14 @@ async fn bring_up(
     let planned_nodes: Vec<_> = specs.iter().flat_map(ClusterSpec::nodes).collect();
     let (running, (images, secrets)) = tokio::try_join!(ours.up(&specs, timeline), async {
         let images = make_images(timeline).await?;
-        let secrets = secrets(environment, plan)?;
+        let secrets = on_clusters::secrets(environment, plan)?;
         image::preload(&images.all(), &planned_nodes, timeline).await;
         anyhow::Ok((images, secrets))
     })?;
     environment.record.images = Some(ImagesRecord {
         services: images.services.clone(),
         envoy: images.envoy.clone(),
+        digests: BTreeMap::new(),
     });
     let nodes: Vec<_> = running
         .iter()
@@ -167,8 +158,9 @@ async fn bring_up(
             .copied()
             .unwrap_or(pod.public_port)
     };
+    let label = environment.record.label().to_owned();
     let deployment = deploy::Request {
-        environment: environment.name().as_str(),
+        environment: &label,
         plan,
         target: Target::K3d,
         clusters: &connected,
@@ -181,63 +173,20 @@ async fn bring_up(
             port: host_port(pod),
         },
         nodes_are_here: true,
+        pull_secret: None,
+        dialling: deploy::Dialling::OwnNamespace,
+        limits: deploy::Limits::PREPARED,
     };
-    let mut record = environment.clone();
     deploy::deploy(&deployment, timeline, |deployed| {
-        for each in deployed {
-            let pod = record
-                .record
-                .pod_mut(&each.name)
-                .with_context(|| format!("{} is not recorded", each.name))?;
-            let planned = plan
-                .pod(&each.name)
-                .with_context(|| format!("{} is not planned", each.name))?;
-            pod.pod_name = each.live.name.clone();
-            pod.node = each.live.node.clone();
-            pod.load_balancer = Some(each.load_balancer.clone());
-            pod.peer_address = Some(each.peer_address.clone());
-            pod.local_address = Some(PeerAddress {
-                host: Ipv4Addr::LOCALHOST.to_string(),
-                port: host_port(planned),
-            });
-            pod.started_at = each.live.created_at.or(Some(each.applied_at));
-            pod.ready_at = each.live.ready_at;
-            pod.dialled_at = each.dialled_at;
-        }
-        record.save()
+        on_clusters::record_deployed(environment, plan, deployed, |pod, _| PeerAddress {
+            host: Ipv4Addr::LOCALHOST.to_string(),
+            port: host_port(pod),
+        })
     })
     .await?;
-    environment.record = record.record;
-    answer_here(&environment.record.pods, timeline).await
-}
-
-/// Waits until every pod answers on its port of this machine: after a restart, k3d's load balancer leaves a node out for
-/// 10 s once it was refused.
-async fn answer_here(pods: &[PodRecord], timeline: &Timeline) -> anyhow::Result<()> {
-    timeline
-        .run("reach every pod from this machine", |step| async move {
-            try_join_all(pods.iter().map(|pod| answers_here(pod, &step))).await?;
-            Ok(())
-        })
-        .await
-}
-
-async fn answers_here(pod: &PodRecord, step: &Step) -> anyhow::Result<()> {
-    let Some(address) = &pod.local_address else {
-        return Ok(());
-    };
-    Wait::until(format!("{} at {address}", pod.name))
-        .within(ANSWER_LIMIT)
-        .hint("`cargo xtask status` shows how it is, `cargo xtask logs` what it says")
-        .showing(step)
-        .poll(|| async {
-            Ok(match Request::get(address, "/health").send().await {
-                Ok(answer) if answer.status == 200 => Seen::Ready(()),
-                Ok(answer) => Seen::Waiting(format!("it answers {}", answer.status)),
-                Err(error) => Seen::Waiting(format!("{error:#}")),
-            })
-        })
-        .await
+    // After a restart, k3d's load balancer leaves a node out for 10 s once it was refused.
+    let hint = "`cargo xtask status` shows how it is, `cargo xtask logs` what it says";
+    on_clusters::answer_here(&environment.record.pods, hint, timeline).await
 }
 
 /// `local-up` has the clusters under the names that the blueprint gives them; others share the machine with more of their kind.
@@ -269,6 +218,7 @@ async fn make_images(timeline: &Timeline) -> anyhow::Result<Images> {
         services,
         envoy,
         pull_policy: "Never".into(),
+        pull_secret: None,
     })
 }
 
@@ -278,9 +228,7 @@ fn record_plan(
     request: &UpRequest,
     plan: &Plan,
 ) -> anyhow::Result<()> {
-    let layout = environment.layout().clone();
-    let record = &mut environment.record;
-    record.clusters = plan
+    environment.record.clusters = plan
         .clusters
         .iter()
         .map(|cluster| ClusterRecord {
@@ -289,69 +237,5 @@ fn record_plan(
             processes: vec![],
         })
         .collect();
-    let before = std::mem::take(&mut record.pods);
-    record.pods = plan
-        .pods
-        .iter()
-        .map(|pod| {
-            let known = before.iter().find(|known| known.name == pod.name).cloned();
-            known.unwrap_or_else(|| planned(&layout, pod))
-        })
-        .collect();
-    environment.save()
-}
-
-/// The authorities and tokens of all pods: made once, and the same again whenever the environment is brought up anew. The
-/// root's key stays in the state folder.
-fn secrets(
-    environment: &Environment,
-    plan: &Plan,
-) -> anyhow::Result<BTreeMap<WorkloadName, PodSecrets>> {
-    let layout = environment.layout();
-    let folder = layout.identity();
-    let root = if folder.join(identity::ROOT_CERTIFICATE).exists() {
-        Root::load(&folder)?
-    } else {
-        let root = Root::create(environment.name().as_str())?;
-        root.save(&folder)?;
-        root
-    };
-    plan.pods
-        .iter()
-        .map(|pod| Ok((pod.name.clone(), pod_secrets(layout, &root, pod)?)))
-        .collect()
-}
-
-fn pod_secrets(layout: &Layout, root: &Root, pod: &PodPlan) -> anyhow::Result<PodSecrets> {
-    let folder = layout.pod(&pod.name);
-    private_folder(&folder)?;
-    let authority_folder = layout.authority(&pod.name);
-    let authority = if authority_folder.join(identity::AUTHORITY_KEY).exists() {
-        Authority::load(&authority_folder)?
-    } else {
-        let authority = root.authority(&pod.name)?;
-        authority.save(&authority_folder)?;
-        authority
-    };
-    let token_file = token_file(layout, &pod.name);
-    if !token_file.exists() {
-        replace_file(&token_file, identity::token().as_bytes(), 0o600)?;
-    }
-    let token = std::fs::read_to_string(&token_file)
-        .with_context(|| format!("cannot read `{}`", token_file.display()))?;
-    let files = [
-        (
-            identity::AUTHORITY_CERTIFICATE,
-            authority.certificate_pem().to_owned(),
-        ),
-        (identity::AUTHORITY_KEY, authority.key_pem()),
-        (identity::ROOTS, authority.roots_pem().to_owned()),
-    ];
-    let server = Server::keep(root, &pod.name, &pinhole_folder(layout, &pod.name))?;
-    Ok(PodSecrets {
-        authority: files.map(|(name, text)| (name.to_owned(), text)).into(),
-        token,
-        server_certificate: server.certificate_pem().to_owned(),
-        server_key: server.key_pem().to_owned(),
-    })
+    on_clusters::record_pods(environment, plan)
 }

@@ -1,4 +1,4 @@
-//! What the pods of an environment on k3d are doing, by their API servers' account.
+//! What the pods of an environment on clusters are doing, by their API servers' account.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use messages::WorkloadName;
 
-use super::clusters::Clusters;
+use super::cluster_of;
 use crate::{
-    deploy, docker,
-    environment::{Environment, PodRecord},
+    deploy,
+    environment::{Environment, PodRecord, RuntimeKind},
     kubernetes::{Cluster, LivePod},
     plan,
-    runtime::{Container, ContainerState, Follow, Liveness, LogLines, PodState, Readiness},
+    runtime::{Container, ContainerState, Follow, Liveness, LogLines, PodState, Readiness, k3d},
     timeline::Timeline,
 };
 
@@ -22,38 +22,20 @@ const TAIL: i64 = 20;
 
 /// # Errors
 ///
-/// Where no engine answers, which is why no API server does.
+/// Where no Docker engine answers, which is why no API server of k3d does.
 pub(in crate::runtime) async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> {
     let pods = &environment.record.pods;
     let looks = join_all(pods.iter().map(|record| seen(environment, record))).await;
     let broken = looks.iter().any(Result::is_err);
-    let down = if broken {
-        clusters_down(environment).await?
-    } else {
-        BTreeMap::new()
+    let down = match environment.record.runtime {
+        RuntimeKind::K3d if broken => k3d::clusters_down(environment).await?,
+        _ => BTreeMap::new(),
     };
     let states = pods
         .iter()
         .zip(looks)
         .map(|(record, look)| pod_state(record, look, down.get(record.name.cluster()).copied()));
     Ok(states.collect())
-}
-
-/// The clusters whose API servers cannot answer, and what they are.
-async fn clusters_down(environment: &Environment) -> anyhow::Result<BTreeMap<&str, &'static str>> {
-    // Says what to do where the engine itself is down.
-    docker::info().await?;
-    let clusters = Clusters::new(environment.name().as_str(), environment.layout().root());
-    let mut down = BTreeMap::new();
-    for cluster in &environment.record.clusters {
-        let nodes = clusters.look(&cluster.reference).await?;
-        if nodes.is_empty() {
-            down.insert(cluster.name.as_str(), "gone");
-        } else if !nodes.iter().all(docker::Container::is_running) {
-            down.insert(cluster.name.as_str(), "stopped");
-        }
-    }
-    Ok(down)
 }
 
 /// `down` is what the pod's cluster is, where it does not run.
@@ -84,7 +66,7 @@ fn pod_state(record: &PodRecord, look: anyhow::Result<Look>, down: Option<&str>)
 type Look = (Vec<ContainerState>, Readiness, Option<LivePod>);
 
 async fn seen(environment: &Environment, record: &PodRecord) -> anyhow::Result<Look> {
-    let cluster = cluster(environment, &record.name).await?;
+    let cluster = cluster_of(environment, &record.name).await?;
     let pods = cluster.pods(&record.name).await?;
     let newest = pods
         .iter()
@@ -99,10 +81,29 @@ async fn seen(environment: &Environment, record: &PodRecord) -> anyhow::Result<L
             state: liveness(&cluster, pod, container).await,
         });
     }
-    let readiness = cluster.missing(pod).map_or(Readiness::Ready, |missing| {
-        Readiness::Waiting(vec![missing])
-    });
+    let readiness = match cluster.missing(pod) {
+        None => Readiness::Ready,
+        Some(missing) => Readiness::Waiting(vec![
+            account(&cluster, pod, &containers).await.unwrap_or(missing),
+        ]),
+    };
     Ok((containers, readiness, LivePod::of(pod)))
+}
+
+/// What a pod whose containers all run says itself that it waits for: the API server knows only that it is not ready.
+async fn account(cluster: &Cluster, pod: &Pod, containers: &[ContainerState]) -> Option<String> {
+    let all_run = containers
+        .iter()
+        .all(|container| container.state == Liveness::Running);
+    let (namespace, name) = (
+        pod.metadata.namespace.as_ref()?,
+        pod.metadata.name.as_ref()?,
+    );
+    if !all_run {
+        return None;
+    }
+    let said = cluster.account(namespace, name, plan::HTTP_PORT).await?;
+    Some(format!("{}: {said}", Container::App))
 }
 
 async fn liveness(cluster: &Cluster, pod: &Pod, container: Container) -> Liveness {
@@ -157,7 +158,7 @@ pub(in crate::runtime) async fn live_pods(
 ) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
     let mut live = BTreeMap::new();
     for record in &environment.record.pods {
-        let pods = cluster(environment, &record.name)
+        let pods = cluster_of(environment, &record.name)
             .await?
             .live_pods(&record.name)
             .await?;
@@ -175,7 +176,7 @@ pub(in crate::runtime) async fn logs(
     container: Container,
     follow: Follow,
 ) -> anyhow::Result<LogLines> {
-    let cluster = cluster(environment, pod).await?;
+    let cluster = cluster_of(environment, pod).await?;
     let newest = newest(&cluster, pod).await?;
     let lines = cluster
         .log_lines(
@@ -198,10 +199,10 @@ pub(in crate::runtime) async fn metrics(
         Container::Wosp => plan::WOSP_PORT,
         Container::Envoy => plan::ENVOY_STATS_PORT,
     };
-    let cluster = cluster(environment, pod).await?;
+    let cluster = cluster_of(environment, pod).await?;
     let newest = newest(&cluster, pod).await?;
     cluster
-        .get_of_pod(
+        .ask(
             &pod.namespace(),
             &newest.name,
             port,
@@ -222,7 +223,7 @@ pub(in crate::runtime) async fn wait_ready(
     pod: &WorkloadName,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
-    let cluster = cluster(environment, pod).await?;
+    let cluster = cluster_of(environment, pod).await?;
     timeline
         .run(format!("wait for {pod}"), |step| async move {
             cluster
@@ -231,36 +232,4 @@ pub(in crate::runtime) async fn wait_ready(
                 .map(drop)
         })
         .await
-}
-
-/// Connections to all clusters, by their names in the blueprint.
-pub(in crate::runtime) async fn connect(
-    environment: &Environment,
-) -> anyhow::Result<BTreeMap<String, Cluster>> {
-    let clusters = Clusters::new(environment.name().as_str(), environment.layout().root());
-    let mut all = BTreeMap::new();
-    for record in &environment.record.clusters {
-        let kubeconfig = clusters.kubeconfig_of(&record.reference);
-        let cluster = Cluster::connect(&record.name, &kubeconfig).await?;
-        all.insert(record.name.clone(), cluster);
-    }
-    Ok(all)
-}
-
-/// A connection to the cluster of a pod.
-async fn cluster(environment: &Environment, pod: &WorkloadName) -> anyhow::Result<Cluster> {
-    let record = environment
-        .record
-        .clusters
-        .iter()
-        .find(|cluster| cluster.name == pod.cluster());
-    let record = record.with_context(|| {
-        format!(
-            "environment `{}` has no cluster {}",
-            environment.name(),
-            pod.cluster()
-        )
-    })?;
-    let clusters = Clusters::new(environment.name().as_str(), environment.layout().root());
-    Cluster::connect(&record.name, &clusters.kubeconfig_of(&record.reference)).await
 }

@@ -1,0 +1,143 @@
+//! A cluster that somebody else made: found by a context, asked whether it answers and can run Ferry's pods.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+use serde::Deserialize;
+
+use super::Cluster;
+use crate::{
+    failure::Failure,
+    timeline::Step,
+    wait::{Seen, Wait},
+};
+
+/// Time for a container's own account of what it waits for.
+const ACCOUNT_LIMIT: Duration = Duration::from_secs(3);
+
+/// Sidecars that are init containers with `restartPolicy: Always` came with Kubernetes 1.29.
+/// <https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/>
+const OLDEST_MINOR: u32 = 29;
+
+/// The answer of `GET /ready` of our own services.
+#[derive(Deserialize)]
+struct Ready {
+    waiting_for: Vec<String>,
+}
+
+impl Cluster {
+    /// Connects by a named context. `name` is the cluster's name in the blueprint, for messages.
+    pub async fn connect_by(
+        name: &str,
+        kubeconfig: Kubeconfig,
+        context: &str,
+    ) -> anyhow::Result<Self> {
+        let options = KubeConfigOptions {
+            context: Some(context.into()),
+            ..KubeConfigOptions::default()
+        };
+        let unusable = || {
+            Failure::infrastructure(format!(
+                "cluster {name}: context `{context}` cannot be used"
+            ))
+            .hint(format!(
+                "`kubectl --context {context} get nodes` must work first"
+            ))
+        };
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .with_context(unusable)?;
+        Ok(Self {
+            name: name.into(),
+            client: Client::try_from(config).with_context(unusable)?,
+        })
+    }
+
+    /// Waits until the API server tells its version, and refuses one that is too old. Ends early where it refuses us.
+    pub(crate) async fn suits(
+        &self,
+        context: &str,
+        limit: Duration,
+        step: &Step,
+    ) -> anyhow::Result<()> {
+        let hint = format!("`kubectl --context {context} version` shows more");
+        let version = Wait::until(format!(
+            "the API server of {} (context `{context}`)",
+            self.name
+        ))
+        .within(limit)
+        .hint(&*hint)
+        .showing(step)
+        .poll(|| async {
+            match self.client.apiserver_version().await {
+                Ok(version) => Ok(Seen::Ready(version)),
+                Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => {
+                    Err(Failure::infrastructure(format!(
+                        "{}: the API server refuses context `{context}`: {}",
+                        self.name, status.message
+                    ))
+                    .hint(&*hint)
+                    .into())
+                }
+                Err(error) => Ok(Seen::Waiting(
+                    anyhow::Error::from(error).root_cause().to_string(),
+                )),
+            }
+        })
+        .await?;
+        if is_too_old(&version.major, &version.minor) {
+            return Err(Failure::infrastructure(format!(
+                "{}: Kubernetes {} is too old: its pods cannot have sidecars",
+                self.name, version.git_version
+            ))
+            .hint(format!("use 1.{OLDEST_MINOR} or later"))
+            .into());
+        }
+        Ok(())
+    }
+
+    /// What the `app` of a pod says it waits for, asked through the API server; `None` where it does not say.
+    pub(crate) async fn account(&self, namespace: &str, pod: &str, port: u16) -> Option<String> {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/ready");
+        let request = hyper::Request::get(path).body(vec![]).ok()?;
+        let answer = tokio::time::timeout(ACCOUNT_LIMIT, self.client.send(request.map(Into::into)));
+        let body = answer.await.ok()?.ok()?.into_body();
+        let body = tokio::time::timeout(ACCOUNT_LIMIT, http_body_util::BodyExt::collect(body));
+        let body = body.await.ok()?.ok()?.to_bytes();
+        let ready: Ready = serde_json::from_slice(&body).ok()?;
+        (!ready.waiting_for.is_empty()).then(|| ready.waiting_for.join(", "))
+    }
+}
+
+/// Some providers write a minor version as `34+`.
+fn is_too_old(major: &str, minor: &str) -> bool {
+    let digits = minor.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    major == "1"
+        && digits
+            .parse::<u32>()
+            .is_ok_and(|minor| minor < OLDEST_MINOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_cannot_run_sidecars_is_too_old() {
+        for (minor, expected) in [
+            ("28", true),
+            ("28+", true),
+            ("29", false),
+            ("34+", false),
+            ("", false),
+        ] {
+            assert_eq!(is_too_old("1", minor), expected, "1.{minor}");
+        }
+        assert!(!is_too_old("2", "0"));
+    }
+}

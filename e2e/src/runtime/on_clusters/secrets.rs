@@ -1,0 +1,69 @@
+//! The authorities and tokens of pods on clusters, made in the state folder.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use messages::WorkloadName;
+
+use crate::{
+    environment::{Environment, Layout, private_folder, replace_file},
+    identity::{self, Authority, Root, Server},
+    plan::{Plan, PodPlan},
+    render::PodSecrets,
+    runtime::{pinhole_folder, token_file},
+};
+
+/// The authorities and tokens of all pods: made once, and the same again whenever the environment is brought up anew. The
+/// root's key stays in the state folder.
+pub(in crate::runtime) fn secrets(
+    environment: &Environment,
+    plan: &Plan,
+) -> anyhow::Result<BTreeMap<WorkloadName, PodSecrets>> {
+    let layout = environment.layout();
+    let folder = layout.identity();
+    let root = if folder.join(identity::ROOT_CERTIFICATE).exists() {
+        Root::load(&folder)?
+    } else {
+        let root = Root::create(environment.name().as_str())?;
+        root.save(&folder)?;
+        root
+    };
+    plan.pods
+        .iter()
+        .map(|pod| Ok((pod.name.clone(), pod_secrets(layout, &root, pod)?)))
+        .collect()
+}
+
+fn pod_secrets(layout: &Layout, root: &Root, pod: &PodPlan) -> anyhow::Result<PodSecrets> {
+    let folder = layout.pod(&pod.name);
+    private_folder(&folder)?;
+    let authority_folder = layout.authority(&pod.name);
+    let authority = if authority_folder.join(identity::AUTHORITY_KEY).exists() {
+        Authority::load(&authority_folder)?
+    } else {
+        let authority = root.authority(&pod.name)?;
+        authority.save(&authority_folder)?;
+        authority
+    };
+    let token_file = token_file(layout, &pod.name);
+    if !token_file.exists() {
+        replace_file(&token_file, identity::token().as_bytes(), 0o600)?;
+    }
+    let token = std::fs::read_to_string(&token_file)
+        .with_context(|| format!("cannot read `{}`", token_file.display()))?;
+    let files = [
+        (
+            identity::AUTHORITY_CERTIFICATE,
+            authority.certificate_pem().to_owned(),
+        ),
+        (identity::AUTHORITY_KEY, authority.key_pem()),
+        (identity::ROOTS, authority.roots_pem().to_owned()),
+    ];
+    let server = Server::keep(root, &pod.name, &pinhole_folder(layout, &pod.name))?;
+    Ok(PodSecrets {
+        authority: files.map(|(name, text)| (name.to_owned(), text)).into(),
+        token,
+        server_certificate: server.certificate_pem().to_owned(),
+        server_key: server.key_pem().to_owned(),
+    })
+}

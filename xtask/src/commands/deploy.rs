@@ -1,0 +1,145 @@
+use e2e::{
+    blueprint,
+    environment::{Environment, Found, Name, RuntimeKind},
+    failure::Failure,
+    local,
+    plan::Ports,
+    proof,
+    run::{self, Run},
+    runtime::{self, Condition, Lifetime, OnFailure, PublicAddress, UpRequest},
+    timeline::Timeline,
+};
+
+use crate::{
+    cli::Deploy,
+    context::{Context, manifests},
+    view,
+};
+
+/// An environment of the name that is there is changed to what is wanted and proven again by fresh messages.
+pub(crate) async fn run(args: Deploy, context: &Context) -> anyhow::Result<()> {
+    let name = context.name(args.name.as_deref())?;
+    let mut wanted = args.blueprints;
+    if wanted.is_empty() {
+        wanted.push(local::BLUEPRINT.into());
+    }
+    let blueprints = blueprint::select(&manifests()?, &wanted)?;
+    let timeline = context.output.timeline();
+    let request = UpRequest {
+        name: name.clone(),
+        runtime: RuntimeKind::Existing,
+        blueprints,
+        ports: Ports::AsWritten,
+        public: PublicAddress::OwnNetwork,
+        // Until it is proven: what is killed half-way is swept.
+        lifetime: Lifetime::Command,
+        on_failure: OnFailure::LeaveToCaller,
+        settings: [].into(),
+        existing: Some(args.clusters.destination()),
+    };
+    let environment = match there(&name, context)? {
+        Some(environment) => {
+            let work = renew(environment, &request, &timeline, context);
+            context.interrupt.unless(work).await?
+        }
+        None => make(request, &timeline, context).await?,
+    };
+    let style = context.output.data_style();
+    context.output.data(view::banner(
+        &environment.record,
+        environment.layout().root(),
+        style,
+    ));
+    Ok(())
+}
+
+/// The environment that is deployed already. What is broken, stopped or abandoned makes room by itself; what another
+/// command owns is refused there.
+fn there(name: &Name, context: &Context) -> anyhow::Result<Option<Environment>> {
+    let all = context.store.list()?;
+    let found = all.into_iter().find(|found| found.name() == name);
+    let Some(Found::Environment(environment)) = found else {
+        return Ok(None);
+    };
+    if runtime::condition(&environment.record)? != Condition::Stays {
+        return Ok(None);
+    }
+    let kind = environment.record.runtime;
+    if kind != RuntimeKind::Existing {
+        return Err(Failure::usage(format!(
+            "there is an environment `{name}` on the {} runtime already",
+            view::runtime(kind)
+        ))
+        .hint(format!(
+            "choose another `--name`, or remove it by `cargo xtask {} --name {name}`",
+            local::removal(kind)
+        ))
+        .into());
+    }
+    Ok(Some(*environment))
+}
+
+/// What fails leaves it as it is, beside evidence.
+async fn renew(
+    mut environment: Environment,
+    request: &UpRequest,
+    timeline: &Timeline,
+    context: &Context,
+) -> anyhow::Result<Environment> {
+    let name = environment.name().clone();
+    context.output.say(format!(
+        "`{name}` is deployed already; bringing it up to date and proving it again"
+    ));
+    let work = async {
+        runtime::refresh(&context.store, &mut environment, request, timeline).await?;
+        for blueprint in &request.blueprints {
+            let verdict = proof::again(&environment, &blueprint.name, timeline).await?;
+            context.verdict(&blueprint.title, &verdict);
+        }
+        Ok(())
+    };
+    let result: anyhow::Result<()> = work.await;
+    let Err(error) = result else {
+        return Ok(environment);
+    };
+    // Wrong usage has changed nothing.
+    if Failure::exit_code(&error) != 2 {
+        match run::evidence(&environment, &error, timeline).await {
+            Ok(folder) => context.output.say(format!(
+                "`{name}` is left as it is; `{}` holds `{}` and `timeline.json`",
+                folder.display(),
+                run::EVIDENCE
+            )),
+            Err(problem) => context.output.beside("no evidence", &problem),
+        }
+    }
+    Err(error)
+}
+
+async fn make(
+    request: UpRequest,
+    timeline: &Timeline,
+    context: &Context,
+) -> anyhow::Result<Environment> {
+    let (store, name) = (context.store.clone(), request.name.clone());
+    let mut run = Run::new(store, name, timeline.clone());
+    let blueprints = request.blueprints.clone();
+    let work = async {
+        let environment = run.up(request).await?;
+        for blueprint in &blueprints {
+            let verdict = proof::auto_trigger(&environment, &blueprint.name, timeline).await?;
+            context.verdict(&blueprint.title, &verdict);
+        }
+        Ok(environment)
+    };
+    match context.interrupt.unless(work).await {
+        Ok(mut environment) => {
+            run.release(&mut environment)?;
+            Ok(environment)
+        }
+        result @ Err(_) => {
+            context.close(&mut run, &result).await;
+            result
+        }
+    }
+}

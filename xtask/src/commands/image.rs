@@ -1,0 +1,18 @@
+use e2e::{image, services};
+
+use crate::{cli::Image, context::Context};
+
+pub(crate) async fn run(args: Image, context: &Context) -> anyhow::Result<()> {
+    let timeline = context.output.timeline();
+    let work = async {
+        let binaries = services::binaries(&timeline).await?;
+        let built = image::services(&binaries, &timeline).await?;
+        match args.tag {
+            None => Ok(built),
+            Some(tag) => image::tag(&built, &tag).await.map(|()| tag),
+        }
+    };
+    let name = context.interrupt.unless(work).await?;
+    context.output.data(name);
+    Ok(())
+}
