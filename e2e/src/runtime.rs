@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::{
     blueprint::Blueprint,
-    docker,
     environment::{Draft, Environment, Layout, Name, PodRecord, RuntimeKind, Store},
     envoy::EnvoyPaths,
     failure::Failure,
@@ -21,6 +20,7 @@ use crate::{
 };
 
 pub mod authorities;
+mod choice;
 mod container;
 pub mod embedded;
 pub mod existing;
@@ -29,63 +29,11 @@ mod leftovers;
 mod logs;
 mod on_clusters;
 
+pub use choice::{Chosen, RuntimeChoice, choose};
 pub use container::Container;
 pub use leftovers::{Condition, Swept, condition, sweep};
 pub use logs::{Follow, LogLines};
 pub use on_clusters::connect;
-
-/// Which runtime the user wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RuntimeChoice {
-    /// The best that this machine can do.
-    #[default]
-    Auto,
-    Embedded,
-    K3d,
-    Existing,
-}
-
-impl std::str::FromStr for RuntimeChoice {
-    type Err = Failure;
-
-    fn from_str(text: &str) -> Result<Self, Failure> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "embedded" => Ok(Self::Embedded),
-            "k3d" => Ok(Self::K3d),
-            "existing" => Ok(Self::Existing),
-            _ => Err(Failure::usage(format!(
-                "`{text}` is no runtime: use `auto`, `embedded`, `k3d` or `existing`"
-            ))),
-        }
-    }
-}
-
-/// The runtime that is taken, and why: the first line that a command shows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Chosen {
-    pub kind: RuntimeKind,
-    /// Completes "because …".
-    pub why: String,
-}
-
-/// Settles which runtime is taken: `Auto` takes k3d where a Docker engine and `k3d` answer, else the embedded one.
-pub async fn choose(choice: RuntimeChoice) -> Chosen {
-    let (kind, why) = match choice {
-        RuntimeChoice::Embedded => (RuntimeKind::Embedded, "it was asked for".to_owned()),
-        RuntimeChoice::K3d => (RuntimeKind::K3d, "it was asked for".to_owned()),
-        RuntimeChoice::Existing => (RuntimeKind::Existing, "it was asked for".to_owned()),
-        RuntimeChoice::Auto => match tokio::join!(docker::info(), k3d::version()) {
-            (Ok(_), Ok(_)) => (
-                RuntimeKind::K3d,
-                "a Docker engine and k3d answer".to_owned(),
-            ),
-            (Err(_), _) => (RuntimeKind::Embedded, "no Docker engine answers".to_owned()),
-            (_, Err(_)) => (RuntimeKind::Embedded, "`k3d` does not answer".to_owned()),
-        },
-    };
-    Chosen { kind, why }
-}
 
 /// Where the clusters' public ports are on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

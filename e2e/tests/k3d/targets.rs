@@ -124,6 +124,7 @@ fn tree(plan: &Plan, target: Target) -> anyhow::Result<BTreeMap<String, String>>
         services: "registry.example/ferry:1".into(),
         envoy: render::ENVOY_IMAGE.into(),
         pull_policy: "IfNotPresent".into(),
+        pull_secret: None,
     };
     let (secrets, settings) = (PodSecrets::unset(), BTreeMap::new());
     let peers = render::reserved_peers(plan, target);

@@ -5,6 +5,7 @@
 mod bench;
 mod e2e;
 mod endings;
+mod existing;
 mod failures;
 mod identity;
 mod local;

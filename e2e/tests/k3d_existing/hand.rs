@@ -1,0 +1,228 @@
+//! Somebody with two clusters, and the commands that they give.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use anyhow::{Context as _, ensure};
+use e2e::{
+    blueprint::Blueprint,
+    kubernetes::Cluster,
+    plan::{Plan, PodPlan, Ports, Sockets},
+    render,
+    testing::show,
+};
+
+/// What a service's node port may be, and so what the test's own load balancer can give.
+const NODE_PORTS: std::ops::Range<u16> = 30000..32768;
+
+/// Somebody with two clusters, a kubeconfig and an image.
+pub(crate) struct Hand {
+    folder: tempfile::TempDir,
+    id: String,
+    pub(crate) image: String,
+    /// Public ports of the gateway and of the sink.
+    ports: [u16; 2],
+}
+
+impl Hand {
+    pub(crate) fn new() -> Self {
+        let mut free = NODE_PORTS.filter(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok());
+        let id = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+        Self {
+            folder: tempfile::Builder::new().prefix("ferry-").tempdir().unwrap(),
+            image: format!("ferry/by-hand:{id}"),
+            id,
+            ports: [free.next().unwrap(), free.next().unwrap()],
+        }
+    }
+
+    fn cluster(&self, letter: &str) -> String {
+        format!("hand-{}-{letter}", self.id)
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// The gRPC ferry on ports that are free here.
+    fn blueprint(&self) -> anyhow::Result<Blueprint> {
+        let written =
+            std::fs::read_to_string(root().join("manifests/international-ferry/blueprint.yaml"))?;
+        let text = written
+            .replace("30100", &self.ports[0].to_string())
+            .replace("30200", &self.ports[1].to_string());
+        let path = self.folder.path().join("blueprint.yaml");
+        std::fs::write(&path, text)?;
+        Ok(Blueprint::load(path)?)
+    }
+
+    pub(crate) fn pod(&self, name: &str) -> anyhow::Result<PodPlan> {
+        let plan = Plan::of(&[self.blueprint()?], Ports::AsWritten, &|_| {
+            Sockets::in_pod()
+        })?;
+        let mut pods = plan.pods.into_iter();
+        pods.find(|pod| pod.name.pod() == name)
+            .context("no such pod")
+    }
+
+    pub(crate) fn record(&self) -> anyhow::Result<serde_json::Value> {
+        let path = self.state().join("local/environment.json");
+        Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+    }
+
+    pub(crate) async fn connect(&self, letter: &str) -> anyhow::Result<Cluster> {
+        let config = kube::config::Kubeconfig::read_from(self.kubeconfig())?;
+        let context = format!("k3d-{}", self.cluster(letter));
+        Cluster::connect_by(letter, config, &context).await
+    }
+
+    /// The lines of the guide, and the image in both.
+    pub(crate) async fn make_clusters(&self) -> anyhow::Result<()> {
+        // k3d takes turns at one kubeconfig by a lock file.
+        let make = |letter: &'static str, port: u16, more: &'static [&str]| async move {
+            let (name, port) = (self.cluster(letter), format!("{port}:{port}@loadbalancer"));
+            let line = [
+                "cluster",
+                "create",
+                &name,
+                "--agents",
+                "1",
+                "--port",
+                &port,
+                "--image",
+                e2e::runtime::k3d::K3S_IMAGE,
+            ];
+            self.k3d(&[&line[..], more].concat()).await
+        };
+        tokio::try_join!(
+            make("a", self.ports[0], &[]),
+            make(
+                "b",
+                self.ports[1],
+                &["--k3s-arg", "--disable=servicelb@server:0"]
+            ),
+        )?;
+        expect(
+            &self.xtask(&["image", "--tag", &self.image]).await?,
+            0,
+            &self.image,
+        )?;
+        let [a, b] = [self.cluster("a"), self.cluster("b")];
+        self.k3d(&[
+            "image",
+            "import",
+            "--cluster",
+            &a,
+            "--cluster",
+            &b,
+            &self.image,
+            render::ENVOY_IMAGE,
+        ])
+        .await
+    }
+
+    pub(crate) async fn remove_clusters(&self) {
+        for letter in ["a", "b"] {
+            if let Err(error) = self
+                .k3d(&["cluster", "delete", &self.cluster(letter)])
+                .await
+            {
+                show(&format!(
+                    "{} is left behind: {error:#}",
+                    self.cluster(letter)
+                ));
+            }
+        }
+        let removed = tokio::process::Command::new("docker")
+            .args(["image", "rm", &self.image])
+            .output()
+            .await;
+        if let Err(error) = removed {
+            show(&format!("{} is left behind: {error}", self.image));
+        }
+    }
+
+    async fn k3d(&self, args: &[&str]) -> anyhow::Result<()> {
+        let mut command = tokio::process::Command::new("k3d");
+        let done = command
+            .args(args)
+            .env("KUBECONFIG", self.kubeconfig())
+            .output()
+            .await?;
+        expect(&done, 0, "").with_context(|| format!("k3d {}", args.join(" ")))
+    }
+
+    pub(crate) async fn deploy(&self, more: &[&str]) -> anyhow::Result<Output> {
+        self.on_clusters(&["deploy"], more).await
+    }
+
+    pub(crate) async fn on_clusters(
+        &self,
+        command: &[&str],
+        more: &[&str],
+    ) -> anyhow::Result<Output> {
+        let blueprint = self.blueprint()?.path().display().to_string();
+        let contexts =
+            ["a", "b"].map(|letter| format!("cluster-{letter}=k3d-{}", self.cluster(letter)));
+        let clusters = [
+            &blueprint,
+            "--context",
+            &contexts[0],
+            "--context",
+            &contexts[1],
+            "--image",
+            &self.image,
+            "--reach",
+            "cluster-a=127.0.0.1",
+            "--reach",
+            "cluster-b=127.0.0.1",
+        ];
+        self.xtask(&[command, &clusters, more].concat()).await
+    }
+
+    pub(crate) async fn xtask(&self, args: &[&str]) -> anyhow::Result<Output> {
+        let mut command = tokio::process::Command::new(env!("CARGO"));
+        command
+            .arg("xtask")
+            .args(args)
+            .env("FERRY_STATE", self.state())
+            .env("KUBECONFIG", self.kubeconfig())
+            .current_dir(root());
+        for (name, _) in std::env::vars_os() {
+            // A build must not see what this package's own build was told, or it would build anew.
+            let of_the_outer = name.to_str().is_some_and(|name| {
+                name.starts_with("CARGO_PKG_")
+                    || name.starts_with("CARGO_MANIFEST_")
+                    || name == "CARGO_TARGET_TMPDIR"
+            });
+            if of_the_outer {
+                command.env_remove(name);
+            }
+        }
+        Ok(command.output().await?)
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Fails with all that a command said, unless it ended so and said so.
+pub(crate) fn expect(done: &Output, code: i32, says: &str) -> anyhow::Result<()> {
+    let text = [&done.stdout, &done.stderr]
+        .map(|text| String::from_utf8_lossy(text))
+        .concat();
+    ensure!(
+        done.status.code() == Some(code) && text.contains(says),
+        "exit code {code} and `{says}` were expected, not {}:\n{text}",
+        done.status
+    );
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! `deploy` and its like: what is refused before anything is made on clusters that somebody else made.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use serde_json::json;
+
+use crate::bench::{Bench, Done, turn};
+
+const IMAGE: &[&str] = &["--image", "registry.example/ferry:1"];
+const BOTH: &[&str] = &["--context", "cluster-a=one", "--context", "cluster-b=two"];
+
+/// An API server that answers each `GET` as a test says, and writes down what it is asked.
+struct FakeServer {
+    port: u16,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+/// Status and body for a path.
+type Answer = fn(&str) -> (u16, serde_json::Value);
+
+impl FakeServer {
+    fn start(answer: Answer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Self {
+            port: listener.local_addr().unwrap().port(),
+            asked: Arc::default(),
+        };
+        let asked = server.asked.clone();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let asked = asked.clone();
+                std::thread::spawn(move || serve(&connection.unwrap(), answer, &asked));
+            }
+        });
+        server
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// Answers requests without a body until the client goes away.
+fn serve(connection: &TcpStream, answer: Answer, asked: &Mutex<Vec<String>>) {
+    let mut lines = BufReader::new(connection).lines();
+    while let Some(Ok(first)) = lines.next() {
+        while lines
+            .next()
+            .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+        {}
+        let request: Vec<_> = first.split(' ').take(2).collect();
+        asked.lock().unwrap().push(request.join(" "));
+        let (status, body) = answer(request[1]);
+        let body = body.to_string();
+        let head = format!(
+            "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        if (&mut &*connection)
+            .write_all((head + &body).as_bytes())
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn version(minor: &str) -> serde_json::Value {
+    json!({
+        "major": "1", "minor": minor, "gitVersion": format!("v1.{minor}.4"), "gitCommit": "", "gitTreeState": "",
+        "buildDate": "", "goVersion": "", "compiler": "", "platform": "",
+    })
+}
+
+fn status(code: u16, message: &str) -> serde_json::Value {
+    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": "x", "message": message })
+}
+
+/// A kubeconfig with the contexts `one` and `two`, both of this server.
+fn kubeconfig(bench: &Bench, port: u16) -> PathBuf {
+    let context = |name: &str| json!({ "name": name, "context": { "cluster": "c", "user": "u" } });
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config",
+        "clusters": [{ "name": "c", "cluster": { "server": format!("http://127.0.0.1:{port}") } }],
+        "users": [{ "name": "u", "user": { "token": "s3cret" } }],
+        "contexts": [context("one"), context("two")],
+    });
+    bench.file("kubeconfig", &config.to_string())
+}
+
+/// Runs `deploy` with this kubeconfig and these arguments.
+fn deploy(bench: &Bench, kubeconfig: &std::path::Path, args: &[&[&str]]) -> Done {
+    let fixed = ["deploy", "--kubeconfig", kubeconfig.to_str().unwrap()];
+    bench.run(&[&fixed[..], &args.concat()].concat())
+}
+
+#[test]
+fn wrong_usage_names_what_is_missing_or_too_much() {
+    let bench = Bench::new();
+    let config = kubeconfig(&bench, 1);
+    let secret = bench.file("config.json", r#"{"auths":{},"credsStore":"desktop"}"#);
+    let secret = secret.to_str().unwrap();
+    for (args, says) in [
+        (
+            &[IMAGE][..],
+            "`--context cluster-a=NAME` and `--context cluster-b=NAME` is missing",
+        ),
+        (
+            &[IMAGE, &["--context", "cluster-a=one"]],
+            "`--context cluster-b=NAME` is missing",
+        ),
+        (
+            &[IMAGE, BOTH, &["--context", "cluster-c=one"]],
+            "no blueprint has a cluster `cluster-c`",
+        ),
+        (
+            &[
+                IMAGE,
+                &["--context", "cluster-a=one", "--context", "cluster-b=one"],
+            ],
+            "context `one` is given for `cluster-a`",
+        ),
+        (
+            &[
+                IMAGE,
+                &["--context", "cluster-a=one", "--context", "cluster-b=three"],
+            ],
+            "it has `one`, `two`",
+        ),
+        (&[BOTH], "`--image REGISTRY/NAME:TAG` is missing"),
+        (&[BOTH, &["--image", "a b"]], "`a b` is no image name"),
+        (
+            &[IMAGE, BOTH, &["--address", "cluster-z=x"]],
+            "`--address cluster-z=…` names no cluster",
+        ),
+        (
+            &[IMAGE, BOTH, &["--reach", "cluster-b=http://x"]],
+            "is not CLUSTER=HOST[:PORT]",
+        ),
+        (
+            &[IMAGE, BOTH, &["--pull-secret", secret]],
+            "it holds no credentials",
+        ),
+        (
+            &[IMAGE, &["--context", "cluster-a"]],
+            "is not CLUSTER=CONTEXT",
+        ),
+    ] {
+        deploy(&bench, &config, args)
+            .assert_code(2)
+            .assert_says(says);
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_kubeconfig_that_cannot_be_read_is_named_and_not_quoted() {
+    let bench = Bench::new();
+    let nowhere = bench.file("nowhere", "").with_extension("yaml");
+    deploy(&bench, &nowhere, &[IMAGE, BOTH])
+        .assert_code(2)
+        .assert_says("nowhere.yaml");
+    let broken = bench.file("broken", "users: [s3cret");
+    let done = deploy(&bench, &broken, &[IMAGE, BOTH]);
+    done.assert_code(2).assert_says("it is no kubeconfig");
+    assert!(!done.stderr.contains("s3cret"), "{done}");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn each_runtime_has_its_own_commands() {
+    let _turn = turn();
+    let bench = Bench::new();
+    bench
+        .run(&["local-up", "--runtime", "existing"])
+        .assert_code(2)
+        .assert_says("cargo xtask deploy");
+    bench
+        .run(&[&["e2e", "--runtime", "embedded"], BOTH].concat())
+        .assert_code(2)
+        .assert_says("--runtime existing");
+    bench
+        .run(&["e2e", "--runtime", "existing"])
+        .assert_code(2)
+        .assert_says("--context");
+    bench.run(&["undeploy"]).assert_code(2);
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_foreign_namespace_is_refused_and_nothing_is_changed() {
+    let bench = Bench::new();
+    let server = FakeServer::start(|path| match path {
+        "/version" => (200, version("34")),
+        "/api/v1/namespaces/fast-international-ferry-terminator-ns" => (
+            200,
+            json!({ "kind": "Namespace", "apiVersion": "v1", "metadata": { "name": "x", "labels": { "ferry.internal/environment": "local" } } }),
+        ),
+        _ => (404, status(404, "not found")),
+    });
+    // The label of another environment, even one of the same name, is not ours.
+    let done = deploy(&bench, &kubeconfig(&bench, server.port), &[IMAGE, BOTH]);
+    done.assert_code(3)
+        .assert_says("cluster-b: namespace fast-international-ferry-terminator-ns is there already and is of environment local")
+        .assert_says("kubectl delete namespace");
+    assert!(!done.stderr.contains("s3cret"), "{done}");
+    let asked = server.asked();
+    assert!(
+        asked
+            .iter()
+            .any(|request| request.ends_with("-initiator-ns")),
+        "{asked:#?}"
+    );
+    assert!(
+        asked.iter().all(|request| request.starts_with("GET ")),
+        "{asked:#?}"
+    );
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn an_api_server_that_refuses_or_is_too_old_ends_it_at_once() {
+    let bench = Bench::new();
+    for (answer, says) in [
+        (
+            (|_| (401, status(401, "Unauthorized"))) as Answer,
+            "refuses context `one`",
+        ),
+        (|_| (200, version("28")), "Kubernetes v1.28.4 is too old"),
+    ] {
+        let server = FakeServer::start(answer);
+        let one = [
+            "international-ferry",
+            "--context",
+            "cluster-b=one",
+            "--context",
+            "cluster-a=two",
+        ];
+        let done = deploy(&bench, &kubeconfig(&bench, server.port), &[IMAGE, &one]);
+        done.assert_code(3);
+        // Both clusters are asked side by side; either may be the first to say no.
+        assert!(
+            done.stderr.contains(says) || done.stderr.contains(&says.replace("one", "two")),
+            "{done}"
+        );
+        let asked = server.asked();
+        assert!(
+            asked.iter().all(|request| request == "GET /version"),
+            "{asked:#?}"
+        );
+    }
+    bench.assert_nothing_left();
+}
