@@ -334,7 +334,11 @@ async fn dial_from(
     // The verdict stands whatever becomes of the probe's remains; the namespace goes with its environment.
     let removed = cluster.delete_pod(&namespace, &name).await;
     ended.map_err(|error| {
-        let hint = format!("see that {address} is reachable from the nodes of {}, and that nothing else answers there", cluster.name());
+        let other = match request.dialling {
+            Dialling::OwnNamespace => "",
+            Dialling::UpstreamNamespace => "; `--address CLUSTER=HOST[:PORT]` names another address",
+        };
+        let hint = format!("see that {address} is reachable from the nodes of {}, and that nothing else answers there{other}", cluster.name());
         error.context(Failure::infrastructure(format!("{}: {} is not reachable at {address}", cluster.name(), pod.name)).hint(hint))
     })?;
     removed
