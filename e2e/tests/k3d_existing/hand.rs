@@ -9,10 +9,11 @@ use std::{
 use anyhow::{Context as _, ensure};
 use e2e::{
     blueprint::Blueprint,
+    image,
     kubernetes::Cluster,
     plan::{Plan, PodPlan, Ports, Sockets},
-    render,
     testing::show,
+    timeline::Timeline,
 };
 
 /// What a service's node port may be, and so what the test's own load balancer can give.
@@ -85,7 +86,6 @@ impl Hand {
 
     /// The lines of the guide, and the image in both.
     pub(crate) async fn make_clusters(&self) -> anyhow::Result<()> {
-        // k3d takes turns at one kubeconfig by a lock file.
         let make = |letter: &'static str, port: u16, more: &'static [&str]| async move {
             let (name, port) = (self.cluster(letter), format!("{port}:{port}@loadbalancer"));
             let line = [
@@ -98,6 +98,9 @@ impl Hand {
                 &port,
                 "--image",
                 e2e::runtime::k3d::K3S_IMAGE,
+                "--k3s-arg",
+                "--disable=traefik@server:0",
+                "--kubeconfig-update-default=false",
             ];
             self.k3d(&[&line[..], more].concat()).await
         };
@@ -109,12 +112,17 @@ impl Hand {
                 &["--k3s-arg", "--disable=servicelb@server:0"]
             ),
         )?;
+        let [a, b] = [self.cluster("a"), self.cluster("b")];
+        // Two creations at once would each write a whole file.
+        let kubeconfig = self.kubeconfig().display().to_string();
+        self.k3d(&["kubeconfig", "merge", &a, &b, "--output", &kubeconfig])
+            .await?;
+        let envoy = image::envoy(&Timeline::silent()).await?;
         expect(
             &self.xtask(&["image", "--tag", &self.image]).await?,
             0,
             &self.image,
         )?;
-        let [a, b] = [self.cluster("a"), self.cluster("b")];
         self.k3d(&[
             "image",
             "import",
@@ -123,7 +131,7 @@ impl Hand {
             "--cluster",
             &b,
             &self.image,
-            render::ENVOY_IMAGE,
+            &envoy,
         ])
         .await
     }
