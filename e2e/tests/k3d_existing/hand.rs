@@ -61,7 +61,7 @@ impl Hand {
             .replace("30200", &self.ports[1].to_string());
         let path = self.folder.path().join("blueprint.yaml");
         std::fs::write(&path, text)?;
-        Ok(Blueprint::load(path)?)
+        Blueprint::load(path)
     }
 
     pub(crate) fn pod(&self, name: &str) -> anyhow::Result<PodPlan> {

@@ -110,7 +110,7 @@ async fn delete_in(
     if when == Return::Gone && !ours.is_empty() {
         timeline
             .run(
-                format!("{cluster}: delete {} namespaces", ours.len()),
+                format!("{cluster}: delete {}", ours.join(", ")),
                 |step| async move {
                     let (connected, step) = (&connected, &step);
                     try_join_all(ours.iter().map(|namespace| async move {
