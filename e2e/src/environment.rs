@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use messages::{Role, WorkloadName};
 use serde::{Deserialize, Serialize};
 
-use crate::{plan::PeerAddress, process::ProcessId};
+use crate::{envoy::EnvoyPaths, plan::PeerAddress, process::ProcessId};
 
 mod lock;
 mod name;
@@ -225,6 +225,17 @@ impl Layout {
     /// The pod authority as it is in force, or is about to be: what `wosp` reads, or what its Secret is made of.
     pub fn authority(&self, name: &WorkloadName) -> PathBuf {
         self.pod(name).join("authority")
+    }
+
+    /// The bearer token of a boundary pod.
+    pub fn token(&self, name: &WorkloadName) -> PathBuf {
+        self.pod(name).join("token")
+    }
+
+    /// The certificate that a boundary pod's HTTPS has, and the roots that its clients trust.
+    pub fn pinhole(&self, name: &WorkloadName) -> PathBuf {
+        self.pod(name)
+            .join(EnvoyPaths::in_working_directory().pinhole_dir)
     }
 
     /// The embedded runtime's folder of one cluster's load balancer.

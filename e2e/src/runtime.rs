@@ -3,7 +3,7 @@
 //! [`up`] makes an environment, [`down`] removes it, [`sweep`] removes what killed commands left. A runtime is one file
 //! behind the functions here.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use messages::{Role, WorkloadName};
 use serde::Serialize;
@@ -11,7 +11,6 @@ use serde::Serialize;
 use crate::{
     blueprint::Blueprint,
     environment::{Draft, Environment, Layout, Name, PodRecord, RuntimeKind, Store},
-    envoy::EnvoyPaths,
     failure::Failure,
     identity,
     plan::{PeerAddress, PodPlan, Ports},
@@ -102,10 +101,6 @@ impl UpRequest {
 
 /// The record of a pod that is planned and not yet started.
 fn planned(layout: &Layout, pod: &PodPlan) -> PodRecord {
-    let token_file = pod.pinhole.then(|| token_file(layout, &pod.name));
-    let roots_file = pod
-        .pinhole
-        .then(|| pinhole_folder(layout, &pod.name).join(identity::ROOTS));
     PodRecord {
         name: pod.name.clone(),
         role: pod.role,
@@ -116,8 +111,10 @@ fn planned(layout: &Layout, pod: &PodPlan) -> PodRecord {
         load_balancer: None,
         peer_address: None,
         local_address: None,
-        token_file,
-        roots_file,
+        token_file: pod.pinhole.then(|| layout.token(&pod.name)),
+        roots_file: pod
+            .pinhole
+            .then(|| layout.pinhole(&pod.name).join(identity::ROOTS)),
         auto_trigger: pod.auto_trigger,
         downstreams: pod
             .egress
@@ -129,18 +126,6 @@ fn planned(layout: &Layout, pod: &PodPlan) -> PodRecord {
         dialled_at: None,
         processes: vec![],
     }
-}
-
-/// The file of a boundary pod's bearer token.
-fn token_file(layout: &Layout, pod: &WorkloadName) -> PathBuf {
-    layout.pod(pod).join("token")
-}
-
-/// The folder of the certificate that its pinhole's HTTPS has, and of the roots that its clients trust.
-fn pinhole_folder(layout: &Layout, pod: &WorkloadName) -> PathBuf {
-    layout
-        .pod(pod)
-        .join(EnvoyPaths::in_working_directory().pinhole_dir)
 }
 
 /// How a container is ended.

@@ -7,6 +7,7 @@ mod commands;
 mod context;
 mod interrupt;
 mod output;
+mod standing;
 mod view;
 
 use std::process::ExitCode;

@@ -4,8 +4,7 @@ use e2e::{
     failure::Failure,
     local,
     plan::Ports,
-    proof,
-    run::{self, Run},
+    run::{self},
     runtime::{self, Condition, Lifetime, OnFailure, PublicAddress, UpRequest},
     timeline::Timeline,
 };
@@ -13,7 +12,7 @@ use e2e::{
 use crate::{
     cli::Deploy,
     context::{Context, manifests},
-    view,
+    standing, view,
 };
 
 /// An environment of the name that is there is changed to what is wanted and proven again by fresh messages.
@@ -42,7 +41,7 @@ pub(crate) async fn run(args: Deploy, context: &Context) -> anyhow::Result<()> {
             let work = renew(environment, &request, &timeline, context);
             context.interrupt.unless(work).await?
         }
-        None => make(request, &timeline, context).await?,
+        None => standing::make(request, &timeline, context).await?,
     };
     let style = context.output.data_style();
     context.output.data(view::banner(
@@ -92,54 +91,19 @@ async fn renew(
     ));
     let work = async {
         runtime::refresh(&context.store, &mut environment, request, timeline).await?;
-        for blueprint in &request.blueprints {
-            let verdict = proof::again(&environment, &blueprint.name, timeline).await?;
-            context.verdict(&blueprint.title, &verdict);
-        }
-        Ok(())
+        standing::prove_again(&environment, &request.blueprints, timeline, context).await
     };
-    let result: anyhow::Result<()> = work.await;
-    let Err(error) = result else {
-        return Ok(environment);
-    };
-    // Wrong usage has changed nothing.
-    if Failure::exit_code(&error) != 2 {
-        match run::evidence(&environment, &error, timeline).await {
-            Ok(folder) => context.output.say(format!(
-                "`{name}` is left as it is; `{}` holds `{}` and `timeline.json`",
-                folder.display(),
-                run::EVIDENCE
-            )),
-            Err(problem) => context.output.beside("no evidence", &problem),
-        }
-    }
-    Err(error)
-}
-
-async fn make(
-    request: UpRequest,
-    timeline: &Timeline,
-    context: &Context,
-) -> anyhow::Result<Environment> {
-    let (store, name) = (context.store.clone(), request.name.clone());
-    let mut run = Run::new(store, name, timeline.clone());
-    let blueprints = request.blueprints.clone();
-    let work = async {
-        let environment = run.up(request).await?;
-        for blueprint in &blueprints {
-            let verdict = proof::auto_trigger(&environment, &blueprint.name, timeline).await?;
-            context.verdict(&blueprint.title, &verdict);
-        }
-        Ok(environment)
-    };
-    match context.interrupt.unless(work).await {
-        Ok(mut environment) => {
-            run.release(&mut environment)?;
+    match work.await {
+        Ok(verdicts) => {
+            run::proven(&environment, &verdicts, timeline)?;
             Ok(environment)
         }
-        result @ Err(_) => {
-            context.close(&mut run, &result).await;
-            result
+        Err(error) => {
+            // Wrong usage has changed nothing.
+            if Failure::exit_code(&error) != 2 {
+                standing::left_as_it_is(&environment, &error, timeline, context).await;
+            }
+            Err(error)
         }
     }
 }

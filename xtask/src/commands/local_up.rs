@@ -1,12 +1,11 @@
 use e2e::{
-    blueprint::{self, Blueprint},
+    blueprint::{self},
     environment::{Environment, Found, Name, RuntimeKind},
     failure::Failure,
     local::{self, Fate},
     plan::Ports,
-    proof::{self, Verdict},
-    report,
-    run::{self, Run},
+    proof::Verdict,
+    run::{self},
     runtime::{
         self, Chosen, Condition, Lifetime, OnFailure, PublicAddress, RuntimeChoice, State,
         UpRequest,
@@ -17,7 +16,7 @@ use e2e::{
 use crate::{
     cli::LocalUp,
     context::{Context, manifests},
-    view,
+    standing, view,
 };
 
 /// An environment of the name that is up and has these blueprints is brought up to date and proven again by fresh messages;
@@ -71,7 +70,7 @@ pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> 
     };
     let environment = match kept {
         Some(environment) => environment,
-        None => make(request, &timeline, context).await?,
+        None => standing::make(request, &timeline, context).await?,
     };
     let style = context.output.data_style();
     context.output.data(view::banner(
@@ -129,15 +128,7 @@ async fn keep(
             Ok(Some(environment))
         }
         Err(error) => {
-            match run::evidence(&environment, &error, timeline).await {
-                Ok(folder) => context.output.say(format!(
-                    "`{name}` is left as it is; `{}` holds `{}`, `{}` and `timeline.json`",
-                    folder.display(),
-                    run::EVIDENCE,
-                    report::REPORT
-                )),
-                Err(problem) => context.output.beside("no evidence", &problem),
-            }
+            standing::left_as_it_is(&environment, &error, timeline, context).await;
             Err(error)
         }
     }
@@ -152,60 +143,5 @@ async fn renew(
     if environment.record.runtime == RuntimeKind::K3d {
         runtime::refresh(&context.store, environment, request, timeline).await?;
     }
-    prove_again(environment, &request.blueprints, timeline, context).await
-}
-
-async fn prove_again(
-    environment: &Environment,
-    blueprints: &[Blueprint],
-    timeline: &Timeline,
-    context: &Context,
-) -> anyhow::Result<Vec<Verdict>> {
-    let mut verdicts = vec![];
-    for blueprint in blueprints {
-        let verdict = proof::again(environment, &blueprint.name, timeline).await?;
-        let style = context.output.data_style();
-        context
-            .output
-            .data(view::verdict_table(&blueprint.title, &verdict, style) + "\n");
-        verdicts.push(verdict);
-    }
-    Ok(verdicts)
-}
-
-async fn make(
-    request: UpRequest,
-    timeline: &Timeline,
-    context: &Context,
-) -> anyhow::Result<Environment> {
-    let mut run = Run::new(
-        context.store.clone(),
-        request.name.clone(),
-        timeline.clone(),
-    );
-    let blueprints = request.blueprints.clone();
-    let work = async {
-        let environment = run.up(request).await?;
-        let mut verdicts = vec![];
-        for blueprint in &blueprints {
-            let verdict = proof::auto_trigger(&environment, &blueprint.name, timeline).await?;
-            let style = context.output.data_style();
-            context
-                .output
-                .data(view::verdict_table(&blueprint.title, &verdict, style) + "\n");
-            verdicts.push(verdict);
-        }
-        Ok((environment, verdicts))
-    };
-    match context.interrupt.unless(work).await {
-        Ok((mut environment, verdicts)) => {
-            run.release(&mut environment, &verdicts)?;
-            Ok(environment)
-        }
-        Err(error) => {
-            let result = Err(error);
-            context.close(&mut run, &result).await;
-            result
-        }
-    }
+    standing::prove_again(environment, &request.blueprints, timeline, context).await
 }

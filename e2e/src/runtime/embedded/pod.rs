@@ -12,7 +12,7 @@ use crate::{
     identity::{self, Root, Server},
     plan::{PeerAddress, PodPlan},
     process::Launch,
-    runtime::{Container, pinhole_folder},
+    runtime::Container,
     services::Binaries,
 };
 
@@ -76,7 +76,7 @@ impl Workshop<'_> {
             .save(&self.layout.authority(name))?;
         if let Some(token_file) = &record.token_file {
             replace_file(token_file, identity::token().as_bytes(), 0o600)?;
-            Server::keep(self.root, name, &pinhole_folder(self.layout, name))?;
+            Server::keep(self.root, name, &self.layout.pinhole(name))?;
             replace_file(
                 &folder.join(&paths.pinhole_file),
                 &serde_json::to_vec_pretty(&envoy::pinhole(&paths))?,

@@ -10,7 +10,6 @@ use crate::{
     identity::{self, Authority, Root, Server},
     plan::{Plan, PodPlan},
     render::PodSecrets,
-    runtime::{pinhole_folder, token_file},
 };
 
 /// The authorities and tokens of all pods: made once, and the same again whenever the environment is brought up anew. The
@@ -45,7 +44,7 @@ fn pod_secrets(layout: &Layout, root: &Root, pod: &PodPlan) -> anyhow::Result<Po
         authority.save(&authority_folder)?;
         authority
     };
-    let token_file = token_file(layout, &pod.name);
+    let token_file = layout.token(&pod.name);
     if !token_file.exists() {
         replace_file(&token_file, identity::token().as_bytes(), 0o600)?;
     }
@@ -59,7 +58,7 @@ fn pod_secrets(layout: &Layout, root: &Root, pod: &PodPlan) -> anyhow::Result<Po
         (identity::AUTHORITY_KEY, authority.key_pem()),
         (identity::ROOTS, authority.roots_pem().to_owned()),
     ];
-    let server = Server::keep(root, &pod.name, &pinhole_folder(layout, &pod.name))?;
+    let server = Server::keep(root, &pod.name, &layout.pinhole(&pod.name))?;
     Ok(PodSecrets {
         authority: files.map(|(name, text)| (name.to_owned(), text)).into(),
         token,
