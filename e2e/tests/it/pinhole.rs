@@ -314,7 +314,10 @@ async fn a_certificate_of_the_operators_own_is_taken_without_a_restart() -> anyh
             .poll(|| async {
                 let request = Request::get(address(&sink)?, "/health").secured(tls.clone());
                 Ok(match request.send().await {
-                    Ok(answer) => Seen::Ready(assert_eq!(answer.status, 200)),
+                    Ok(answer) => {
+                        assert_eq!(answer.status, 200);
+                        Seen::Ready(())
+                    }
                     Err(error) => Seen::Waiting(format!("{error:#}")),
                 })
             })
