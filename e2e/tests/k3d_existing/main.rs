@@ -16,6 +16,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use e2e::{
+    blueprint::Target,
     kubernetes::Cluster,
     render::{self, Images, Object, Options, PodSecrets},
     testing::show,
@@ -177,6 +178,7 @@ async fn start_alone(hand: &Hand, cluster: &Cluster) -> anyhow::Result<()> {
         &gateway,
         &Options {
             environment: record["existing"]["label"].as_str().context("no label")?,
+            target: Target::K3d,
             images: &images,
             peers: &BTreeMap::new(),
             secrets: &PodSecrets::unset(),
