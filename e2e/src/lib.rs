@@ -7,6 +7,7 @@
 /// The wire types, for whoever shows them.
 pub use messages as wire;
 
+pub mod bench;
 pub mod blueprint;
 pub mod deploy;
 pub mod docker;

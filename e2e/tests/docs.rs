@@ -144,6 +144,19 @@ fn commands_that_cost_nothing_run_as_printed() {
     }
 }
 
+/// The anchors of a page's headings, as GitHub makes them.
+fn headings(text: &str) -> impl Iterator<Item = String> {
+    let titles = text.lines().filter(|line| line.starts_with('#'));
+    titles.map(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = title
+            .chars()
+            .filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+        kept.map(|letter| if letter == ' ' { '-' } else { letter })
+            .collect()
+    })
+}
+
 #[test]
 fn every_path_that_is_named_is_there() {
     let mut checked = 0;
@@ -168,6 +181,13 @@ fn every_path_that_is_named_is_there() {
             .filter(|path| tops.iter().any(|top| path.starts_with(top)))
             .chain(links)
         {
+            if let Some(place) = path.strip_prefix('#') {
+                assert!(
+                    headings(&text).any(|heading| heading == place),
+                    "{page}: there is no heading for `#{place}`"
+                );
+                continue;
+            }
             let example = EXAMPLE.replace('-', "_");
             if path.contains([' ', '<', '{', '*', '…'])
                 || path.starts_with("http")
@@ -210,7 +230,7 @@ fn every_module_of_the_harness_is_on_the_map() {
 #[test]
 fn the_readme_has_the_variables_that_the_code_has() {
     let mut code = BTreeMap::new();
-    for folder in ["e2e", "xtask", "services"] {
+    for folder in ["e2e", "xtask", "services", "fuzz"] {
         for path in sources(&root().join(folder)) {
             for literal in fs::read_to_string(&path).unwrap().split('"') {
                 if is_variable(literal) && !OF_TESTS.contains(&literal) {

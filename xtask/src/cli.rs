@@ -64,12 +64,24 @@ pub(crate) enum Command {
     Sweep(Sweep),
     /// Check this machine, and say how to fix what is wrong
     Doctor(Doctor),
+    /// Measure how fast messages cross on the embedded runtime, each scenario held against the first
+    Bench(Bench),
     /// Write a new blueprint, its test and its manifests: a chain over clusters, from a gateway to a sink
     New(New),
     /// Write the Kubernetes manifests and the schema of blueprints that are checked in under `manifests/`
     Render(Render),
     /// Print the provider's commands that reserve, show and release the addresses of a blueprint; nothing is run
     Addresses(Addresses),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Messages that each scenario sends at once; a tenth of them goes one at a time
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) messages: u32,
+    /// One JSON object a scenario
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! One file per command: arguments, a call of the harness, its result on the screen.
 
 pub(crate) mod addresses;
+pub(crate) mod bench;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod e2e;

@@ -56,6 +56,7 @@ async fn route(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Logs(args) => commands::logs::run(args, context).await,
         Command::Sweep(args) => commands::sweep::run(args, context).await,
         Command::Doctor(args) => commands::doctor::run(args, context).await,
+        Command::Bench(args) => commands::bench::run(args, context).await,
         Command::New(args) => commands::new::run(args, context).await,
         Command::Render(args) => commands::render::run(args, context).await,
         Command::Addresses(args) => commands::addresses::run(&args, context),

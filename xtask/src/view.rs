@@ -1,6 +1,7 @@
 //! Records and messages as text. Pure.
 
 mod banner;
+mod bench;
 mod identity;
 
 use std::fmt::Write as _;
@@ -17,6 +18,7 @@ use e2e::{
 };
 
 pub(crate) use banner::{banner, kept};
+pub(crate) use bench::measured;
 pub(crate) use identity::overview;
 
 use crate::{

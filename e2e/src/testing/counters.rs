@@ -22,6 +22,12 @@ impl Counters {
         matching.map(|(_, value)| value).sum()
     }
 
+    /// TLS sessions that came through the tunnel: those of the pinhole's HTTPS, on the same port, are not among them.
+    pub fn tunnel_handshakes(&self) -> u64 {
+        let all = self.sum("listener.ingress", ".ssl.handshake");
+        all.saturating_sub(self.sum("http.pinhole.", ".downstream_cx_ssl_total"))
+    }
+
     /// Those whose name holds `part`, for the message of a failed check.
     pub fn with(&self, part: &str) -> BTreeMap<&str, u64> {
         let matching = self.0.iter().filter(|(name, _)| name.contains(part));

@@ -66,7 +66,7 @@ impl Scene {
     /// Handshakes that the sink has completed.
     async fn handshakes(&self) -> anyhow::Result<u64> {
         let counters = self.ferry.envoy_counters(&self.sink).await?;
-        Ok(counters.sum("listener.ingress", ".ssl.handshake"))
+        Ok(counters.tunnel_handshakes())
     }
 
     /// Certificates that the other pod has refused.
