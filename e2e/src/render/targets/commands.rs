@@ -17,6 +17,8 @@ struct Commands {
     record: String,
 }
 
+type LinesOf = fn(&Commands) -> &[String];
+
 /// A shell script in three parts, for every pod that somebody sends to.
 ///
 /// # Errors
@@ -34,7 +36,7 @@ pub fn commands(plan: &Plan, target: Target) -> anyhow::Result<String> {
                 .hint("name another target: gke, eks, aks or generic")
         })?;
     let mut text = String::new();
-    let titles: [(&str, fn(&Commands) -> &[String]); 3] = [
+    let titles: [(&str, LinesOf); 3] = [
         ("Reserve", |commands| &commands.reserve),
         ("Show", |commands| &commands.show),
         ("Release, when nothing uses it any more", |commands| {

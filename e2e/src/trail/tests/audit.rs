@@ -43,10 +43,12 @@ fn each_way_to_tamper_with_a_hop_is_named() {
     let world = World::new();
     let stranger = World::new();
     type Tamper<'a> = &'a dyn Fn(&mut Vec<StoredMessage>);
+    // The message's number, its hop and the word for what happened to it.
+    type Finding = (u64, Option<usize>, &'static str);
     let trail = |output: &mut Vec<StoredMessage>, change: &dyn Fn(&mut Vec<Hop>)| {
         change(&mut output[1].message.trail);
     };
-    let cases: [(Tamper<'_>, (u64, Option<usize>, &str)); 14] = [
+    let cases: [(Tamper<'_>, Finding); 14] = [
         (
             &|all| trail(all, &|trail| trail[1].node = "x".into()),
             (2, Some(2), "altered"),

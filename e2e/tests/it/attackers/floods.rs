@@ -178,7 +178,7 @@ fn the_numbers_are_those_of_the_configuration() {
     assert_eq!(e2e::envoy::REQUEST_HEAD_LIMIT.as_secs(), 5);
     assert_eq!(MAX_CONNECTIONS, 4096);
     assert_eq!(MAX_PLAINTEXT_CONNECTIONS, 512);
-    assert!(CONNECTIONS > MAX_PLAINTEXT_CONNECTIONS && CONNECTIONS < MAX_CONNECTIONS);
+    const { assert!(CONNECTIONS > MAX_PLAINTEXT_CONNECTIONS && CONNECTIONS < MAX_CONNECTIONS) };
 }
 
 #[tokio::test]

@@ -38,12 +38,12 @@ pub(crate) async fn serve(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<
         // Past its limit the pod waits for nobody.
         () = pod.life.reached(Phase::Ended) => End::Draining,
     };
-    match &end {
-        // Whoever gets here has shown an identity that is let in: somebody should look at it.
-        End::Broken(
-            Broken::NotAMessage(reason) | Broken::OutOfPlace(reason) | Broken::TooLarge(reason),
-        ) => tracing::warn!(reason, "a sender broke the protocol"),
-        _ => {}
+    // Whoever gets here has shown an identity that is let in: somebody should look at it.
+    if let End::Broken(
+        Broken::NotAMessage(reason) | Broken::OutOfPlace(reason) | Broken::TooLarge(reason),
+    ) = &end
+    {
+        tracing::warn!(reason, "a sender broke the protocol");
     }
     end
 }
