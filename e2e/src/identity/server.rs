@@ -5,12 +5,16 @@ use std::{fmt, path::Path};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use messages::WorkloadName;
-use rcgen::{DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
+use rcgen::{
+    DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData as _,
+    SanType,
+};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{ROOTS, Root, SERVER_LIFETIME, Validity, files, new_key, parameters};
 use crate::{
     envoy::{SERVER_CERTIFICATE, SERVER_KEY},
+    failure::Failure,
     plan::pinhole_name,
 };
 
@@ -24,7 +28,22 @@ pub struct Server {
 
 impl Root {
     /// A certificate for the pinhole of `pod`, valid for [`SERVER_LIFETIME`] but never longer than the root.
+    ///
+    /// # Errors
+    ///
+    /// A usage failure where the root is an operator's own, whose key is elsewhere.
     pub fn server(&self, pod: &WorkloadName) -> anyhow::Result<Server> {
+        if !self.has_key() {
+            return Err(Failure::usage(format!(
+                "the key of the root is not here, so no certificate can be made for the pinhole of {} in {}",
+                pod.pod(),
+                pod.cluster()
+            ))
+            .hint(
+                "put `tls.crt`, `tls.key` and `ca.crt` of your own into the folder `pinhole` of the pod, as the README says",
+            )
+            .into());
+        }
         let name = pinhole_name(pod);
         let key = new_key()?;
         let mut validity = Validity::lasting(SERVER_LIFETIME);
@@ -47,24 +66,45 @@ impl Root {
 
 impl Server {
     /// The one in `folder`, where it is the operator's, which goes back to other roots, or this root's with more than a
-    /// third of its life left; otherwise a new one, saved there.
+    /// third of its life left; otherwise a new one, saved there. Without the root's key it is kept whatever it is.
     pub fn keep(root: &Root, pod: &WorkloadName, folder: &Path) -> anyhow::Result<Self> {
-        if folder.join(ROOTS).exists() {
-            let server = Self::load(folder)?;
-            if !server.roots_pem.contains(root.certificate_pem()) || server.is_fresh()? {
-                return Ok(server);
-            }
+        if folder.join(ROOTS).exists() && !Self::is_due(root, folder)? {
+            return Self::load(folder);
         }
         let server = root.server(pod)?;
         server.save(folder)?;
         Ok(server)
     }
 
-    /// With these roots instead of its own in [`ROOTS`]: both, while one root replaces another.
-    #[must_use]
-    pub fn trusted_by(mut self, roots_pem: impl Into<String>) -> Self {
-        self.roots_pem = roots_pem.into();
-        self
+    /// Whether the one in `folder` is this root's and is to be replaced by another of it: it has less than a third of its
+    /// life left, or a command that was killed has left the key of one with the certificate of the other.
+    pub fn is_due(root: &Root, folder: &Path) -> anyhow::Result<bool> {
+        if !root.has_key() || !Self::is_of(folder, std::slice::from_ref(root.certificate_der()))? {
+            return Ok(false);
+        }
+        Ok(!Self::load(folder)?.is_good()?)
+    }
+
+    /// Whether the one in `folder` goes back to one of `roots`: if not, it is the operator's own, and none of Ferry's business.
+    pub fn is_of(folder: &Path, roots: &[CertificateDer<'_>]) -> anyhow::Result<bool> {
+        let trusted = files::certificates(&files::read(folder, ROOTS)?);
+        Ok(trusted.iter().any(|root| roots.contains(root)))
+    }
+
+    /// Has clients of the one in `folder` trust `root` besides those that they trust already.
+    pub fn trust_too(folder: &Path, root: &Root) -> anyhow::Result<()> {
+        let trusted = files::read(folder, ROOTS)?;
+        if files::certificates(&trusted).contains(root.certificate_der()) {
+            return Ok(());
+        }
+        let both = format!("{}\n{}", trusted.trim_end(), root.certificate_pem());
+        files::write_private(folder, ROOTS, &both)
+    }
+
+    /// Replaces certificate and key in `folder`; whom clients trust stays.
+    pub fn replace(&self, folder: &Path) -> anyhow::Result<()> {
+        files::write_private(folder, SERVER_KEY, &self.key_pem)?;
+        files::write_private(folder, SERVER_CERTIFICATE, &self.certificate_pem)
     }
 
     /// Writes [`SERVER_KEY`], [`SERVER_CERTIFICATE`] and, for clients, [`ROOTS`] (mode 0600) into `folder`, which is made (mode
@@ -72,8 +112,7 @@ impl Server {
     /// refuses that pair, keeps the one it has, and takes the next.
     pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
         files::make_private_folder(folder)?;
-        files::write_private(folder, SERVER_KEY, &self.key_pem)?;
-        files::write_private(folder, SERVER_CERTIFICATE, &self.certificate_pem)?;
+        self.replace(folder)?;
         files::write_private(folder, ROOTS, &self.roots_pem)
     }
 
@@ -86,13 +125,16 @@ impl Server {
         })
     }
 
-    fn is_fresh(&self) -> anyhow::Result<bool> {
+    /// It is of its key, and not old.
+    fn is_good(&self) -> anyhow::Result<bool> {
         let der = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes())
             .context("read a pinhole's certificate")?;
         let (_, parsed) =
             x509_parser::parse_x509_certificate(&der).context("read a pinhole's certificate")?;
+        let key = KeyPair::from_pem(&self.key_pem).context("read a pinhole's key")?;
         let third = i64::try_from(SERVER_LIFETIME.as_secs() / 3)?;
-        Ok(parsed.validity().not_after.timestamp() - Timestamp::now().as_second() > third)
+        let left = parsed.validity().not_after.timestamp() - Timestamp::now().as_second();
+        Ok(parsed.public_key().raw == key.subject_public_key_info() && left > third)
     }
 
     /// What goes into [`SERVER_CERTIFICATE`].

@@ -100,6 +100,18 @@ fn an_authority_cannot_make_another_authority() {
         knock(&root, &leaf, &gateway()),
         Err(webpki::Error::PathLenConstraintViolated)
     );
+    // It is the path length and nothing else: with another one the same chain is accepted.
+    let key = new_key().unwrap();
+    let validity = Validity::lasting(AUTHORITY_LIFETIME);
+    let mut allowing = parameters(authority::subject(&gateway()), validity).unwrap();
+    allowing.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(1));
+    allowing.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let allowing = allowing.signed_by(&key, &root.issuer().unwrap()).unwrap();
+    let (der, pem) = (allowing.der().clone(), allowing.pem());
+    let allowing = Authority::of_parts(key, der, pem, String::new());
+    let below = allowing.subordinate(&request).unwrap();
+    let leaf = below.leaf(&LeafRequest::of(&gateway())).unwrap();
+    assert_eq!(knock(&root, &leaf, &gateway()), Ok(()));
 }
 
 #[test]
@@ -156,6 +168,9 @@ fn the_authoritys_certificate_says_what_the_design_demands() {
         certificate.subject().to_string(),
         "O=international-ferry, OU=cluster-b, CN=sink"
     );
+    let left = certificate.validity().not_after.timestamp() - Timestamp::now().as_second();
+    let days = 24 * 60 * 60;
+    assert!((89 * days..=90 * days).contains(&left), "{left} s");
 }
 
 #[test]
@@ -339,6 +354,65 @@ fn a_pinholes_certificate_is_kept_and_the_operators_too() {
     let own = operator.server(&sink()).unwrap();
     own.save(&home).unwrap();
     assert_eq!(keep().certificate_pem(), own.certificate_pem());
+    let is_of = |root: &Root| Server::is_of(&home, &[root.certificate_der().clone()]).unwrap();
+    assert!(is_of(&operator) && !is_of(&root));
+    assert!(!Server::is_due(&root, &home).unwrap());
+}
+
+#[test]
+fn a_pinholes_key_of_one_and_certificate_of_another_are_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let root = Root::create("test").unwrap();
+    let first = Server::keep(&root, &sink(), home).unwrap();
+    assert!(!Server::is_due(&root, home).unwrap());
+    // What a command leaves that is killed between the two.
+    let second = root.server(&sink()).unwrap();
+    files::write_private(home, "tls.key", second.key_pem()).unwrap();
+    assert!(Server::is_due(&root, home).unwrap());
+    let third = Server::keep(&root, &sink(), home).unwrap();
+    assert_ne!(third.certificate_pem(), first.certificate_pem());
+    assert!(!Server::is_due(&root, home).unwrap());
+}
+
+#[test]
+fn without_the_roots_key_a_pinholes_certificate_is_kept_and_none_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let root = Root::create("test").unwrap();
+    let (der, pem) = (root.certificate_der().clone(), root.certificate_pem());
+    let keyless = Root::without_key(der, pem.to_owned()).unwrap();
+    let error = Server::keep(&keyless, &sink(), home).unwrap_err();
+    assert_eq!(Failure::exit_code(&error), 2);
+    let text = format!("{error:#}");
+    assert!(
+        text.contains("no certificate can be made for the pinhole of sink in cluster-b"),
+        "{text}"
+    );
+
+    let first = Server::keep(&root, &sink(), home).unwrap();
+    let second = root.server(&sink()).unwrap();
+    files::write_private(home, "tls.key", second.key_pem()).unwrap();
+    let kept = Server::keep(&keyless, &sink(), home).unwrap();
+    assert_eq!(kept.certificate_pem(), first.certificate_pem());
+}
+
+#[test]
+fn a_pinholes_clients_trust_a_root_once_and_beside_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let (old, new) = (Root::create("old").unwrap(), Root::create("new").unwrap());
+    Server::keep(&old, &sink(), home).unwrap();
+    for _ in 0..2 {
+        Server::trust_too(home, &new).unwrap();
+        let trusted = files::certificates(&files::read(home, ROOTS).unwrap());
+        assert_eq!(
+            trusted,
+            [old.certificate_der().clone(), new.certificate_der().clone()]
+        );
+    }
+    new.server(&sink()).unwrap().save(home).unwrap();
+    assert_eq!(files::read(home, ROOTS).unwrap(), new.certificate_pem());
 }
 
 #[test]

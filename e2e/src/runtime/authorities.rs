@@ -5,6 +5,7 @@
 
 mod clusters;
 mod live;
+mod pinholes;
 mod reach;
 
 use std::{
@@ -154,8 +155,8 @@ pub async fn show(environment: &Environment, wanted: Option<&str>) -> anyhow::Re
     })
 }
 
-/// Gives the pods that `wanted` means new authorities of the same root, and waits until each has an identity of it. Returns
-/// how many.
+/// Gives the pods that `wanted` means new authorities of the same root, and waits until each has an identity of it; a
+/// pinhole's certificate is renewed where it is old. Returns how many.
 pub async fn rotate(
     store: &Store,
     name: &Name,
@@ -168,12 +169,14 @@ pub async fn rotate(
     refuse_unfinished(&folder)?;
     let root = Root::load(&folder)?;
     let mut fresh = BTreeMap::new();
-    for pod in select::pods(&environment.record, wanted)? {
+    let meant = select::pods(&environment.record, wanted)?;
+    for pod in &meant {
         fresh.insert(pod.name.clone(), root.authority(&pod.name)?);
     }
     let count = fresh.len();
     let reach = all_answer(&environment, timeline).await?;
     put_in_force(&environment, &reach, fresh, "new authorities", timeline).await?;
+    pinholes::renew(&environment, &reach, &root, &meant).await?;
     Ok(count)
 }
 
@@ -262,7 +265,8 @@ pub async fn import(
     Ok(count)
 }
 
-/// Both roots are trusted everywhere, then every pod gets an authority of the new one, then the old one goes. Each step is
+/// Both roots are trusted everywhere, then every pod gets an authority of the new one and every pinhole a certificate, then
+/// the old one goes. Each step is
 /// seen in force in every pod before the next begins, so at no time does a pod meet an identity that it does not accept.
 async fn succeed(
     environment: &Environment,
@@ -301,6 +305,7 @@ async fn succeed(
     .await?;
     let what = "authorities of the new root";
     put_in_force(environment, reach, reissued, what, timeline).await?;
+    pinholes::succeed(environment, reach, succession.root(), timeline).await?;
     succession.promote()?;
     let what = "trust in the new root alone";
     put_in_force(environment, reach, alone, what, timeline).await?;

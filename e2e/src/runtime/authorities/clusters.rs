@@ -1,19 +1,20 @@
-//! Authorities of pods on clusters: the Secret replaced, the kubelet told, the pods asked through the API server. The same
+//! Authorities and server certificates of pods on clusters: the Secret replaced, the kubelet told, the pods asked through the API server. The same
 //! for every runtime that has clusters.
 
 use messages::{IDENTITY_REPORT_PATH, WorkloadName};
 
 use super::Live;
 use crate::{
+    envoy::{SERVER_CERTIFICATE, SERVER_KEY},
     failure::Failure,
-    identity::{AUTHORITY_CERTIFICATE, AUTHORITY_KEY, Authority, ROOTS},
+    identity::{AUTHORITY_CERTIFICATE, AUTHORITY_KEY, Authority, ROOTS, Server},
     kubernetes::Cluster,
     plan::{ENVOY_STATS_PORT, WOSP_PORT},
-    render::AUTHORITY_SECRET,
+    render::{AUTHORITY_SECRET, PINHOLE_SECRET, TOKEN_KEY},
 };
 
 /// Replaces the Secret with a pod's authority.
-pub(super) async fn apply(
+pub(super) async fn apply_authority(
     cluster: &Cluster,
     name: &WorkloadName,
     authority: &Authority,
@@ -29,6 +30,25 @@ pub(super) async fn apply(
     let data = files.map(|(name, text)| (name.to_owned(), text)).into();
     cluster
         .replace_secret(&name.namespace(), AUTHORITY_SECRET, data)
+        .await
+}
+
+/// Replaces the Secret of a pod's pinhole; `token` is the one that it has.
+pub(super) async fn apply_server(
+    cluster: &Cluster,
+    name: &WorkloadName,
+    server: &Server,
+    token: String,
+) -> anyhow::Result<()> {
+    // What is left out of an apply is taken away, so the token is said again.
+    let files = [
+        (TOKEN_KEY, token),
+        (SERVER_CERTIFICATE, server.certificate_pem().to_owned()),
+        (SERVER_KEY, server.key_pem().to_owned()),
+    ];
+    let data = files.map(|(name, text)| (name.to_owned(), text)).into();
+    cluster
+        .replace_secret(&name.namespace(), PINHOLE_SECRET, data)
         .await
 }
 

@@ -1,6 +1,6 @@
 //! How the pods of an environment are reached: the one place that knows which runtime it is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
@@ -9,7 +9,7 @@ use messages::WorkloadName;
 use super::{Live, clusters};
 use crate::{
     environment::{Environment, RuntimeKind},
-    identity::Authority,
+    identity::{Authority, Server},
     kubernetes::Cluster,
     runtime::{self, embedded},
 };
@@ -53,7 +53,25 @@ impl<'a> Reach<'a> {
         match self {
             Self::Processes(_) => Ok(()),
             Self::Clusters(all) => {
-                clusters::apply(cluster(all, name)?, name, authority).await?;
+                clusters::apply_authority(cluster(all, name)?, name, authority).await?;
+                self.nudge(name).await
+            }
+        }
+    }
+
+    /// Brings to the pod the certificate of its pinhole, which the state folder has already.
+    pub(super) async fn bring_server(
+        &self,
+        name: &WorkloadName,
+        server: &Server,
+        token_file: &Path,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Processes(_) => Ok(()),
+            Self::Clusters(all) => {
+                let token = fs::read_to_string(token_file)
+                    .with_context(|| format!("cannot read `{}`", token_file.display()))?;
+                clusters::apply_server(cluster(all, name)?, name, server, token).await?;
                 self.nudge(name).await
             }
         }
