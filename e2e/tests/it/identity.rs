@@ -1,22 +1,30 @@
 //! Authorities and roots are replaced while messages flow, and none is lost.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
+use anyhow::Context as _;
 use e2e::{
-    environment::Store,
+    environment::{PodRecord, RuntimeKind, Store},
     failure::Failure,
-    identity::{Root, trusted_roots},
+    http::{Request, Tls},
+    identity::{Authority, LeafRequest, ROOTS, Root, trusted_roots},
     pinhole::Trigger,
+    plan::pinhole_name,
     runtime::{
         Container, Ending,
         authorities::{self, Overview, Standing},
     },
-    testing::{Ferry, Setup, assert_delivered, payloads, with_environment},
+    testing::{Ferry, Setup, assert_delivered, payloads, show as say, with_environment},
     timeline::Timeline,
     wait::{Seen, Wait},
     wire::{env, signature::verify_trail},
 };
 use rstest::rstest;
+
+use crate::attackers::door::{Door, Version};
 
 /// An environment whose sessions are replaced every other second: new handshakes meet every state of a rotation.
 fn busy(blueprint: &str) -> Setup {
@@ -74,6 +82,26 @@ fn standings(overview: &Overview, standing: Standing) -> Vec<&str> {
         .collect()
 }
 
+fn pinhole_folder(ferry: &Ferry, pod: &PodRecord) -> anyhow::Result<PathBuf> {
+    Ok(ferry.environment()?.layout().pinhole(&pod.name))
+}
+
+/// Whether the pod's HTTPS shows a certificate of `root`, to a client that trusts no other.
+async fn shows(pod: &PodRecord, root: &str) -> anyhow::Result<bool> {
+    let address = pod.local_address.clone().context("it has no address")?;
+    let tls = Tls::of(root.as_bytes(), &pinhole_name(&pod.name))?;
+    match Request::get(address, "/health").secured(tls).send().await {
+        Ok(answer) => {
+            assert_eq!(answer.status, 200);
+            Ok(true)
+        }
+        Err(error) => {
+            assert!(format!("{error:#}").contains("UnknownIssuer"), "{error:#}");
+            Ok(false)
+        }
+    }
+}
+
 #[rstest]
 #[case::websocket("fast-international-ferry")]
 #[case::grpc("international-ferry")]
@@ -87,6 +115,7 @@ async fn new_authorities_and_a_new_root_cost_no_message(
             let environment = ferry.environment()?;
             let (name, folder) = (environment.name(), environment.layout().identity());
             let first = show(&ferry).await?;
+            let first_root = Root::load(&folder)?.certificate_pem().to_owned();
             let mark = ferry.last_index().await?;
 
             under_traffic(&ferry, async {
@@ -124,6 +153,18 @@ async fn new_authorities_and_a_new_root_cost_no_message(
                 );
             }
 
+            let third_root = Root::load(&folder)?.certificate_pem().to_owned();
+            for pod in [ferry.gateway()?, ferry.sink()?] {
+                let trusted = std::fs::read_to_string(pinhole_folder(&ferry, &pod)?.join(ROOTS))?;
+                assert_eq!(
+                    trusted, third_root,
+                    "clients of {} must trust the new root alone",
+                    pod.name
+                );
+                assert!(shows(&pod, &third_root).await?, "{}", pod.name);
+                assert!(!shows(&pod, &first_root).await?, "{}", pod.name);
+            }
+
             let alone = [Root::load(&folder)?.certificate_der().clone()];
             let all = trusted_roots(&folder)?;
             let old = &old_messages.first().ok_or(anyhow::anyhow!("none"))?.message;
@@ -150,11 +191,16 @@ async fn a_new_root_that_is_cut_short_is_completed_by_the_next_try() -> anyhow::
         let (name, folder) = (environment.name(), environment.layout().identity());
         let retired = || std::fs::read_dir(folder.join("retired")).map_or(0, Iterator::count);
         let before = retired();
+        let sink = ferry.sink()?;
+        let roots_file = pinhole_folder(&ferry, &sink)?.join(ROOTS);
+        let trusted = || std::fs::read_to_string(&roots_file);
+        let trusted_before = trusted()?;
 
-        for cut in ["begun", "promoted"] {
+        for cut in ["begun", "reached the pinholes", "promoted"] {
             let come = Wait::until(format!("a root that has {cut}")).poll(|| async {
                 let seen = match cut {
                     "begun" => folder.join("next").exists(),
+                    "reached the pinholes" => trusted()? != trusted_before,
                     _ => retired() > before,
                 };
                 Ok(if seen {
@@ -183,6 +229,9 @@ async fn a_new_root_that_is_cut_short_is_completed_by_the_next_try() -> anyhow::
         let overview = show(&ferry).await?;
         assert!(!overview.unfinished, "{overview:#?}");
         assert_eq!(retired(), before + 1, "one root must follow one other");
+        let root = Root::load(&folder)?.certificate_pem().to_owned();
+        assert_eq!(trusted()?, root);
+        assert!(shows(&sink, &root).await?);
         assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
         Ok(())
     })
@@ -192,6 +241,27 @@ async fn a_new_root_that_is_cut_short_is_completed_by_the_next_try() -> anyhow::
 /// While a root is replaced, a pod may have what the state folder has not, and the other way round.
 async fn show_unchecked(ferry: &Ferry) -> anyhow::Result<Overview> {
     authorities::show(&ferry.environment()?, None).await
+}
+
+#[tokio::test]
+async fn a_stolen_authority_ends_with_its_root_and_not_with_its_successor() -> anyhow::Result<()> {
+    with_environment("fast-international-ferry", |ferry| async move {
+        let (store, silent) = (Store::find()?, Timeline::silent());
+        let environment = ferry.environment()?;
+        let gateway = ferry.gateway()?.name;
+        let stolen = Authority::load(&environment.layout().authority(&gateway))?;
+        let leaf = || stolen.leaf(&LeafRequest::of(&gateway));
+        Door::of_sink(&ferry)?.admitted(&leaf()?).await?;
+        authorities::rotate(&store, environment.name(), None, &silent).await?;
+        Door::of_sink(&ferry)?.admitted(&leaf()?).await?;
+        authorities::rotate_root(&store, environment.name(), &silent).await?;
+        Door::of_sink(&ferry)?
+            .refused(Some(&leaf()?), Version::Tls13)
+            .await?;
+        assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
@@ -228,4 +298,53 @@ async fn with_an_agent_down_nothing_is_replaced() -> anyhow::Result<()> {
             Ok(())
         })
         .await
+}
+
+#[tokio::test]
+async fn an_operators_own_certificate_outlives_the_root() -> anyhow::Result<()> {
+    with_environment("fast-international-ferry", |ferry| async move {
+        let environment = ferry.environment()?;
+        if environment.record.runtime != RuntimeKind::Embedded {
+            say("NOT TESTED: a replaced certificate needs the pod's files on this machine");
+            return Ok(());
+        }
+        let (store, silent, sink) = (Store::find()?, Timeline::silent(), ferry.sink()?);
+        let folder = pinhole_folder(&ferry, &sink)?;
+        let operator = Root::create("operator")?;
+        operator.server(&sink.name)?.save(&folder)?;
+        let files = || {
+            ["tls.key", "tls.crt", ROOTS]
+                .map(|file| std::fs::read(folder.join(file)).unwrap())
+                .to_vec()
+        };
+        let own = files();
+        Wait::until("the operator's certificate")
+            .poll(|| async {
+                Ok(match ferry.output(0).await {
+                    Ok(_) => Seen::Ready(()),
+                    Err(error) => Seen::Waiting(format!("{error:#}")),
+                })
+            })
+            .await?;
+
+        authorities::rotate_root(&store, environment.name(), &silent).await?;
+        assert!(files() == own, "the operator's files must stay as they are");
+        assert!(shows(&sink, operator.certificate_pem()).await?);
+        let root = Root::load(&environment.layout().identity())?;
+        assert!(!shows(&sink, root.certificate_pem()).await?);
+        assert!(shows(&ferry.gateway()?, root.certificate_pem()).await?);
+        assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
+
+        // Others may attach to the same environment.
+        root.server(&sink.name)?.save(&folder)?;
+        Wait::until("a certificate of the root")
+            .poll(|| async {
+                Ok(match ferry.output(0).await {
+                    Ok(_) => Seen::Ready(()),
+                    Err(error) => Seen::Waiting(format!("{error:#}")),
+                })
+            })
+            .await
+    })
+    .await
 }
