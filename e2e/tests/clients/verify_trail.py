@@ -124,6 +124,9 @@ class Jws:
         for certificate in self.chain:
             if not certificate.not_valid_before_utc <= second <= certificate.not_valid_after_utc:
                 raise Broken("not-valid-then")
+        for subject, issuer in zip(self.chain, self.chain[1:]):
+            if subject.not_valid_after_utc > issuer.not_valid_after_utc:
+                raise Broken("outlives-authority")
 
     def check_chain(self, roots: list) -> None:
         for subject, issuer in zip(self.chain, self.chain[1:]):

@@ -164,6 +164,14 @@ pub enum HopProblem {
         not_before: Timestamp,
         not_after: Timestamp,
     },
+    #[error(
+        "outlives its authority: {what} is valid until {not_after}, what issued it until {issuer}"
+    )]
+    Outlives {
+        what: String,
+        not_after: Timestamp,
+        issuer: Timestamp,
+    },
     #[error("not of this root: the chain of {signer} does not end at a root that was given")]
     NotOfThisRoot { signer: WorkloadName },
     #[error("name not permitted: the authority that made the identity may not speak for {signer}")]
@@ -190,6 +198,7 @@ impl HopProblem {
             Self::NoIdentity(_) => "no-identity",
             Self::WrongIdentity { .. } => "wrong-identity",
             Self::NotValidAt { .. } => "not-valid-then",
+            Self::Outlives { .. } => "outlives-authority",
             Self::NotOfThisRoot { .. } => "other-root",
             Self::NameNotPermitted { .. } => "name-not-permitted",
             Self::Chain { .. } => "bad-chain",

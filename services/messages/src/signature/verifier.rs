@@ -269,17 +269,33 @@ fn check_signature(
 }
 
 fn check_times(identity: &Identity, at: Timestamp) -> Result<(), HopProblem> {
+    let name = &identity.name;
+    let what = |index| match index {
+        0 => format!("the identity of {name}"),
+        _ => format!("authority {index} of {name}"),
+    };
     for (index, validity) in identity.validity.iter().enumerate() {
         if !validity.contains(at) {
-            let name = &identity.name;
             return Err(HopProblem::NotValidAt {
-                what: match index {
-                    0 => format!("the identity of {name}"),
-                    _ => format!("authority {index} of {name}"),
-                },
+                what: what(index),
                 at,
                 not_before: validity.not_before,
                 not_after: validity.not_after,
+            });
+        }
+    }
+    // RFC 5280 does not forbid it, but `wosp` makes no such identity: a thief does.
+    for (index, (one, issuer)) in identity
+        .validity
+        .iter()
+        .zip(identity.validity.iter().skip(1))
+        .enumerate()
+    {
+        if one.not_after > issuer.not_after {
+            return Err(HopProblem::Outlives {
+                what: what(index),
+                not_after: one.not_after,
+                issuer: issuer.not_after,
             });
         }
     }

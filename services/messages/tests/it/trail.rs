@@ -304,6 +304,16 @@ fn an_identity_is_good_for_its_own_time_only() {
         0,
         "authority 1 of gateway",
     );
+    // Even while that lives: nobody but a thief makes one.
+    let problem = path.assert_problem(
+        &path.with(0, &long, moment("2026-06-01T00:00:00Z")),
+        0,
+        "outlives its authority: the identity of gateway",
+    );
+    assert_eq!(problem.word(), "outlives-authority");
+    let same = mint::leaf_of(&[&short], &[name], (2026, 2027));
+    let trail = path.with(0, &same, moment("2026-06-01T00:00:00Z"));
+    assert!(verify_trail(path.id, &trail, &path.roots).is_ok());
 }
 
 #[test]

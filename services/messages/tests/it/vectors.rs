@@ -71,6 +71,8 @@ fn make() -> Value {
     let foreign_root = mint::root();
     let foreign = mint::leaf(&mint::authority(&foreign_root, &names[0]), &names[0]);
     let brief = mint::leaf_of(&[&authorities[0]], &[&names[0]], (2026, 2027));
+    let short = mint::authority_of(&root, &names[0], (2026, 2027));
+    let long = mint::leaf_of(&[&short], &[&names[0]], (2026, 2036));
     let late = Hop {
         at: mint::at("2027-01-02T00:00:00Z"),
         ..own[0].clone()
@@ -126,6 +128,7 @@ fn make() -> Value {
             bad("two names", id, &[independent::sign(&both, id, &[], own[0].clone())], &[(0, "no-identity")]),
             bad("another root", id, &[independent::sign(&foreign, id, &[], own[0].clone())], &[(0, "other-root")]),
             bad("expired", id, &[independent::sign(&brief, id, &[], late)], &[(0, "not-valid-then")]),
+            bad("outlives its authority", id, &[independent::sign(&long, id, &[], own[0].clone())], &[(0, "outlives-authority")]),
             bad("time goes back", id, &after_first(independent::sign(&leaves[1], id, &trail[..1], early)), &[(1, "time-backwards")]),
             bad("unsigned", id, &[own[0].clone()], &[(0, "unsigned")]),
             bad("not a signature", id, &[Hop { signature: "e30..AAAA".into(), ..own[0].clone() }], &[(0, "malformed")]),
