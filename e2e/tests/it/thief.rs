@@ -188,9 +188,14 @@ async fn a_stolen_authority_speaks_for_its_own_pod_and_no_longer_than_it_lives()
 -> anyhow::Result<()> {
     with_environment("fast-international-ferry", |ferry| async move {
         // What a thief does get: to be the gateway, as long as the authority is valid.
-        let own = stolen(&ferry).await?;
-        let own = own.leaf(&LeafRequest::of(&ferry.gateway()?.name))?;
+        let authority = stolen(&ferry).await?;
+        let mut request = LeafRequest::of(&ferry.gateway()?.name);
+        let own = authority.leaf(&request)?;
         Door::of_sink(&ferry)?.admitted(&own).await?;
+        // No handshake compares how long a leaf and its authority are valid; that it ends with it is one of the attacks.
+        request.validity = Validity::lasting(10 * YEAR);
+        let long = authority.leaf(&request)?;
+        Door::of_sink(&ferry)?.admitted(&long).await?;
         withstand(&ferry, ATTACKS).await
     })
     .await

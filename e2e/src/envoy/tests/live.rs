@@ -108,6 +108,30 @@ async fn a_wrong_identity_is_refused_by_either_side(#[case] flaw: Flaw, #[case] 
 }
 
 #[tokio::test]
+async fn path_length_alone_refuses_an_authority_below_an_authority() {
+    // With an authority that may have one below it the same chain passes.
+    let allowed = Pair::start(Flaw::SecondAuthority(1), Flaw::None).await;
+    allowed.point_at(allowed.sink_plan.sockets.ingress);
+    allowed.echoed("a longer chain").await;
+
+    let refused = Pair::start(Flaw::SecondAuthority(0), Flaw::None).await;
+    refused.point_at(refused.sink_plan.sockets.ingress);
+    Wait::until("a refusal that is counted")
+        .poll(|| async {
+            let answer = exchange(refused.egress(), "hello").await;
+            assert_ne!(answer.ok().as_deref(), Some("hello"), "it must not pass");
+            let stats = refused.sink.stats().await;
+            Ok(match stats.get("listener.ingress.ssl.fail_verify_error") {
+                Some(1..) => Seen::Ready(()),
+                other => Seen::Waiting(format!("{other:?}")),
+            })
+        })
+        .await
+        .unwrap();
+    refused.sink.logged("path_length_constraint_exceeded").await;
+}
+
+#[tokio::test]
 async fn an_identity_and_an_address_are_taken_from_replaced_files() {
     let pair = Pair::start(Flaw::OtherPod, Flaw::None).await;
     pair.point_at(pair.sink_plan.sockets.ingress);

@@ -178,6 +178,10 @@ fn the_numbers_are_those_of_the_configuration() {
     assert_eq!(e2e::envoy::REQUEST_HEAD_LIMIT.as_secs(), 5);
     assert_eq!(MAX_CONNECTIONS, 4096);
     assert_eq!(MAX_PLAINTEXT_CONNECTIONS, 512);
+    assert_eq!(e2e::envoy::MAX_PINHOLE_CONNECTIONS, 512);
+    assert_eq!(e2e::envoy::IDLE_LIMIT.as_secs(), 5 * 60);
+    assert_eq!(e2e::envoy::SESSION_LIMIT.as_secs(), 10 * 60 + 30);
+    assert_eq!(e2e::envoy::MAX_HEAP_BYTES, 256 * 1024 * 1024);
     const { assert!(CONNECTIONS > MAX_PLAINTEXT_CONNECTIONS && CONNECTIONS < MAX_CONNECTIONS) };
 }
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use messages::Role;
+use serde_json::Value;
 
 use super::{
     super::{
@@ -40,6 +41,9 @@ pub(super) enum Flaw {
     OtherRoot,
     /// A name below the right one, which the authority's name constraints permit.
     Subdomain,
+    /// The right name, from an authority below that of the pod, which has this path length. Both Envoys allow a chain that
+    /// is long enough.
+    SecondAuthority(u8),
 }
 
 impl Pair {
@@ -70,7 +74,14 @@ impl Pair {
         let root = crate::identity::Root::create("live").unwrap();
         let [gateway, sink] =
             [(&gateway_plan, gateway_flaw), (&sink_plan, sink_flaw)].map(|(plan, flaw)| {
-                let envoy = Envoy::prepare(&bootstrap(plan, &EnvoyPaths::in_working_directory()));
+                let mut config = bootstrap(plan, &EnvoyPaths::in_working_directory());
+                if [gateway_flaw, sink_flaw]
+                    .iter()
+                    .any(|flaw| matches!(flaw, Flaw::SecondAuthority(_)))
+                {
+                    config = allow_depth(&config);
+                }
+                let envoy = Envoy::prepare(&config);
                 let none = peers(plan, &BTreeMap::new(), &EnvoyPaths::in_working_directory());
                 replace(&envoy.file("peers/cds.json"), &none);
                 let paths = EnvoyPaths::in_working_directory();
@@ -92,6 +103,9 @@ impl Pair {
                         std::fs::write(folder.join("roots.json"), roots).unwrap();
                     }
                     Flaw::Subdomain => pki.publish_as(&folder, own, &format!("x.{own}")),
+                    Flaw::SecondAuthority(path_length) => {
+                        pki.publish_below(&folder, own, path_length);
+                    }
                 }
                 envoy
             });
@@ -143,4 +157,11 @@ impl Pair {
                 panic!("{error:#}\n{}\n{}", self.gateway.log(), self.sink.log())
             });
     }
+}
+
+/// The same configuration, for chains as long as one likes.
+fn allow_depth(config: &Value) -> Value {
+    let (text, depth) = (config.to_string(), r#""max_verify_depth":2"#);
+    assert!(text.contains(depth), "{text}");
+    serde_json::from_str(&text.replace(depth, r#""max_verify_depth":9"#)).unwrap()
 }

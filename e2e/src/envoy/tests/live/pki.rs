@@ -33,7 +33,7 @@ fn authority(name: &str, path_length: u8) -> CertificateParams {
 impl Pki {
     pub(in super::super) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
-        let params = authority("root", 1);
+        let params = authority("root", 2);
         let root_pem = params.self_signed(&key).unwrap().pem();
         Self {
             root: Issuer::new(params, key),
@@ -63,15 +63,46 @@ impl Pki {
 
     /// A leaf for `name`, made by the authority of `owner`.
     pub(in super::super) fn publish_as(&self, folder: &Path, owner: &WorkloadName, name: &str) {
+        let (pem, authority) = self.authority(owner, 0);
+        self.publish_by(folder, name, &authority, &pem);
+    }
+
+    /// A leaf for `name`, made by an authority below its own, which has this path length.
+    pub(in super::super) fn publish_below(
+        &self,
+        folder: &Path,
+        name: &WorkloadName,
+        path_length: u8,
+    ) {
+        let (own_pem, own) = self.authority(name, path_length);
+        let key = KeyPair::generate().unwrap();
+        let params = authority("second", 0);
+        let pem = params.signed_by(&key, &own).unwrap().pem() + &own_pem;
+        self.publish_by(folder, &name.to_string(), &Issuer::new(params, key), &pem);
+    }
+
+    fn authority(
+        &self,
+        owner: &WorkloadName,
+        path_length: u8,
+    ) -> (String, Issuer<'static, KeyPair>) {
         let authority_key = KeyPair::generate().unwrap();
-        let mut params = authority(owner.pod(), 0);
+        let mut params = authority(owner.pod(), path_length);
         params.name_constraints = Some(NameConstraints {
             permitted_subtrees: vec![GeneralSubtree::DnsName(owner.to_string())],
             excluded_subtrees: vec![],
         });
         let authority_pem = params.signed_by(&authority_key, &self.root).unwrap().pem();
-        let authority = Issuer::new(params, authority_key);
+        (authority_pem, Issuer::new(params, authority_key))
+    }
 
+    fn publish_by(
+        &self,
+        folder: &Path,
+        name: &str,
+        authority: &Issuer<'_, KeyPair>,
+        issuers_pem: &str,
+    ) {
         let leaf_key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -79,14 +110,14 @@ impl Pki {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        let leaf_pem = params.signed_by(&leaf_key, &authority).unwrap().pem();
+        let leaf_pem = params.signed_by(&leaf_key, authority).unwrap().pem();
 
         write(
             &folder.join(IDENTITY_FILE),
             "identity",
             "tls_certificate",
             json!({
-                "certificate_chain": { "inline_string": leaf_pem + &authority_pem },
+                "certificate_chain": { "inline_string": leaf_pem + issuers_pem },
                 "private_key": { "inline_string": leaf_key.serialize_pem() },
             }),
         );
