@@ -41,8 +41,8 @@ pub(super) enum Flaw {
     OtherRoot,
     /// A name below the right one, which the authority's name constraints permit.
     Subdomain,
-    /// The right name, from an authority below that of the pod, which has this path length. Both Envoys allow a chain that
-    /// is long enough.
+    /// The right name, from an authority below that of the pod, which has this path length. Of a gateway's the sink's Envoy
+    /// allows as long a chain.
     SecondAuthority(u8),
 }
 
@@ -75,10 +75,7 @@ impl Pair {
         let [gateway, sink] =
             [(&gateway_plan, gateway_flaw), (&sink_plan, sink_flaw)].map(|(plan, flaw)| {
                 let mut config = bootstrap(plan, &EnvoyPaths::in_working_directory());
-                if [gateway_flaw, sink_flaw]
-                    .iter()
-                    .any(|flaw| matches!(flaw, Flaw::SecondAuthority(_)))
-                {
+                if matches!(gateway_flaw, Flaw::SecondAuthority(_)) && plan.role == Role::Sink {
                     config = allow_depth(&config);
                 }
                 let envoy = Envoy::prepare(&config);
