@@ -13,6 +13,7 @@ use e2e::{
     identity::{Authority, LeafRequest, ROOTS, Root, trusted_roots},
     pinhole::Trigger,
     plan::pinhole_name,
+    process::{self, CommandLine},
     runtime::{
         Container, Ending,
         authorities::{self, Overview, Standing},
@@ -345,6 +346,61 @@ async fn an_operators_own_certificate_outlives_the_root() -> anyhow::Result<()> 
                 })
             })
             .await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn under_a_root_of_somebody_elses_the_pinholes_keep_their_certificates() -> anyhow::Result<()>
+{
+    let folder = tempfile::tempdir()?;
+    let files = ["root.crt", "root.key"].map(|file| folder.path().join(file));
+    let (root, key) = (files[0].display(), files[1].display());
+    let openssl = |args: String| async move {
+        process::run(&CommandLine::new("openssl").args(args.split(' '))).await
+    };
+    if std::process::Command::new("openssl")
+        .arg("version")
+        .output()
+        .is_err()
+    {
+        say("NOT TESTED: there is no `openssl` to be somebody else's CA");
+        return Ok(());
+    }
+    openssl(format!(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {key} -out {root} -subj /CN=theirs -days 30"
+    ))
+    .await?;
+    with_environment("fast-international-ferry", |ferry| async move {
+        let (store, silent) = (Store::find()?, Timeline::silent());
+        let environment = ferry.environment()?;
+        let (name, sink) = (environment.name(), ferry.sink()?);
+        let roots_file = pinhole_folder(&ferry, &sink)?.join(ROOTS);
+        let before = std::fs::read_to_string(&roots_file)?;
+        for request in authorities::export(&store, name, &[], folder.path(), &silent).await? {
+            let certificate = request.with_extension("crt");
+            openssl(format!(
+                "x509 -req -in {} -CA {root} -CAkey {key} -copy_extensions copyall -days 20 -out {}",
+                request.display(),
+                certificate.display()
+            ))
+            .await?;
+        }
+        authorities::import(&store, name, folder.path(), &silent).await?;
+        let theirs = Root::load(&environment.layout().identity())?;
+        assert!(!theirs.has_key());
+        assert_eq!(std::fs::read_to_string(&roots_file)?, before);
+        assert!(shows(&sink, &before).await?);
+        assert!(!shows(&sink, theirs.certificate_pem()).await?);
+        assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
+
+        // And a root of Ferry's own takes them back.
+        authorities::rotate_root(&store, name, &silent).await?;
+        let root = Root::load(&environment.layout().identity())?;
+        assert_eq!(std::fs::read_to_string(&roots_file)?, root.certificate_pem());
+        assert!(shows(&sink, root.certificate_pem()).await?);
+        assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
+        Ok(())
     })
     .await
 }
