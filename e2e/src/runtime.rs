@@ -33,6 +33,7 @@ pub use container::Container;
 pub use leftovers::{Condition, Swept, condition, sweep};
 pub use logs::{Follow, LogLines};
 pub use on_clusters::connect;
+pub(crate) use on_clusters::secrets_in;
 
 /// Where the clusters' public ports are on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use e2e::{
     blueprint::Target,
+    render::GivenAddress,
     runtime::{
         Container, RuntimeChoice,
         existing::{AddressOf, ContextOf, Destination},
@@ -72,6 +73,10 @@ pub(crate) enum Command {
     Render(Render),
     /// Print the provider's commands that reserve, show and release the addresses of a blueprint; nothing is run
     Addresses(Addresses),
+    /// Write a folder, or a `.tar.gz`, from which a blueprint is deployed with nothing but `kubectl`
+    ///
+    /// The key of the root is not in it, but in a folder of its own beside it, which stays with you.
+    Bundle(Bundle),
 }
 
 #[derive(Debug, Args)]
@@ -388,4 +393,31 @@ pub(crate) struct Addresses {
     /// The blueprint whose pods need addresses
     #[arg(value_name = "BLUEPRINT")]
     pub(crate) blueprint: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bundle {
+    /// The blueprint to deploy
+    #[arg(value_name = "BLUEPRINT")]
+    pub(crate) blueprint: String,
+    /// Where the clusters are: `gke`, `eks`, `aks` or `generic`
+    #[arg(long)]
+    pub(crate) target: Target,
+    /// Where pods of other clusters dial this one's: an IP address, which its Service then asks for, or a host name. Without
+    /// one, and with none in the blueprint, the scripts find it out when they deploy
+    #[arg(long = "address", value_name = "CLUSTER[/POD]=HOST")]
+    pub(crate) addresses: Vec<GivenAddress>,
+    /// The image with the services, as the nodes pull it
+    #[arg(long, value_name = "REGISTRY/NAME:TAG")]
+    pub(crate) image: String,
+    /// Another image with Envoy
+    #[arg(long, value_name = "REGISTRY/NAME:TAG")]
+    pub(crate) envoy_image: Option<String>,
+    /// The folder to write, or the file if it ends with `.tar.gz`; `BLUEPRINT-TARGET` here unless given
+    #[arg(long, value_name = "DIR|FILE.tar.gz")]
+    pub(crate) out: Option<PathBuf>,
+    /// The folder with the root, its key and the pods' authorities, made where missing; beside the bundle, with `.identity`
+    /// at the end of its name, unless given. The same folder and arguments make the same bundle
+    #[arg(long, value_name = "DIR")]
+    pub(crate) identity: Option<PathBuf>,
 }

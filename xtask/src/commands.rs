@@ -2,6 +2,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod bench;
+pub(crate) mod bundle;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod e2e;

@@ -60,5 +60,6 @@ async fn route(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::New(args) => commands::new::run(args, context).await,
         Command::Render(args) => commands::render::run(args, context).await,
         Command::Addresses(args) => commands::addresses::run(&args, context),
+        Command::Bundle(args) => commands::bundle::run(args, context),
     }
 }

@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub use addresses::AddressOf;
+pub(crate) use bring_up::check_images;
 pub(super) use bring_up::{refresh, up};
 pub(super) use tear_down::{down, kill};
 

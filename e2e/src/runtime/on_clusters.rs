@@ -23,6 +23,7 @@ use crate::{
 pub(super) use pods::{live_pods, logs, metrics, status, wait_ready};
 pub(super) use records::{record_deployed, record_pods};
 pub(super) use secrets::secrets;
+pub(crate) use secrets::secrets_in;
 
 /// Time for a ready pod to answer through the load balancer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);

@@ -109,11 +109,7 @@ fn settle(request: &UpRequest) -> anyhow::Result<Settled<'_>> {
             .is_some()
             .then(|| deploy::PULL_SECRET.into()),
     };
-    if let Some(bad) = images.all().iter().find(|image| !is_image(image)) {
-        return Err(Failure::usage(format!("`{bad}` is no image name"))
-            .hint("name it as REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:…")
-            .into());
-    }
+    check_images(&images)?;
     let credentials = destination
         .pull_secret
         .as_deref()
@@ -132,6 +128,18 @@ fn settle(request: &UpRequest) -> anyhow::Result<Settled<'_>> {
         images,
         credentials,
     })
+}
+
+/// # Errors
+///
+/// A [`Failure::usage`] where one has a name that no image can have.
+pub(crate) fn check_images(images: &Images) -> anyhow::Result<()> {
+    match images.all().iter().find(|image| !is_image(image)) {
+        None => Ok(()),
+        Some(bad) => Err(Failure::usage(format!("`{bad}` is no image name"))
+            .hint("name it as REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:…")
+            .into()),
+    }
 }
 
 /// Characters that a name with a tag or digest may have.

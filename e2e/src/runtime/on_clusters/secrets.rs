@@ -1,4 +1,4 @@
-//! The authorities and tokens of pods on clusters, made in the state folder.
+//! The authorities and tokens of pods on clusters, made in the state folder, or in an operator's.
 
 use std::collections::BTreeMap;
 
@@ -18,12 +18,20 @@ pub(in crate::runtime) fn secrets(
     environment: &Environment,
     plan: &Plan,
 ) -> anyhow::Result<BTreeMap<WorkloadName, PodSecrets>> {
-    let layout = environment.layout();
+    secrets_in(environment.layout(), environment.name().as_str(), plan)
+}
+
+/// The same in any folder of that layout; a root that is made gets this label.
+pub(crate) fn secrets_in(
+    layout: &Layout,
+    label: &str,
+    plan: &Plan,
+) -> anyhow::Result<BTreeMap<WorkloadName, PodSecrets>> {
     let folder = layout.identity();
     let root = if folder.join(identity::ROOT_CERTIFICATE).exists() {
         Root::load(&folder)?
     } else {
-        let root = Root::create(environment.name().as_str())?;
+        let root = Root::create(label)?;
         root.save(&folder)?;
         root
     };
