@@ -40,7 +40,7 @@ impl Hand {
         }
     }
 
-    fn cluster(&self, letter: &str) -> String {
+    pub(crate) fn cluster(&self, letter: &str) -> String {
         format!("hand-{}-{letter}", self.id)
     }
 
