@@ -72,7 +72,7 @@ impl Operator {
         };
         fs::create_dir_all(operator.state("")).unwrap();
         for context in &contexts {
-            fs::create_dir_all(operator.state(context)).unwrap();
+            operator.cluster(context);
         }
         operator.set("contexts", &(contexts.join("\n") + "\n"));
         operator.set("address", "203.0.113.7 \n");
@@ -111,6 +111,11 @@ impl Operator {
 
     fn state(&self, name: &str) -> PathBuf {
         self.folder.path().join("clusters").join(name)
+    }
+
+    /// Makes the cluster of a context.
+    pub(crate) fn cluster(&self, context: &str) {
+        fs::create_dir_all(self.state(context)).unwrap();
     }
 
     /// What the clusters say: see `kubectl.sh`.
