@@ -36,12 +36,12 @@ recorded() {
 # Writes KEY=VALUE into a file beside this script, in place of what the key had.
 record() {
     if [ -f "$here/$1" ]; then
-        grep -v "^$2=" "$here/$1" >"$here/$1.new" || true
+        grep -v "^$2=" "$here/$1" >"$here/$1.$$" || true
     else
-        : >"$here/$1.new"
+        : >"$here/$1.$$"
     fi
-    printf '%s=%s\n' "$2" "$3" >>"$here/$1.new"
-    mv -f "$here/$1.new" "$here/$1"
+    printf '%s=%s\n' "$2" "$3" >>"$here/$1.$$"
+    mv -f "$here/$1.$$" "$here/$1"
 }
 
 is_timeout() {

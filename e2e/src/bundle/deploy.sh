@@ -152,8 +152,8 @@ await_address() {
 {% if peers %}
 # Puts the address that was found in the place of KEY in the manifest that is being made.
 fill() {
-    sed "s|@$1@|$address|g" "$filled" >"$filled.new"
-    mv -f "$filled.new" "$filled"
+    sed "s|@$1@|$address|g" "$filled" >"$filled.$$"
+    mv -f "$filled.$$" "$filled"
 }
 
 {% endif %}
@@ -167,7 +167,7 @@ is_ours {{ pod.namespace|sh }}
 {% for peer in pod.peers %}
 address_of {{ peer.key|sh }} {{ pod.name|sh }} {{ peer.known|sh }}
 {% endfor %}
-filled="$here/"{{ pod.name|sh }}/.{{ peers_file }}
+filled="$here/"{{ pod.name|sh }}/{{ peers_file }}.new
 cp "$here/"{{ pod.name|sh }}/{{ peers_template }} "$filled"
 {% for peer in pod.peers %}
 address_of {{ peer.key|sh }} {{ pod.name|sh }} {{ peer.known|sh }}

@@ -52,6 +52,10 @@ impl Operator {
     }
 
     pub(crate) fn with(blueprint: Blueprint, addresses: &[&str]) -> Self {
+        Self::with_target(blueprint, Target::Generic, addresses)
+    }
+
+    pub(crate) fn with_target(blueprint: Blueprint, target: Target, addresses: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bundle = folder.path().join("bundle");
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
@@ -62,7 +66,7 @@ impl Operator {
             .collect();
         let written = bundle::write(&Request {
             addresses,
-            ..request(blueprint, Target::Generic, bundle.clone())
+            ..request(blueprint, target, bundle.clone())
         })
         .unwrap();
         let operator = Self {

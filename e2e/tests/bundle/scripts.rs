@@ -368,3 +368,24 @@ fn a_cluster_on_both_sides_of_another_is_deployed_in_two_runs() {
         ["cluster-a", "cluster-b"].map(|name| format!("--cluster {name}={}", context(name)));
     operator.expect(&format!("./verify.sh {}", named.join(" ")), 0, "5/5");
 }
+
+#[test]
+fn a_load_balancer_made_beforehand_is_not_waited_for() {
+    let text = fs::read_to_string(shipped(FERRY).path()).unwrap()
+        + "targets:\n  eks:\n    - {pod: sink, address: ferry-1.elb.eu-west-1.amazonaws.com, target-group: \"arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/sink/0123456789abcdef\"}\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bound.yaml");
+    fs::write(&path, text).unwrap();
+    let blueprint = Blueprint::load(&path).unwrap();
+    let operator = Operator::with_target(blueprint, Target::Eks, &[]);
+    operator.expect(&deploy("cluster-b"), 0, "done");
+    operator.expect(&deploy("cluster-a"), 0, "done");
+    assert!(!operator.calls().contains("get service"));
+    let peers = operator
+        .get(&format!("{}/{GATEWAY}.peers", context("cluster-a")))
+        .unwrap();
+    assert!(
+        peers.contains("ferry-1.elb.eu-west-1.amazonaws.com"),
+        "{peers}"
+    );
+}
