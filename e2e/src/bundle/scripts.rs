@@ -162,11 +162,9 @@ impl Scripts {
     /// File name → text.
     pub(super) fn all(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let mut all = BTreeMap::new();
-        for cluster in self.pods.iter().map(|pod| &pod.cluster) {
-            let name = format!("deploy-{cluster}.sh");
-            if !all.contains_key(&name) {
-                all.insert(name, self.deploy(cluster)?);
-            }
+        let clusters: BTreeSet<&str> = self.pods.iter().map(|pod| &pod.cluster[..]).collect();
+        for cluster in clusters {
+            all.insert(format!("deploy-{cluster}.sh"), self.deploy(cluster)?);
         }
         all.insert("verify.sh".into(), self.verify()?);
         all.insert("teardown.sh".into(), self.teardown()?);
