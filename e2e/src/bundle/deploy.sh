@@ -98,6 +98,25 @@ apply() {
         fail "{{ cluster }} did not take all of \`$1/\`" "see what kubectl said above; what is there stays, and this script may be run again" 3
 }
 
+# What a pod that runs says itself that it waits for, where there is curl to ask it.
+show_account() {
+    command -v curl >/dev/null 2>&1 || return 0
+    account=$(mktemp)
+    kubectl --context "$context" --namespace "$2" port-forward "deployment/$1" :{{ http_port }} >"$account" 2>&1 &
+    forward=$!
+    port=''
+    patience=10
+    while [ -z "$port" ] && [ "$patience" -gt 0 ]; do
+        sleep 1
+        patience=$((patience - 1))
+        port=$(sed -n 's/^Forwarding from 127\.0\.0\.1:\([0-9]*\) -> .*/\1/p' "$account" | head -n 1)
+    done
+    [ -z "$port" ] || curl --silent --max-time 5 "http://127.0.0.1:$port/ready" >&2 || true
+    kill "$forward" 2>/dev/null || true
+    wait "$forward" 2>/dev/null || true
+    rm -f "$account"
+}
+
 # Waits until a pod is ready. A Deployment's own deadline may pass before a load balancer of a cloud answers: go on then.
 await_ready() {
     say "{{ cluster }}: wait until $1 is ready"
@@ -109,6 +128,7 @@ await_ready() {
             kubectl --context "$context" --namespace "$2" get pods >&2 || true
             kubectl --context "$context" --namespace "$2" get events --sort-by .lastTimestamp 2>/dev/null | tail -n 5 >&2 || true
             kubectl --context "$context" --namespace "$2" logs "deployment/$1" --container app --tail 5 >&2 || true
+            show_account "$1" "$2"
             fail "$1 in {{ cluster }} is not ready after $timeout s" \
                 "see above what it waits for; \`kubectl --context $context --namespace $2 describe pods\` tells more. Then run this script again" 3
         fi

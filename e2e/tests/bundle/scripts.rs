@@ -240,6 +240,12 @@ fn a_namespace_of_somebody_else_is_never_touched() {
 fn what_does_not_get_ready_is_shown() {
     let operator = Operator::new(FERRY, &[]);
     operator.set("unready", "100000");
+    operator.serve(SINK, &["waiting for: a reason of the pod's own".into()]);
+    operator.expect(
+        &format!("{} --timeout 1", deploy("cluster-b")),
+        3,
+        "waiting for: a reason of the pod's own",
+    );
     operator.expect(
         &format!("{} --timeout 1", deploy("cluster-b")),
         3,
