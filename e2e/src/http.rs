@@ -169,19 +169,8 @@ impl Request {
         let what = format!("{self:?}");
         let limit = self.limit;
         let work = async {
-            let (head, body) = self.exchange().await?.into_parts();
-            let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
-            let body = body.map_err(|error| {
-                if error.is::<LengthLimitError>() {
-                    anyhow::anyhow!("the answer is longer than {MAX_BODY_BYTES} bytes")
-                } else {
-                    anyhow::anyhow!("the answer broke off: {error}")
-                }
-            })?;
-            Ok(Response {
-                status: head.status.as_u16(),
-                body: body.to_bytes(),
-            })
+            let answer = self.exchange().await?;
+            whole(answer).await
         };
         in_time(limit, work).await.with_context(|| what)
     }
@@ -257,6 +246,32 @@ impl Request {
             }
         }
     }
+}
+
+/// `GET <path>` over a connection that is there; the whole answer, whatever its status.
+pub(crate) async fn get_over<S>(stream: S, path: &str, limit: Duration) -> anyhow::Result<Response>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let request = hyper::Request::get(path).header(HOST, "localhost");
+    let request = request.body(Full::default())?;
+    in_time(limit, async { whole(over(stream, request).await?).await }).await
+}
+
+async fn whole(answer: hyper::Response<Incoming>) -> anyhow::Result<Response> {
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
+    let body = body.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            anyhow::anyhow!("the answer is longer than {MAX_BODY_BYTES} bytes")
+        } else {
+            anyhow::anyhow!("the answer broke off: {error}")
+        }
+    })?;
+    Ok(Response {
+        status: head.status.as_u16(),
+        body: body.to_bytes(),
+    })
 }
 
 async fn in_time<T>(

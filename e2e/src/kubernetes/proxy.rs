@@ -1,17 +1,49 @@
 //! What a pod answers by itself, and a Secret of it replaced.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Secret;
+use anyhow::{Context as _, bail};
+use futures_util::FutureExt;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::ObjectMeta;
+use tokio::time::timeout;
 
 use super::Cluster;
-use crate::{failure::Failure, render::Object};
+use crate::{
+    failure::Failure,
+    http::{self, Response},
+    render::Object,
+};
+
+/// Time for a forwarded port, and then for a pod's whole answer.
+const LIMIT: Duration = Duration::from_secs(10);
 
 impl Cluster {
-    /// `GET <path>` at a port of a pod, through the API server.
-    /// <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/#manually-constructing-apiserver-proxy-urls>
+    /// The answer of a pod to `GET <path>` at one of its ports, whatever its status, by a forwarded port: that begins in the
+    /// pod itself, while what the API server proxies comes over the cluster's network, where the pods' policies refuse it.
+    pub(crate) async fn answer(
+        &self,
+        namespace: &str,
+        pod: &str,
+        port: u16,
+        path: &str,
+    ) -> anyhow::Result<Response> {
+        let pods = self.namespaced::<Pod>(namespace);
+        let ports = [port];
+        let forwarded = timeout(LIMIT, pods.portforward(pod, &ports)).await;
+        let mut forwarded = forwarded.context("the port was not forwarded in time")??;
+        let refused = forwarded.take_error(port);
+        let stream = forwarded.take_stream(port).context("no forwarded port")?;
+        let answer = http::get_over(stream, path, LIMIT).await;
+        let Err(error) = answer else { return answer };
+        // The kubelet's own words, where it has some already.
+        match refused.and_then(FutureExt::now_or_never).flatten() {
+            Some(words) => Err(error.context(words)),
+            None => Err(error),
+        }
+    }
+
+    /// As [`Self::answer`], of a pod that is to answer 200.
     pub(crate) async fn ask(
         &self,
         namespace: &str,
@@ -19,14 +51,13 @@ impl Cluster {
         port: u16,
         path: &str,
     ) -> anyhow::Result<String> {
-        let address = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}");
-        let request = hyper::Request::get(address)
-            .body(vec![])
-            .context("ask a pod")?;
-        self.client()
-            .request_text(request)
-            .await
-            .with_context(|| format!("{}: pod {namespace}/{pod}, port {port}", self.name))
+        let whom = || format!("{}: pod {namespace}/{pod}, port {port}", self.name);
+        let answer = self.answer(namespace, pod, port, path).await;
+        let answer = answer.with_context(whom)?;
+        if answer.status != 200 {
+            bail!("{} answers {} to {path}", whom(), answer.status);
+        }
+        Ok(answer.text())
     }
 
     /// Replaces what a Secret that is there holds, by server-side apply; its labels stay.

@@ -101,15 +101,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// What the `app` of a pod says it waits for, asked through the API server; `None` where it does not say.
+    /// What the `app` of a pod says it waits for; `None` where it does not say.
     pub(crate) async fn account(&self, namespace: &str, pod: &str, port: u16) -> Option<String> {
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/ready");
-        let request = hyper::Request::get(path).body(vec![]).ok()?;
-        let answer = tokio::time::timeout(ACCOUNT_LIMIT, self.client.send(request.map(Into::into)));
-        let body = answer.await.ok()?.ok()?.into_body();
-        let body = tokio::time::timeout(ACCOUNT_LIMIT, http_body_util::BodyExt::collect(body));
-        let body = body.await.ok()?.ok()?.to_bytes();
-        let ready: Ready = serde_json::from_slice(&body).ok()?;
+        let answer = self.answer(namespace, pod, port, "/ready");
+        let answer = tokio::time::timeout(ACCOUNT_LIMIT, answer).await;
+        let ready: Ready = serde_json::from_slice(&answer.ok()?.ok()?.body).ok()?;
         (!ready.waiting_for.is_empty()).then(|| ready.waiting_for.join(", "))
     }
 }

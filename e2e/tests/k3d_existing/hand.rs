@@ -24,19 +24,23 @@ pub(crate) struct Hand {
     folder: tempfile::TempDir,
     id: String,
     pub(crate) image: String,
-    /// Public ports of the gateway and of the sink.
-    ports: [u16; 2],
+    /// Of each blueprint, the public ports of the gateway and of the sink.
+    ports: [[u16; 2]; 2],
 }
+
+/// The gRPC ferry and the WebSocket ferry.
+pub(crate) const BLUEPRINTS: [&str; 2] = ["international-ferry", "fast-international-ferry"];
 
 impl Hand {
     pub(crate) fn new() -> Self {
         let mut free = NODE_PORTS.filter(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok());
+        let mut two = || [free.next().unwrap(), free.next().unwrap()];
         let id = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
         Self {
             folder: tempfile::Builder::new().prefix("ferry-").tempdir().unwrap(),
             image: format!("ferry/by-hand:{id}"),
             id,
-            ports: [free.next().unwrap(), free.next().unwrap()],
+            ports: [two(), two()],
         }
     }
 
@@ -52,22 +56,28 @@ impl Hand {
         self.folder.path().join("state")
     }
 
-    /// The gRPC ferry on ports that are free here.
-    fn blueprint(&self) -> anyhow::Result<Blueprint> {
-        let written =
-            std::fs::read_to_string(root().join("manifests/international-ferry/blueprint.yaml"))?;
-        let text = written
-            .replace("30100", &self.ports[0].to_string())
-            .replace("30200", &self.ports[1].to_string());
-        let path = self.folder.path().join("blueprint.yaml");
-        std::fs::write(&path, text)?;
-        Blueprint::load(path)
+    /// A file of the hand's own.
+    pub(crate) fn file(&self, name: &str, content: &str) -> anyhow::Result<String> {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content)?;
+        Ok(path.display().to_string())
     }
 
+    /// The file of a ferry on ports that are free here.
+    fn blueprint(&self, index: usize) -> anyhow::Result<String> {
+        let (name, [gateway, sink]) = (BLUEPRINTS[index], self.ports[index]);
+        let written =
+            std::fs::read_to_string(root().join(format!("manifests/{name}/blueprint.yaml")))?;
+        let text = written
+            .replace("30100", &gateway.to_string())
+            .replace("30200", &sink.to_string());
+        self.file(&format!("{name}.yaml"), &text)
+    }
+
+    /// A pod of the gRPC ferry.
     pub(crate) fn pod(&self, name: &str) -> anyhow::Result<PodPlan> {
-        let plan = Plan::of(&[self.blueprint()?], Ports::AsWritten, &|_| {
-            Sockets::in_pod()
-        })?;
+        let blueprint = Blueprint::load(self.blueprint(0)?)?;
+        let plan = Plan::of(&[blueprint], Ports::AsWritten, &|_| Sockets::in_pod())?;
         let mut pods = plan.pods.into_iter();
         pods.find(|pod| pod.name.pod() == name)
             .context("no such pod")
@@ -86,8 +96,11 @@ impl Hand {
 
     /// The lines of the guide, and the image in both.
     pub(crate) async fn make_clusters(&self) -> anyhow::Result<()> {
-        let make = |letter: &'static str, port: u16, more: &'static [&str]| async move {
-            let (name, port) = (self.cluster(letter), format!("{port}:{port}@loadbalancer"));
+        let make = |letter: &'static str, pod: usize, more: &'static [&str]| async move {
+            let name = self.cluster(letter);
+            let ports = self
+                .ports
+                .map(|of_ferry| format!("{0}:{0}@loadbalancer", of_ferry[pod]));
             let line = [
                 "cluster",
                 "create",
@@ -95,7 +108,9 @@ impl Hand {
                 "--agents",
                 "1",
                 "--port",
-                &port,
+                &ports[0],
+                "--port",
+                &ports[1],
                 "--image",
                 e2e::runtime::k3d::K3S_IMAGE,
                 "--k3s-arg",
@@ -105,12 +120,8 @@ impl Hand {
             self.k3d(&[&line[..], more].concat()).await
         };
         tokio::try_join!(
-            make("a", self.ports[0], &[]),
-            make(
-                "b",
-                self.ports[1],
-                &["--k3s-arg", "--disable=servicelb@server:0"]
-            ),
+            make("a", 0, &[]),
+            make("b", 1, &["--k3s-arg", "--disable=servicelb@server:0"]),
         )?;
         let [a, b] = [self.cluster("a"), self.cluster("b")];
         // Two creations at once would each write a whole file.
@@ -167,20 +178,23 @@ impl Hand {
         expect(&done, 0, "").with_context(|| format!("k3d {}", args.join(" ")))
     }
 
+    /// The gRPC ferry.
     pub(crate) async fn deploy(&self, more: &[&str]) -> anyhow::Result<Output> {
-        self.on_clusters(&["deploy"], more).await
+        let blueprint = self.blueprint(0)?;
+        self.on_clusters(&["deploy", &blueprint], more).await
     }
 
-    pub(crate) async fn on_clusters(
-        &self,
-        command: &[&str],
-        more: &[&str],
-    ) -> anyhow::Result<Output> {
-        let blueprint = self.blueprint()?.path().display().to_string();
+    /// Both ferries at once.
+    pub(crate) async fn e2e(&self, more: &[&str]) -> anyhow::Result<Output> {
+        let both = [self.blueprint(0)?, self.blueprint(1)?];
+        let command = ["e2e", &both[0], &both[1], "--runtime", "existing"];
+        self.on_clusters(&command, more).await
+    }
+
+    async fn on_clusters(&self, command: &[&str], more: &[&str]) -> anyhow::Result<Output> {
         let contexts =
             ["a", "b"].map(|letter| format!("cluster-{letter}=k3d-{}", self.cluster(letter)));
         let clusters = [
-            &blueprint,
             "--context",
             &contexts[0],
             "--context",

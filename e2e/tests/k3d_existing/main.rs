@@ -10,6 +10,7 @@ mod hand;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     panic::AssertUnwindSafe,
     time::Duration,
 };
@@ -17,15 +18,17 @@ use std::{
 use anyhow::{Context as _, ensure};
 use e2e::{
     blueprint::Target,
+    deploy::PULL_SECRET,
     kubernetes::Cluster,
-    render::{self, Images, Object, Options, PodSecrets},
+    plan::PodPlan,
+    render::{self, AUTHORITY_SECRET, ENVIRONMENT_LABEL, Images, Object, Options, PodSecrets},
     testing::show,
     timeline::Timeline,
     wait::{Seen, Wait},
 };
 use futures_util::{FutureExt as _, StreamExt as _};
 use hand::{Hand, expect};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -35,6 +38,13 @@ use serde_json::json;
 
 /// How a pod of a k3d cluster reaches this machine; here the host name that a load balancer gets.
 const HOST_NAME: &str = "host.k3d.internal";
+/// An address where nobody is: what the load balancer of a pod gets that is to be dialled elsewhere.
+/// <https://www.rfc-editor.org/rfc/rfc5737>
+const NOWHERE: &str = "192.0.2.7";
+/// That pod, of the WebSocket ferry.
+const ELSEWHERE: &str = "terminator";
+/// Somebody's credentials for a registry, in base64.
+const CREDENTIALS: &str = "aGFuZDpzM2NyZXQ=";
 const LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,7 +70,7 @@ async fn clusters_that_somebody_else_made() {
 
 async fn steps(hand: &Hand) -> anyhow::Result<()> {
     let [a, b] = [hand.connect("a").await?, hand.connect("b").await?];
-    let cloud = tokio::spawn(load_balancer_with_host_names(b.clone()));
+    let cloud = tokio::spawn(load_balancers(b.clone()));
     let before = [namespaces(&a).await?, namespaces(&b).await?];
 
     show("a foreign namespace is refused");
@@ -75,8 +85,24 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
     b.delete_namespace(&sink_ns).await?;
     gone(&b, &sink_ns).await?;
 
+    show("an address that another than the one asked for came instead of is not dialled");
+    let other = "cluster-b=lb.example";
+    let done = hand
+        .deploy(&["--target", "generic", "--address", other])
+        .await?;
+    expect(
+        &done,
+        3,
+        "the load balancer of sink got host.k3d.internal, not lb.example, which was reserved for it",
+    )?;
+    expect(&done, 3, "describe service sink")?;
+    let after = [namespaces(&a).await?, namespaces(&b).await?];
+    ensure!(after == before, "nothing may be left: {after:#?}");
+
     show("deploy brings it up, and a host name is as good as an address");
-    let done = hand.deploy(&[]).await?;
+    let credentials = json!({ "auths": { "registry.example": { "auth": CREDENTIALS } } });
+    let credentials = hand.file("config.json", &credentials.to_string())?;
+    let done = hand.deploy(&["--pull-secret", &credentials]).await?;
     expect(&done, 0, "5/5")?;
     let record = hand.record()?;
     let sink = &record["pods"][0];
@@ -90,6 +116,9 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
         "both images must be recorded: {digests:#?}"
     );
     assert_no_credentials(hand)?;
+    for (cluster, pod) in [(&a, "gateway"), (&b, "sink")] {
+        assert_pull_secret(cluster, &hand.pod(pod)?).await?;
+    }
 
     show("status, trail, trigger and logs");
     expect(&hand.xtask(&["status"]).await?, 0, "ready")?;
@@ -118,6 +147,25 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
     )?;
     expect(&hand.xtask(&["sweep"]).await?, 0, "nothing was left behind")?;
 
+    show("authorities and the root are replaced, and the Secrets stay this environment's");
+    let gateway = hand.pod("gateway")?;
+    let labels = authority_labels(&a, &gateway).await?;
+    let label = record["existing"]["label"].as_str().context("no label")?;
+    ensure!(
+        labels.get(ENVIRONMENT_LABEL).map(String::as_str) == Some(label),
+        "{labels:#?}"
+    );
+    expect(&hand.xtask(&["identity", "show"]).await?, 0, "current")?;
+    let done = hand.xtask(&["identity", "rotate"]).await?;
+    expect(&done, 0, "2 new authorities are in force")?;
+    let done = hand.xtask(&["identity", "rotate", "--root"]).await?;
+    expect(&done, 0, "a new root is in force")?;
+    let after = authority_labels(&a, &gateway).await?;
+    ensure!(after == labels, "{after:#?} must be {labels:#?}");
+    let done = hand.xtask(&["trigger", "--count", "2"]).await?;
+    expect(&done, 0, "2 of 2 delivered")?;
+    expect(&hand.xtask(&["trail", "--verify"]).await?, 0, "")?;
+
     show("a gateway without a sink says what it waits for, and heals");
     b.delete_namespace(&sink_ns).await?;
     gone(&b, &sink_ns).await?;
@@ -135,7 +183,13 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
             )
         })
         .await?;
-    expect(&hand.deploy(&[]).await?, 0, "is deployed already")?;
+    let address = format!("cluster-b={}", address_of_this_machine(&a).await?);
+    let asked = ["--target", "generic", "--address", &address];
+    expect(&hand.deploy(&asked).await?, 0, "is deployed already")?;
+    let sink = &hand.record()?["pods"][0];
+    let peer = sink["peer_address"]["host"].as_str().context("no peer")?;
+    ensure!(format!("cluster-b={peer}") == address, "{sink:#}");
+    ensure!(sink["load_balancer"] == peer, "{sink:#}");
 
     show("undeploy leaves what was there, and nothing else");
     expect(&hand.xtask(&["undeploy"]).await?, 0, "")?;
@@ -150,11 +204,11 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
         "there is no environment",
     )?;
 
-    show("e2e leaves nothing");
-    let done = hand
-        .on_clusters(&["e2e", "--runtime", "existing"], &[])
-        .await?;
+    show("e2e of both ferries leaves nothing, and dials where it is told");
+    let told = format!("{}/{ELSEWHERE}={HOST_NAME}", hand::BLUEPRINTS[1]);
+    let done = hand.e2e(&["--address", &told]).await?;
     expect(&done, 0, "passed on the existing runtime")?;
+    expect(&done, 0, &format!("its load balancer is {NOWHERE}"))?;
     let after = [namespaces(&a).await?, namespaces(&b).await?];
     ensure!(
         after == before,
@@ -192,8 +246,8 @@ async fn start_alone(hand: &Hand, cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a cloud's controller does: an address for each Service of type LoadBalancer, here a host name.
-async fn load_balancer_with_host_names(cluster: Cluster) -> anyhow::Result<()> {
+/// What a cloud's controller does: each Service of type LoadBalancer gets the address that it asks for, else a host name.
+async fn load_balancers(cluster: Cluster) -> anyhow::Result<()> {
     let all = Api::<Service>::all(cluster.client());
     let mut seen = watcher(all, watcher::Config::default())
         .default_backoff()
@@ -215,8 +269,12 @@ async fn load_balancer_with_host_names(cluster: Cluster) -> anyhow::Result<()> {
             json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP", "nodePort": port }] } });
         own.patch(name, &PatchParams::default(), &Patch::Strategic(&node_port))
             .await?;
-        let address =
-            json!({ "status": { "loadBalancer": { "ingress": [{ "hostname": HOST_NAME }] } } });
+        let ingress = match spec.load_balancer_ip {
+            Some(asked) if asked.parse::<IpAddr>().is_ok() => json!({ "ip": asked }),
+            None if name == ELSEWHERE => json!({ "ip": NOWHERE }),
+            _ => json!({ "hostname": HOST_NAME }),
+        };
+        let address = json!({ "status": { "loadBalancer": { "ingress": [ingress] } } });
         own.patch_status(name, &PatchParams::default(), &Patch::Merge(&address))
             .await?;
     }
@@ -231,7 +289,55 @@ fn has_address(service: &Service) -> bool {
     status.is_some_and(|status| status.ingress.as_ref().is_some_and(|all| !all.is_empty()))
 }
 
-/// No key and no certificate of the user's kubeconfig may be in the state folder.
+/// How pods of a cluster reach this machine, as an address.
+async fn address_of_this_machine(cluster: &Cluster) -> anyhow::Result<String> {
+    let names = Api::<ConfigMap>::namespaced(cluster.client(), "kube-system")
+        .get("coredns")
+        .await?;
+    let hosts = names.data.unwrap_or_default();
+    let mut lines = hosts.values().flat_map(|hosts| hosts.lines());
+    let line = lines.find_map(|line| line.strip_suffix(HOST_NAME));
+    let address = line.context("k3d must name this machine")?.trim();
+    Ok(address.to_owned())
+}
+
+/// The registry's credentials are beside a pod, and the pod names them.
+async fn assert_pull_secret(cluster: &Cluster, pod: &PodPlan) -> anyhow::Result<()> {
+    let namespace = pod.name.namespace();
+    let secret = Api::<Secret>::namespaced(cluster.client(), &namespace)
+        .get(PULL_SECRET)
+        .await?;
+    let data = secret.data.unwrap_or_default();
+    let text = data.values().map(|data| String::from_utf8_lossy(&data.0));
+    ensure!(
+        secret.type_.as_deref() == Some("kubernetes.io/dockerconfigjson")
+            && text.collect::<String>().contains(CREDENTIALS),
+        "{namespace} must have the credentials"
+    );
+    let pods = Api::<Pod>::namespaced(cluster.client(), &namespace)
+        .list(&ListParams::default())
+        .await?;
+    for pod in pods.items {
+        let spec = pod.spec.unwrap_or_default();
+        let named: Vec<_> = spec.image_pull_secrets.into_iter().flatten().collect();
+        ensure!(
+            named.len() == 1 && named[0].name == PULL_SECRET,
+            "{named:#?}"
+        );
+    }
+    Ok(())
+}
+
+async fn authority_labels(
+    cluster: &Cluster,
+    pod: &PodPlan,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let secrets = Api::<Secret>::namespaced(cluster.client(), &pod.name.namespace());
+    let secret = secrets.get(AUTHORITY_SECRET).await?;
+    Ok(secret.metadata.labels.unwrap_or_default())
+}
+
+/// No key of the user's kubeconfig and no credentials of the registry may be in the state folder.
 fn assert_no_credentials(hand: &Hand) -> anyhow::Result<()> {
     let config = std::fs::read_to_string(hand.kubeconfig())?;
     let mut secrets = config
@@ -246,8 +352,8 @@ fn assert_no_credentials(hand: &Hand) -> anyhow::Result<()> {
                 folders.push(path);
             } else if let Ok(text) = std::fs::read_to_string(&path) {
                 ensure!(
-                    !text.contains(key),
-                    "`{}` holds the user's key",
+                    !text.contains(key) && !text.contains(CREDENTIALS),
+                    "`{}` holds a secret of the user's",
                     path.display()
                 );
             }

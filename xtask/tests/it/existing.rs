@@ -143,6 +143,18 @@ fn wrong_usage_names_what_is_missing_or_too_much() {
             "is not CLUSTER=HOST[:PORT]",
         ),
         (
+            &[IMAGE, BOTH, &["--target", "moon"]],
+            "use one of k3d, gke, eks, aks, generic",
+        ),
+        (
+            &[
+                IMAGE,
+                BOTH,
+                &["--target", "gke", "--address", "cluster-z=192.0.2.1"],
+            ],
+            "`--address cluster-z=…` names no cluster",
+        ),
+        (
             &[IMAGE, BOTH, &["--pull-secret", secret]],
             "it holds no credentials",
         ),
@@ -182,6 +194,10 @@ fn each_runtime_has_its_own_commands() {
         .assert_says("cargo xtask deploy");
     bench
         .run(&[&["e2e", "--runtime", "embedded"], BOTH].concat())
+        .assert_code(2)
+        .assert_says("--runtime existing");
+    bench
+        .run(&["e2e", "--runtime", "embedded", "--target", "generic"])
         .assert_code(2)
         .assert_says("--runtime existing");
     bench

@@ -1,6 +1,6 @@
 //! Azure Kubernetes Service: a static public address by its name, or an internal one.
 
-use super::Wish;
+use super::{Wish, can_be_asked_for};
 use crate::{blueprint::AksAddress, plan::PodPlan};
 
 /// <https://learn.microsoft.com/azure/aks/static-ip>
@@ -27,8 +27,8 @@ pub(super) fn wish(reserved: Option<&AksAddress>) -> Wish {
     }
     match (&reserved.name, &reserved.address) {
         (Some(name), _) => wish.annotate(NAME, name),
-        (None, Some(address)) => wish.annotate(ADDRESS, address),
-        (None, None) => {}
+        (None, Some(address)) if can_be_asked_for(address) => wish.annotate(ADDRESS, address),
+        (None, _) => {}
     }
     wish
 }

@@ -1,6 +1,6 @@
 //! Any cluster whose load balancers take an address from the Service.
 
-use super::Wish;
+use super::{Wish, can_be_asked_for};
 use crate::{blueprint::GenericAddress, plan::PodPlan};
 
 /// <https://metallb.io/usage/#requesting-specific-ips>
@@ -12,6 +12,9 @@ pub(super) fn wish(reserved: Option<&GenericAddress>) -> Wish {
         return wish;
     };
     wish.load_balancer_class.clone_from(&reserved.class);
+    if !can_be_asked_for(&reserved.address) {
+        return wish;
+    }
     // MetalLB refuses a Service that has both.
     if reserved.metallb {
         wish.annotate(METALLB_ADDRESSES, &reserved.address);

@@ -1,7 +1,7 @@
 //! Google Kubernetes Engine: a passthrough Network Load Balancer with a regional static address.
 //! <https://cloud.google.com/kubernetes-engine/docs/concepts/service-load-balancer-parameters>
 
-use super::Wish;
+use super::{Wish, can_be_asked_for};
 use crate::{blueprint::GkeAddress, plan::PodPlan};
 
 /// Asks for the external load balancer that is based on a backend service.
@@ -26,7 +26,9 @@ pub(super) fn wish(reserved: Option<&GkeAddress>) -> Wish {
     }
     match reserved.name {
         Some(name) => wish.annotate(ADDRESS_NAMES, name),
-        None => wish.load_balancer_ip = reserved.address,
+        None => {
+            wish.load_balancer_ip = reserved.address.filter(|address| can_be_asked_for(address));
+        }
     }
     wish
 }

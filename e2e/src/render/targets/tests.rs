@@ -300,6 +300,21 @@ fn a_host_name_is_compared_without_its_case_and_last_dot() {
 }
 
 #[rstest]
+#[case("")]
+#[case("targets: {generic: [{pod: sink, address: 192.0.2.10, metallb: true}]}")]
+fn a_host_name_is_for_those_who_dial_and_no_service_asks_for_it(#[case] reserved: &str) {
+    for target in [Target::Gke, Target::Aks, Target::Generic] {
+        let mut plan = plan_of("international-ferry", reserved);
+        let given = "cluster-b=lb.example".parse().unwrap();
+        give(&mut plan, target, &[given]).unwrap();
+        let text = yaml(&services(&plan, target)["sink"]).unwrap();
+        assert!(!text.contains("lb.example"), "{target}: {text}");
+        let sink = plan.sinks().next().unwrap();
+        check_address(sink, target, "203.0.113.9").unwrap();
+    }
+}
+
+#[rstest]
 #[case("cluster-b=203.0.113.9", &["sink"])]
 #[case("cluster-b/sink=lb.example", &["sink"])]
 #[case("cluster-a/gateway=2001:db8::1", &["gateway"])]
