@@ -2,6 +2,7 @@
 //!
 //! No rule lets the kubelet's probes in, since what comes from a pod's own node is always let in; and none can name a load
 //! balancer, whose packets may carry any address. So the tunnel's port is open to all, and Envoy decides there.
+//! What the harness asks of a pod comes by a forwarded port, which begins in the pod and meets no rule.
 //! <https://kubernetes.io/docs/concepts/services-networking/network-policies/>
 
 use std::collections::{BTreeMap, BTreeSet};

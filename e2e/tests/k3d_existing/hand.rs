@@ -119,7 +119,12 @@ impl Hand {
             ];
             self.k3d(&[&line[..], more].concat()).await
         };
+        let image = async {
+            let done = self.xtask(&["image", "--tag", &self.image]).await?;
+            expect(&done, 0, &self.image)
+        };
         tokio::try_join!(
+            image,
             make("a", 0, &[]),
             make("b", 1, &["--k3s-arg", "--disable=servicelb@server:0"]),
         )?;
@@ -129,11 +134,6 @@ impl Hand {
         self.k3d(&["kubeconfig", "merge", &a, &b, "--output", &kubeconfig])
             .await?;
         let envoy = image::envoy(&Timeline::silent()).await?;
-        expect(
-            &self.xtask(&["image", "--tag", &self.image]).await?,
-            0,
-            &self.image,
-        )?;
         self.k3d(&[
             "image",
             "import",
