@@ -136,3 +136,18 @@ fn roots_and_names_that_cannot_be_used_are_refused() {
         "GET https://pinhole.test/output at 127.0.0.1:1"
     );
 }
+
+#[tokio::test]
+async fn a_connection_that_is_there_carries_a_request_whatever_the_answers_status() {
+    let (here, there) = tokio::io::duplex(1024);
+    let refusal = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno";
+    let limit = Duration::from_secs(5);
+    let (answer, head) = tokio::join!(get_over(here, "/ready", limit), serve(there, refusal));
+    let answer = answer.unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (503, "no"));
+    assert!(head.starts_with("GET /ready HTTP/1.1\r\n"), "{head}");
+
+    let (here, _silent) = tokio::io::duplex(1024);
+    let error = get_over(here, "/ready", Duration::from_millis(50)).await;
+    assert_eq!(error.unwrap_err().to_string(), "no answer within 50ms");
+}
