@@ -7,8 +7,6 @@ mod metrics;
 mod sessions;
 mod settings;
 
-use std::collections::BTreeMap;
-
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
@@ -33,6 +31,7 @@ pub use ferry::Ferry;
 use ferry::Origin;
 pub use metrics::{Metric, Samples};
 pub use sessions::TunnelSession;
+use settings::Needs;
 pub use settings::QUICK_IDENTITIES;
 
 /// Names an environment that is up, for tests to attach to instead of making their own.
@@ -58,7 +57,7 @@ where
 pub struct Setup {
     blueprint: Source,
     store: Option<Store>,
-    settings: BTreeMap<String, String>,
+    needs: Needs,
 }
 
 #[derive(Clone, Debug)]
@@ -82,15 +81,29 @@ impl Setup {
         Self {
             blueprint,
             store: None,
-            settings: BTreeMap::new(),
+            needs: Needs::default(),
         }
     }
 
     /// Sets a variable of [`messages::env`] for every pod. An environment is attached to only if it has the settings of the
-    /// test, and no others.
+    /// test.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
-        self.settings.insert(name.into(), value.into());
+        self.needs.these.insert(name.into(), value.into());
+        self
+    }
+
+    /// [`QUICK_IDENTITIES`].
+    #[must_use]
+    pub fn quick_identities(self) -> Self {
+        let quick = QUICK_IDENTITIES.iter();
+        quick.fold(self, |setup, (name, value)| setup.setting(name, value))
+    }
+
+    /// An environment that has further settings is not attached to: for a test of one session, which they may end.
+    #[must_use]
+    pub fn no_other_settings(mut self) -> Self {
+        self.needs.no_others = true;
         self
     }
 
@@ -122,7 +135,7 @@ impl Setup {
             public: PublicAddress::OwnNetwork,
             lifetime: Lifetime::Command,
             on_failure: OnFailure::LeaveToCaller,
-            settings: self.settings,
+            settings: self.needs.these,
             existing: None,
         };
         Ok((Run::new(store, name, Timeline::silent()), request))
@@ -142,7 +155,7 @@ impl Setup {
             // Tests that share an environment take turns: each counts what arrives.
             let _alone = TURNS.acquire_many(u32::try_from(AT_ONCE)?).await?;
             let (store, name) = (Store::find()?, name.parse()?);
-            settings::fit(&store.load(&name)?.record, &self.settings)?;
+            settings::fit(&store.load(&name)?.record, &self.needs)?;
             return body(Ferry::new(store, name, blueprint.clone(), Origin::Attached)).await;
         }
         let (run, request) = self.prepare(Name::unique("test")?)?;

@@ -12,15 +12,23 @@ pub const QUICK_IDENTITIES: [(&str, &str); 3] = [
     (env::SESSION_LIFETIME, "5s"),
 ];
 
-/// Whether a test with these settings may run on an environment; the differences where it may not.
-pub(super) fn fit(record: &Record, wanted: &BTreeMap<String, String>) -> Result<(), Failure> {
-    let there = &record.settings;
+/// What a test needs the settings of its environment to be.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Needs {
+    pub(super) these: BTreeMap<String, String>,
+    /// Settings that the test does not name must not be there either.
+    pub(super) no_others: bool,
+}
+
+/// Whether a test may run on an environment; the differences where it may not.
+pub(super) fn fit(record: &Record, needs: &Needs) -> Result<(), Failure> {
     let text =
         |value: Option<&String>| value.map_or("not set".into(), |value| format!("`{value}`"));
-    let names: BTreeSet<_> = there.keys().chain(wanted.keys()).collect();
+    let there = record.settings.keys().filter(|_| needs.no_others);
+    let names: BTreeSet<_> = there.chain(needs.these.keys()).collect();
     let differences: Vec<_> = names
         .into_iter()
-        .map(|name| (name, there.get(name), wanted.get(name)))
+        .map(|name| (name, record.settings.get(name), needs.these.get(name)))
         .filter(|(_, there, wanted)| there != wanted)
         .map(|(name, there, wanted)| {
             format!("{name} is {} there, {} here", text(there), text(wanted))
@@ -58,29 +66,47 @@ mod tests {
         serde_json::from_value(record).unwrap()
     }
 
+    fn needs(these: &[(&str, &str)], no_others: bool) -> Needs {
+        Needs {
+            these: settings(these),
+            no_others,
+        }
+    }
+
     #[test]
-    fn a_test_runs_on_an_environment_with_its_own_settings_only() {
-        let quick = settings(&QUICK_IDENTITIES);
+    fn a_test_runs_where_the_settings_that_it_names_are() {
+        let quick = needs(&QUICK_IDENTITIES, false);
         fit(&record(&QUICK_IDENTITIES), &quick).unwrap();
-        fit(&record(&[]), &settings(&[])).unwrap();
-        for (there, here, difference) in [
+        fit(&record(&QUICK_IDENTITIES), &needs(&[], false)).unwrap();
+        fit(&record(&[]), &needs(&[], true)).unwrap();
+        fit(
+            &record(&QUICK_IDENTITIES),
+            &needs(&QUICK_IDENTITIES[..1], false),
+        )
+        .unwrap();
+        for (there, needs, difference) in [
             (
                 &[][..],
-                &QUICK_IDENTITIES[..],
+                quick,
                 "FERRY_SESSION_LIFETIME is not set there, `5s` here",
             ),
             (
                 &QUICK_IDENTITIES[..],
-                &[][..],
+                needs(&[], true),
+                "FERRY_SESSION_LIFETIME is `5s` there, not set here",
+            ),
+            (
+                &QUICK_IDENTITIES[..],
+                needs(&QUICK_IDENTITIES[..1], true),
                 "FERRY_SESSION_LIFETIME is `5s` there, not set here",
             ),
             (
                 &[(env::SESSION_LIFETIME, "6s")],
-                &[(env::SESSION_LIFETIME, "5s")],
+                needs(&[(env::SESSION_LIFETIME, "5s")], false),
                 "FERRY_SESSION_LIFETIME is `6s` there, `5s` here",
             ),
         ] {
-            let error = fit(&record(there), &settings(here)).unwrap_err();
+            let error = fit(&record(there), &needs).unwrap_err();
             assert!(
                 error.to_string().contains(difference),
                 "`{difference}` must be in: {error}"

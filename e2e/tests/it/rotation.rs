@@ -1,6 +1,6 @@
 //! Identities that live for seconds, and sessions that are replaced as often, lose and repeat nothing.
 //!
-//! Runs on every runtime; an environment that is attached to needs the settings of [`QUICK_IDENTITIES`].
+//! Runs on every runtime; an environment that is attached to needs the settings of [`e2e::testing::QUICK_IDENTITIES`].
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use e2e::{
     identity::Root,
     pinhole::Trigger,
-    testing::{Ferry, QUICK_IDENTITIES, Setup, TunnelSession, assert_all_delivered, payload},
+    testing::{Ferry, Setup, TunnelSession, assert_all_delivered, payload},
     trail::StoredMessage,
     wire::signature::TrailVerifier,
 };
@@ -119,12 +119,8 @@ fn assert_new_identities(sessions: &[TunnelSession], gateway: &str) {
 async fn fifty_thousand_messages_pass_while_identities_and_sessions_are_replaced(
     #[case] blueprint: &str,
 ) -> anyhow::Result<()> {
-    let setup = QUICK_IDENTITIES
-        .iter()
-        .fold(Setup::of(blueprint), |setup, (name, value)| {
-            setup.setting(name, value)
-        });
-    setup
+    Setup::of(blueprint)
+        .quick_identities()
         .run(|ferry| async move {
             let sink = ferry.sink()?.name.pod().to_owned();
             let root = Root::load(&ferry.environment()?.layout().identity())?;

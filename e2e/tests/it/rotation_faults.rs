@@ -99,7 +99,8 @@ async fn without_wosp_sessions_go_on_new_ones_fail_after_a_warning_and_all_heals
 ) -> anyhow::Result<()> {
     let setup = Setup::of(blueprint)
         .setting(env::IDENTITY_LIFETIME, LIFETIME)
-        .setting(env::ROTATION_INTERVAL, ROTATION);
+        .setting(env::ROTATION_INTERVAL, ROTATION)
+        .no_other_settings();
     setup
         .run(|ferry| async move {
             let scene = Scene::new(ferry.clone(), side)?;

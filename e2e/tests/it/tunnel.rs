@@ -4,7 +4,7 @@ use e2e::{
     pinhole::Trigger,
     runtime::{Container, Ending},
     testing::{
-        Counters, Ferry, assert_all_delivered, assert_delivered, payload_of, payloads,
+        Counters, Ferry, Setup, assert_all_delivered, assert_delivered, payload_of, payloads,
         with_environment,
     },
     wire::Timestamp,
@@ -100,29 +100,31 @@ async fn messages_cross_two_envoys_by_tls_1_3(#[case] blueprint: &str) -> anyhow
 #[case::grpc("international-ferry")]
 #[tokio::test]
 async fn a_new_session_is_a_new_handshake(#[case] blueprint: &str) -> anyhow::Result<()> {
-    with_environment(blueprint, |ferry| async move {
-        let (gateway, sink) = ends(&ferry).await?;
-        let before = assert_modern_sessions_only(
-            "the sink's Envoy",
-            "listener.ingress",
-            &ferry.envoy_counters(&sink).await?,
-        );
-        ferry
-            .stop(&gateway, Container::App, Ending::Graceful)
-            .await?;
-        ferry.start(&gateway, Container::App).await?;
-        let after = assert_modern_sessions_only(
-            "the sink's Envoy",
-            "listener.ingress",
-            &ferry.envoy_counters(&sink).await?,
-        );
-        assert!(
-            after > before,
-            "a restarted gateway must shake hands again: {before}, then {after}"
-        );
-        Ok(())
-    })
-    .await
+    Setup::of(blueprint)
+        .no_other_settings()
+        .run(|ferry| async move {
+            let (gateway, sink) = ends(&ferry).await?;
+            let before = assert_modern_sessions_only(
+                "the sink's Envoy",
+                "listener.ingress",
+                &ferry.envoy_counters(&sink).await?,
+            );
+            ferry
+                .stop(&gateway, Container::App, Ending::Graceful)
+                .await?;
+            ferry.start(&gateway, Container::App).await?;
+            let after = assert_modern_sessions_only(
+                "the sink's Envoy",
+                "listener.ingress",
+                &ferry.envoy_counters(&sink).await?,
+            );
+            assert!(
+                after > before,
+                "a restarted gateway must shake hands again: {before}, then {after}"
+            );
+            Ok(())
+        })
+        .await
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,9 @@
 
 use e2e::{
     pinhole::Trigger,
-    testing::{assert_delivered, assert_rejected, payload, payload_of, payloads, with_environment},
+    testing::{
+        Setup, assert_delivered, assert_rejected, payload, payload_of, payloads, with_environment,
+    },
     wire::{Payload, limits::MAX_PAYLOAD_BYTES},
 };
 use rstest::rstest;
@@ -39,27 +41,29 @@ async fn ten_thousand_messages_of_a_kib_arrive_once_each(
 async fn the_largest_payload_passes_and_one_byte_more_is_refused(
     #[case] blueprint: &str,
 ) -> anyhow::Result<()> {
-    with_environment(blueprint, |ferry| async move {
-        let sink = ferry.sink()?.name.pod().to_owned();
-        assert_delivered(
-            &ferry.deliver(vec![payload_of(MAX_PAYLOAD_BYTES)]).await?,
-            1,
-        );
+    Setup::of(blueprint)
+        .no_other_settings()
+        .run(|ferry| async move {
+            let sink = ferry.sink()?.name.pod().to_owned();
+            assert_delivered(
+                &ferry.deliver(vec![payload_of(MAX_PAYLOAD_BYTES)]).await?,
+                1,
+            );
 
-        let mark = ferry.last_index().await?;
-        let sessions = ferry.envoy_counters(&sink).await?.tunnel_handshakes();
-        let too_large = Trigger::Each(vec![payload_of(MAX_PAYLOAD_BYTES + 1)]);
-        assert_rejected(&ferry.trigger(&too_large).await?, "1048576");
-        assert_eq!(
-            ferry.last_index().await?,
-            mark,
-            "what is refused must not be stored"
-        );
+            let mark = ferry.last_index().await?;
+            let sessions = ferry.envoy_counters(&sink).await?.tunnel_handshakes();
+            let too_large = Trigger::Each(vec![payload_of(MAX_PAYLOAD_BYTES + 1)]);
+            assert_rejected(&ferry.trigger(&too_large).await?, "1048576");
+            assert_eq!(
+                ferry.last_index().await?,
+                mark,
+                "what is refused must not be stored"
+            );
 
-        assert_delivered(&ferry.deliver(payloads(3)).await?, 3);
-        let after = ferry.envoy_counters(&sink).await?.tunnel_handshakes();
-        assert_eq!(after, sessions, "the connection must live on");
-        Ok(())
-    })
-    .await
+            assert_delivered(&ferry.deliver(payloads(3)).await?, 3);
+            let after = ferry.envoy_counters(&sink).await?.tunnel_handshakes();
+            assert_eq!(after, sessions, "the connection must live on");
+            Ok(())
+        })
+        .await
 }

@@ -67,8 +67,32 @@ fn checks(scene: &Scene) -> Vec<Check<'_>> {
             Box::pin(stranger::refused(scene)),
         ),
         (
-            "the tests of a blueprint attach to it",
-            Box::pin(attached::blueprint_tests(scene)),
+            "the blueprints' own tests pass on it",
+            Box::pin(attached::tests(scene, "international_ferry::")),
+        ),
+        (
+            "a trail is evidence on it",
+            Box::pin(attached::tests(scene, "trail::")),
+        ),
+        (
+            "attackers are refused by it",
+            Box::pin(attached::tests(scene, "attackers::")),
+        ),
+        (
+            "a thief gets no further on it than with the Secret that was stolen",
+            Box::pin(attached::tests(scene, "thief::")),
+        ),
+        (
+            "its pinholes are for the bearers of their tokens",
+            Box::pin(attached::tests(scene, "pinhole::")),
+        ),
+        (
+            "identities and sessions are replaced under traffic on it",
+            Box::pin(attached::tests(scene, "rotation::")),
+        ),
+        (
+            "authorities and roots are replaced under traffic on it",
+            Box::pin(attached::tests(scene, "identity::")),
         ),
         (
             "what will not heal is reported with its cause",

@@ -15,12 +15,15 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::scene::Scene;
+use crate::scene::{BLUEPRINTS, Scene};
 
-/// Every file that is checked in, each object by server-side apply, with fields that the server does not know refused.
+/// Every file that is checked in for these blueprints, each object by server-side apply, with fields that the server does not know refused.
 pub(crate) async fn dry_run(scene: &Scene) -> anyhow::Result<()> {
     let manifests = workspace_root()?.join("manifests");
-    let files = render::checked_in(&blueprint::all(&manifests)?)?;
+    let files = render::checked_in(&blueprint::select(
+        &manifests,
+        &BLUEPRINTS.map(str::to_owned),
+    )?)?;
     let mut count = 0;
     let params = PatchParams {
         dry_run: true,

@@ -13,6 +13,7 @@ use e2e::{
         Lifetime, OnFailure, PublicAddress, UpRequest,
         k3d::{Clusters, ENVIRONMENT_LABEL},
     },
+    testing::QUICK_IDENTITIES,
     timeline::Timeline,
 };
 
@@ -22,7 +23,7 @@ pub(crate) const STRANGER_LABEL: &str = "ferry.stranger";
 /// The names of the blueprints, all of them.
 pub(crate) const BLUEPRINTS: [&str; 2] = ["fast-international-ferry", "international-ferry"];
 
-/// Both blueprints, up on two clusters.
+/// Both blueprints, up on two clusters, with identities and sessions that change every few seconds.
 pub(crate) struct Scene {
     pub(crate) environment: Environment,
     /// By the cluster's name in the blueprints.
@@ -48,7 +49,10 @@ pub(crate) async fn up(run: &mut Run) -> anyhow::Result<Scene> {
         public: PublicAddress::OwnNetwork,
         lifetime: Lifetime::Command,
         on_failure: OnFailure::LeaveToCaller,
-        settings: BTreeMap::new(),
+        // What attaches to it asks for them, or does not mind.
+        settings: QUICK_IDENTITIES
+            .map(|(name, value)| (name.into(), value.into()))
+            .into(),
         existing: None,
     };
     let environment = run.up(request).await?;
