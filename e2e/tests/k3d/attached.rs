@@ -19,6 +19,8 @@ pub(crate) async fn tests(scene: &Scene, module: &str) -> anyhow::Result<()> {
     let tests = CommandLine::new(cargo)
         .args(["test", "--package", "e2e", "--test", "it", "--", module])
         .env(ENVIRONMENT_VARIABLE, scene.environment.name().as_str())
+        // A failed check says what it saw, in a line that a backtrace would hide.
+        .env("RUST_BACKTRACE", "0")
         .env(STATE_VARIABLE, scene.store.root().to_string_lossy())
         .folder(&workspace_root()?)
         .within(LIMIT);

@@ -8,12 +8,15 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use e2e::{
-    environment::PodRecord,
+    environment::{PodRecord, RuntimeKind},
     identity::{Leaf, Root},
     plan::PeerAddress,
+    runtime,
     testing::Ferry,
     wire::WorkloadName,
 };
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
@@ -47,8 +50,6 @@ pub(crate) const OPENING: &str = "GET /v1/carry HTTP/1.1\r\nhost: sink\r\nconnec
 pub(crate) struct Door {
     /// By the load balancer that everybody uses.
     address: PeerAddress,
-    /// The port of the node itself, where the load balancer of a test's cluster would be the first to break down.
-    node: Option<PeerAddress>,
     name: WorkloadName,
     root: CertificateDer<'static>,
 }
@@ -87,11 +88,8 @@ impl Door {
             .local_address
             .clone()
             .context("the pod has no address")?;
-        let port = pod.peer_address.as_ref().map(|peer| peer.port);
-        let node = pod.load_balancer.clone().zip(port);
         Ok(Self {
             address,
-            node: node.map(|(host, port)| PeerAddress { host, port }),
             name: pod.name.clone(),
             // What a client checks the sink by is no secret.
             root: root(ferry)?.certificate_der().clone(),
@@ -104,10 +102,26 @@ impl Door {
         Ok(stream)
     }
 
-    /// Past the load balancer, where there is a way.
-    pub(crate) async fn tcp_to_node(&self) -> io::Result<TcpStream> {
-        let PeerAddress { host, port } = self.node.as_ref().unwrap_or(&self.address);
-        TcpStream::connect((host.as_str(), *port)).await
+    /// The same pod where its cluster's own load balancer has it: in front of that, k3d has an nginx that would be the
+    /// first to break down.
+    pub(crate) async fn behind_k3d(mut self, ferry: &Ferry) -> anyhow::Result<Self> {
+        let environment = ferry.environment()?;
+        if environment.record.runtime == RuntimeKind::K3d {
+            let cluster = runtime::connect(&environment, self.name.cluster()).await?;
+            let service = Api::<Service>::namespaced(cluster.client(), &self.name.namespace())
+                .get(self.name.pod())
+                .await?;
+            let port = service
+                .spec
+                .and_then(|spec| spec.ports?.first().map(|port| port.port));
+            let status = service.status.and_then(|status| status.load_balancer);
+            let host = status.and_then(|balancer| balancer.ingress?.first()?.ip.clone());
+            self.address = PeerAddress {
+                host: host.context("the Service has no address")?,
+                port: port.context("the Service has no port")?.try_into()?,
+            };
+        }
+        Ok(self)
     }
 
     pub(crate) async fn tls(&self, client: ClientConfig) -> io::Result<TlsStream<TcpStream>> {

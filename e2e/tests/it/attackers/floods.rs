@@ -11,7 +11,6 @@ use e2e::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     task::JoinSet,
     time::timeout,
 };
@@ -99,9 +98,10 @@ async fn flood(
     let sink = ferry.sink()?.name;
     let before = ferry.counters(sink.pod()).await?.sum(&ended);
     let door = Door::of_sink(ferry)?;
+    let nearer = door.clone().behind_k3d(ferry).await?;
     let mut connections = JoinSet::new();
     for _ in 0..CONNECTIONS {
-        let (door, bytes) = (door.clone(), bytes.to_vec());
+        let (door, bytes) = (nearer.clone(), bytes.to_vec());
         connections.spawn(async move {
             loop {
                 // A connection that cannot be opened at this moment is opened at the next.
@@ -125,7 +125,7 @@ async fn flood(
 
 /// One connection until the sink closes it.
 async fn hold(door: &Door, bytes: &[u8]) -> io::Result<()> {
-    let mut stream: TcpStream = door.tcp_to_node().await?;
+    let mut stream = door.tcp().await?;
     stream.write_all(bytes).await?;
     let mut answer = vec![];
     let ended = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
