@@ -152,24 +152,27 @@ impl Pinhole {
         let mut all: Vec<StoredMessage> = vec![];
         loop {
             let after = all.last().map_or(after, |last| last.index);
-            let page = self.page(after).await?;
+            let page = self.page(after, PAGE).await?;
             if page.is_empty() {
                 return Ok(all);
-            }
-            if page.iter().any(|stored| stored.index <= after) {
-                return Err(Failure::product(format!(
-                    "{} answers `/output?after={after}` with messages before that",
-                    self.who
-                ))
-                .into());
             }
             all.extend(page);
         }
     }
 
-    async fn page(&self, after: u64) -> anyhow::Result<Vec<StoredMessage>> {
+    /// The index of the last message that a sink has stored, 0 where there is none; without reading all of them.
+    pub async fn last_index(&self) -> anyhow::Result<u64> {
+        let mut search = LastIndex::default();
+        while let Some(after) = search.question() {
+            let page = self.page(after, 1).await?;
+            search.answer(after, page.first().map(|stored| stored.index));
+        }
+        Ok(search.known)
+    }
+
+    async fn page(&self, after: u64, limit: usize) -> anyhow::Result<Vec<StoredMessage>> {
         self.must_be(Role::Sink, "stores")?;
-        let path = format!("/output?after={after}&limit={PAGE}");
+        let path = format!("/output?after={after}&limit={limit}");
         let mut lines = self
             .authorized(Request::get(self.endpoint(), path))?
             .lines()
@@ -178,6 +181,13 @@ impl Pinhole {
         let mut page = vec![];
         while let Some(line) = lines.next().await.map_err(|error| self.failed(error))? {
             page.extend(StoredMessage::parse_all(&line).with_context(|| self.who.clone())?);
+        }
+        if page.iter().any(|stored| stored.index <= after) {
+            return Err(Failure::product(format!(
+                "{} answers `/output?after={after}` with messages before that",
+                self.who
+            ))
+            .into());
         }
         Ok(page)
     }
@@ -226,6 +236,35 @@ impl Pinhole {
     }
 }
 
+/// Finds the last of rising indexes by asking for the first one after some: in steps that double, then in halves.
+#[derive(Debug, Default)]
+struct LastIndex {
+    /// It is there, or 0.
+    known: u64,
+    /// Nothing is behind it.
+    end: Option<u64>,
+    step: u64,
+}
+
+impl LastIndex {
+    /// What the first index after this is, must be told next; `None` once [`Self::known`] is the last.
+    fn question(&self) -> Option<u64> {
+        match self.end {
+            None => Some(self.known + self.step),
+            Some(end) if self.known < end => Some(self.known + (end - self.known) / 2),
+            Some(_) => None,
+        }
+    }
+
+    fn answer(&mut self, after: u64, first: Option<u64>) {
+        match first {
+            Some(index) => self.known = index,
+            None => self.end = Some(after),
+        }
+        self.step = 2 * self.step.max(1);
+    }
+}
+
 /// Acknowledgements as they arrive.
 #[derive(Debug)]
 pub struct Acks {
@@ -265,6 +304,22 @@ impl Acks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_index_is_found_without_reading_all() {
+        for count in (0..70).chain([1_000, 99_999]) {
+            // All of them, and those that are left where the first half was dropped.
+            for first in [1, count / 2 + 1] {
+                let (mut search, mut questions) = (LastIndex::default(), 0);
+                while let Some(after) = search.question() {
+                    search.answer(after, (after < count).then_some(first.max(after + 1)));
+                    questions += 1;
+                }
+                assert_eq!(search.known, count);
+                assert!(questions < 40, "{questions} questions");
+            }
+        }
+    }
 
     #[test]
     fn a_payload_with_a_line_end_goes_alone() {

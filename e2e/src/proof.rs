@@ -255,8 +255,7 @@ impl Marks {
     async fn of(record: &Record, blueprint: &str) -> anyhow::Result<Self> {
         let mut marks = Self::default();
         for sink in select::sinks(record, blueprint).filter(|sink| sink.token_file.is_some()) {
-            let stored = Pinhole::of(sink)?.output(0).await?;
-            let last = stored.last().map_or(0, |stored| stored.index);
+            let last = Pinhole::of(sink)?.last_index().await?;
             marks.0.insert(sink.name.to_string(), last);
         }
         Ok(marks)

@@ -214,11 +214,7 @@ impl Ferry {
 
     /// The index of the last message that the sink has stored; 0 where there is none.
     pub async fn last_index(&self) -> anyhow::Result<u64> {
-        Ok(self
-            .output(0)
-            .await?
-            .last()
-            .map_or(0, |stored| stored.index))
+        Pinhole::of(&self.sink()?)?.last_index().await
     }
 
     /// What the sink has stored after the message of index `after`.
