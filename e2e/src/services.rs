@@ -116,7 +116,7 @@ struct CargoTarget {
 
 /// True for a variable that `cargo run` and `cargo test` set for the program they start. A build that saw them would
 /// differ from the same build without (`ring` is rebuilt when `CARGO_PKG_NAME` changes), and take turns with it.
-fn is_of_the_outer_cargo(name: &str) -> bool {
+pub fn is_of_the_outer_cargo(name: &str) -> bool {
     name.starts_with("CARGO_PKG_")
         || name.starts_with("CARGO_MANIFEST_")
         || name.starts_with("CARGO_BIN_")

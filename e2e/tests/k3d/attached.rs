@@ -5,6 +5,7 @@ use std::time::Duration;
 use e2e::{
     environment::{STATE_VARIABLE, workspace_root},
     process::{self, CommandLine},
+    services::is_of_the_outer_cargo,
     testing::{ENVIRONMENT_VARIABLE, show},
 };
 
@@ -16,7 +17,10 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// Runs the tests whose name has this in it.
 pub(crate) async fn tests(scene: &Scene, module: &str) -> anyhow::Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let tests = CommandLine::new(cargo)
+    let outer = std::env::vars().filter(|(name, _)| is_of_the_outer_cargo(name));
+    let tests = CommandLine::new("env")
+        .args(outer.flat_map(|(name, _)| ["-u".to_owned(), name]))
+        .args([cargo])
         .args(["test", "--package", "e2e", "--test", "it", "--", module])
         .env(ENVIRONMENT_VARIABLE, scene.environment.name().as_str())
         // A failed check says what it saw, in a line that a backtrace would hide.
