@@ -28,7 +28,7 @@ use crate::plan::PeerAddress;
 
 mod tls;
 
-pub use tls::Tls;
+pub use tls::{NoTls, Tls};
 
 /// Longest answer that [`Request::send`] takes whole: 64 MiB.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;

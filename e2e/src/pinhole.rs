@@ -9,7 +9,7 @@ use messages::{Ack, Payload, Role};
 use crate::{
     environment::PodRecord,
     failure::Failure,
-    http::{Endpoint, Lines, Request, Tls},
+    http::{Endpoint, Lines, NoTls, Request, Tls},
     plan::{PeerAddress, pinhole_name},
     trail::StoredMessage,
 };
@@ -126,11 +126,7 @@ impl Pinhole {
     pub async fn trigger(&self, trigger: &Trigger) -> anyhow::Result<Acks> {
         self.must_be(Role::Gateway, "makes")?;
         trigger.check()?;
-        let lines = self
-            .authorized(trigger.request(self.endpoint()))?
-            .lines()
-            .await
-            .map_err(|error| self.failed(error))?;
+        let lines = self.lines(&trigger.request(self.endpoint())).await?;
         Ok(Acks {
             who: self.who.clone(),
             lines,
@@ -173,11 +169,7 @@ impl Pinhole {
     async fn page(&self, after: u64, limit: usize) -> anyhow::Result<Vec<StoredMessage>> {
         self.must_be(Role::Sink, "stores")?;
         let path = format!("/output?after={after}&limit={limit}");
-        let mut lines = self
-            .authorized(Request::get(self.endpoint(), path))?
-            .lines()
-            .await
-            .map_err(|error| self.failed(error))?;
+        let mut lines = self.lines(&Request::get(self.endpoint(), path)).await?;
         let mut page = vec![];
         while let Some(line) = lines.next().await.map_err(|error| self.failed(error))? {
             page.extend(StoredMessage::parse_all(&line).with_context(|| self.who.clone())?);
@@ -190,6 +182,24 @@ impl Pinhole {
             .into());
         }
         Ok(page)
+    }
+
+    /// Sends the request. Where the roots are replaced between our look at them and the handshake, the server may show a
+    /// certificate of one that was not there yet: nothing was sent then, and the same is tried with the new ones.
+    async fn lines(&self, request: &Request) -> anyhow::Result<Lines> {
+        loop {
+            let roots = self.roots();
+            let answer = self.authorized(request.clone())?.lines().await;
+            match answer {
+                Err(error) if error.is::<NoTls>() && self.roots() != roots => {}
+                answer => return answer.map_err(|error| self.failed(error)),
+            }
+        }
+    }
+
+    fn roots(&self) -> Option<Vec<u8>> {
+        let (_, roots) = self.https.as_ref()?;
+        std::fs::read(roots).ok()
     }
 
     /// The request with the token, and by HTTPS where the pod has it.
@@ -339,5 +349,71 @@ mod tests {
             Failure::exit_code(&Trigger::Each(vec![payload]).check().unwrap_err()),
             2
         );
+    }
+
+    #[tokio::test]
+    async fn roots_that_are_replaced_before_the_handshake_are_taken_anew() {
+        use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        use tokio_rustls::{TlsAcceptor, rustls};
+
+        let folder = tempfile::tempdir().unwrap();
+        let name = messages::WorkloadName::new("b", "c", "sink").unwrap();
+        let [before, after] =
+            ["before", "after"].map(|label| crate::identity::Root::create(label).unwrap());
+        let (token_file, roots) = (folder.path().join("token"), folder.path().join("ca.crt"));
+        std::fs::write(&token_file, "t").unwrap();
+        std::fs::write(&roots, before.certificate_pem()).unwrap();
+        let server = after.server(&name).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(
+            rustls::crypto::ring::default_provider().into(),
+        )
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(server.certificate_pem().as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(server.key_pem().as_bytes()).unwrap(),
+        )
+        .unwrap();
+        let acceptor = TlsAcceptor::from(std::sync::Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pinhole = Pinhole {
+            who: "sink in c".into(),
+            role: Role::Sink,
+            address: PeerAddress {
+                host: "127.0.0.1".into(),
+                port: listener.local_addr().unwrap().port(),
+            },
+            token_file,
+            https: Some((pinhole_name(&name), roots.clone())),
+        };
+        let serve = async {
+            let (first, _) = listener.accept().await.unwrap();
+            std::fs::write(&roots, after.certificate_pem()).unwrap();
+            assert!(
+                acceptor.accept(first).await.is_err(),
+                "the client has the roots of before"
+            );
+            let (second, _) = listener.accept().await.unwrap();
+            let mut second = acceptor.accept(second).await.unwrap();
+            let _ = second.read(&mut [0; 1024]).await.unwrap();
+            second
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .await
+                .unwrap();
+            second.shutdown().await.unwrap();
+        };
+        let (page, ()) = tokio::join!(pinhole.page(0, 1), serve);
+        assert_eq!(page.unwrap(), []);
+
+        // The same roots as before: there is nothing to try again.
+        std::fs::write(&roots, before.certificate_pem()).unwrap();
+        let refuse = async {
+            let (only, _) = listener.accept().await.unwrap();
+            assert!(acceptor.accept(only).await.is_err());
+        };
+        let (page, ()) = tokio::join!(pinhole.page(0, 1), refuse);
+        assert!(format!("{:#}", page.unwrap_err()).contains("no TLS with"));
     }
 }

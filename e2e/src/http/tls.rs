@@ -21,6 +21,11 @@ pub struct Tls {
     config: Arc<ClientConfig>,
 }
 
+/// The handshake failed: no byte of the request was sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no TLS with `{0}`")]
+pub struct NoTls(String);
+
 impl Tls {
     /// For the server `name`, whose certificate goes back to one of the roots in the file `roots`, PEM.
     ///
@@ -62,7 +67,7 @@ impl Tls {
         TlsConnector::from(self.config.clone())
             .connect(self.server.clone(), stream)
             .await
-            .with_context(|| format!("no TLS with `{}`", self.name))
+            .with_context(|| NoTls(self.name.clone()))
     }
 }
 

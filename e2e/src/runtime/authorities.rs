@@ -340,22 +340,12 @@ async fn wait(
     wanted: &Wanted,
     step: &Step,
 ) -> anyhow::Result<()> {
-    let looks = AtomicU32::new(0);
-    Wait::until(format!(
+    let what = format!(
         "{} in {} to have its new authority in force",
         name.pod(),
         name.cluster()
-    ))
-    .within(LIMIT)
-    .looking_every(PAUSE)
-    .hint(
-        "`cargo xtask status` shows how it is; run the command again, it goes on where it stopped",
-    )
-    .showing(step)
-    .poll(|| async {
-        if looks.fetch_add(1, Ordering::Relaxed) % LOOKS_BEFORE_NUDGE == LOOKS_BEFORE_NUDGE - 1 {
-            reach.nudge(name).await?;
-        }
+    );
+    in_force(what, reach, name, step, || async {
         Ok(match reach.look(name).await {
             Ok(all) => match all.iter().find_map(|live| wanted.obstacle(live)) {
                 None => Seen::Ready(()),
@@ -365,6 +355,34 @@ async fn wait(
         })
     })
     .await
+}
+
+/// Looks until `look` sees in a pod what was brought to it; now and then the pod is told again to take it.
+async fn in_force<L, F>(
+    what: String,
+    reach: &Reach<'_>,
+    name: &WorkloadName,
+    step: &Step,
+    look: L,
+) -> anyhow::Result<()>
+where
+    L: Fn() -> F,
+    F: Future<Output = anyhow::Result<Seen<()>>>,
+{
+    let looks = AtomicU32::new(0);
+    Wait::until(what)
+        .within(LIMIT)
+        .looking_every(PAUSE)
+        .hint("`cargo xtask status` shows how it is; run the command again, it goes on where it stopped")
+        .showing(step)
+        .poll(|| async {
+            if looks.fetch_add(1, Ordering::Relaxed) % LOOKS_BEFORE_NUDGE == LOOKS_BEFORE_NUDGE - 1
+            {
+                reach.nudge(name).await?;
+            }
+            look().await
+        })
+        .await
 }
 
 /// Fails, with nothing changed, unless every pod says what identity it has: a pod that is down would hold up the others.

@@ -1,12 +1,10 @@
 //! Certificates of the pinholes' HTTPS, which go back to the same root as the authorities. One of the operator's own, whose
 //! `ca.crt` has no root of the environment, is left alone.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 
-use super::{LIMIT, LOOKS_BEFORE_NUDGE, PAUSE, reach::Reach};
+use super::{in_force, reach::Reach};
 use crate::{
     environment::{Environment, PodRecord},
     failure::Failure,
@@ -14,7 +12,7 @@ use crate::{
     identity::{self, Root, Server},
     plan::pinhole_name,
     timeline::{Step, Timeline},
-    wait::{Seen, Wait},
+    wait::Seen,
 };
 
 /// Gives every pinhole a certificate of the new root. Clients trust both roots until the pod shows the new one, then the
@@ -87,20 +85,8 @@ async fn wait(reach: &Reach<'_>, pod: &PodRecord, root: &Root, step: &Step) -> a
             .hint("`cargo xtask status` shows how far it is; then run the command again")
     })?;
     let tls = Tls::of(root.certificate_pem().as_bytes(), &pinhole_name(&pod.name))?;
-    let looks = AtomicU32::new(0);
-    Wait::until(format!(
-        "the pinhole of {who} to show a certificate of the new root"
-    ))
-    .within(LIMIT)
-    .looking_every(PAUSE)
-    .hint(
-        "`cargo xtask status` shows how it is; run the command again, it goes on where it stopped",
-    )
-    .showing(step)
-    .poll(|| async {
-        if looks.fetch_add(1, Ordering::Relaxed) % LOOKS_BEFORE_NUDGE == LOOKS_BEFORE_NUDGE - 1 {
-            reach.nudge(&pod.name).await?;
-        }
+    let what = format!("the pinhole of {who} to show a certificate of the new root");
+    in_force(what, reach, &pod.name, step, || async {
         let request = Request::get(address.clone(), "/health").secured(tls.clone());
         Ok(match request.send().await {
             Ok(_) => Seen::Ready(()),
