@@ -184,31 +184,34 @@ impl Pinhole {
         Ok(page)
     }
 
-    /// Sends the request. Where the roots are replaced between our look at them and the handshake, the server may show a
+    /// Sends the request with the token, by HTTPS where the pod has it. Where the roots are replaced between our look at them and the handshake, the server may show a
     /// certificate of one that was not there yet: nothing was sent then, and the same is tried with the new ones.
     async fn lines(&self, request: &Request) -> anyhow::Result<Lines> {
+        let token = self.token()?;
+        let mut tls = self.tls()?;
         loop {
-            let roots = self.roots();
-            let answer = self.authorized(request.clone())?.lines().await;
-            match answer {
-                Err(error) if error.is::<NoTls>() && self.roots() != roots => {}
-                answer => return answer.map_err(|error| self.failed(error)),
+            let mut request = request.clone().bearer(&*token).within(SILENCE);
+            if let Some(tls) = &tls {
+                request = request.secured(tls.clone());
             }
+            let answer = request.lines().await;
+            if let (Some(tried), Err(error)) = (&mut tls, &answer)
+                && error.is::<NoTls>()
+                && let Some(now) = self.tls()?.filter(|now| !now.trusts_as(tried))
+            {
+                *tried = now;
+                continue;
+            }
+            return answer.map_err(|error| self.failed(error));
         }
     }
 
-    fn roots(&self) -> Option<Vec<u8>> {
-        let (_, roots) = self.https.as_ref()?;
-        std::fs::read(roots).ok()
-    }
-
-    /// The request with the token, and by HTTPS where the pod has it.
-    fn authorized(&self, request: Request) -> anyhow::Result<Request> {
-        let request = request.bearer(self.token()?).within(SILENCE);
-        Ok(match &self.https {
-            Some((name, roots)) => request.secured(Tls::trusting(roots, name)?),
-            None => request,
-        })
+    /// HTTPS, with the roots as they are now, where the pod has it.
+    fn tls(&self) -> anyhow::Result<Option<Tls>> {
+        let https = self.https.as_ref();
+        https
+            .map(|(name, roots)| Tls::trusting(roots, name))
+            .transpose()
     }
 
     /// Read each time: the token of a replaced pod is another.

@@ -1,16 +1,48 @@
 //! Environments that stay after their command: made, proven again, or left as they are.
 
 use e2e::{
-    blueprint::Blueprint,
-    environment::Environment,
+    blueprint::{self, Blueprint},
+    environment::{Environment, Name, RuntimeKind},
+    local,
+    plan::Ports,
     proof::{self, Verdict},
     report,
     run::{self, Run},
-    runtime::UpRequest,
+    runtime::{Lifetime, OnFailure, PublicAddress, UpRequest, existing::Destination},
     timeline::Timeline,
 };
 
-use crate::context::Context;
+use crate::context::{Context, manifests};
+
+/// The blueprints that are named; the default one where none is.
+pub(crate) fn blueprints(mut named: Vec<String>) -> anyhow::Result<Vec<Blueprint>> {
+    if named.is_empty() {
+        named.push(local::BLUEPRINT.into());
+    }
+    blueprint::select(&manifests()?, &named)
+}
+
+/// What is asked for of an environment that stays.
+pub(crate) fn request(
+    name: &Name,
+    runtime: RuntimeKind,
+    blueprints: &[Blueprint],
+    public: PublicAddress,
+    existing: Option<Destination>,
+) -> UpRequest {
+    UpRequest {
+        name: name.clone(),
+        runtime,
+        blueprints: blueprints.to_vec(),
+        ports: Ports::AsWritten,
+        public,
+        // Until it is proven: what is killed half-way is swept.
+        lifetime: Lifetime::Command,
+        on_failure: OnFailure::LeaveToCaller,
+        settings: [].into(),
+        existing,
+    }
+}
 
 /// Proves each blueprint of an environment that is up by fresh messages.
 pub(crate) async fn prove_again(

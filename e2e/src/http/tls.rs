@@ -17,6 +17,8 @@ use crate::failure::Failure;
 #[derive(Clone)]
 pub struct Tls {
     name: String,
+    /// As they were given, to tell whether others are trusted by now.
+    roots_pem: Vec<u8>,
     server: ServerName<'static>,
     config: Arc<ClientConfig>,
 }
@@ -50,10 +52,16 @@ impl Tls {
             .with_no_client_auth();
         Ok(Self {
             name: name.to_owned(),
+            roots_pem: roots_pem.to_owned(),
             server: ServerName::try_from(name.to_owned())
                 .with_context(|| format!("`{name}` is no server name"))?,
             config: Arc::new(config),
         })
+    }
+
+    /// Whether both trust the same roots.
+    pub fn trusts_as(&self, other: &Self) -> bool {
+        self.roots_pem == other.roots_pem
     }
 
     pub(super) fn name(&self) -> &str {

@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub(super) use pods::{live_pods, logs, metrics, status, wait_ready};
-pub(super) use records::{record_deployed, record_pods};
+pub(super) use records::{left, record_deployed, record_pods};
 pub(super) use secrets::secrets;
 pub(crate) use secrets::secrets_in;
 

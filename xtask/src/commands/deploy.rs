@@ -1,41 +1,26 @@
 use e2e::{
-    blueprint,
     environment::{Environment, Found, Name, RuntimeKind},
     failure::Failure,
     local,
-    plan::Ports,
     run::{self},
-    runtime::{self, Condition, Lifetime, OnFailure, PublicAddress, UpRequest},
+    runtime::{self, Condition, PublicAddress, UpRequest},
     timeline::Timeline,
 };
 
-use crate::{
-    cli::Deploy,
-    context::{Context, manifests},
-    standing, view,
-};
+use crate::{cli::Deploy, context::Context, standing, view};
 
 /// An environment of the name that is there is changed to what is wanted and proven again by fresh messages.
 pub(crate) async fn run(args: Deploy, context: &Context) -> anyhow::Result<()> {
     let name = context.name(args.name.as_deref())?;
-    let mut wanted = args.blueprints;
-    if wanted.is_empty() {
-        wanted.push(local::BLUEPRINT.into());
-    }
-    let blueprints = blueprint::select(&manifests()?, &wanted)?;
+    let blueprints = standing::blueprints(args.blueprints)?;
     let timeline = context.output.timeline();
-    let request = UpRequest {
-        name: name.clone(),
-        runtime: RuntimeKind::Existing,
-        blueprints,
-        ports: Ports::AsWritten,
-        public: PublicAddress::OwnNetwork,
-        // Until it is proven: what is killed half-way is swept.
-        lifetime: Lifetime::Command,
-        on_failure: OnFailure::LeaveToCaller,
-        settings: [].into(),
-        existing: Some(args.clusters.destination()),
-    };
+    let request = standing::request(
+        &name,
+        RuntimeKind::Existing,
+        &blueprints,
+        PublicAddress::OwnNetwork,
+        Some(args.clusters.destination()),
+    );
     let environment = match there(&name, context)? {
         Some(environment) => {
             let work = renew(environment, &request, &timeline, context);

@@ -173,10 +173,7 @@ async fn prove(
     for blueprint in blueprints {
         let verdict = proof::auto_trigger(&environment, &blueprint.name, timeline).await?;
         if !args.json {
-            let style = context.output.data_style();
-            context
-                .output
-                .data(view::verdict_table(&blueprint.title, &verdict, style) + "\n");
+            context.verdict(&blueprint.title, &verdict);
         }
         verdicts.push(verdict);
     }

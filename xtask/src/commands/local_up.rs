@@ -1,33 +1,20 @@
 use e2e::{
-    blueprint::{self},
     environment::{Environment, Found, Name, RuntimeKind},
     failure::Failure,
     local::{self, Fate},
-    plan::Ports,
     proof::Verdict,
     run::{self},
-    runtime::{
-        self, Chosen, Condition, Lifetime, OnFailure, PublicAddress, RuntimeChoice, State,
-        UpRequest,
-    },
+    runtime::{self, Chosen, Condition, PublicAddress, RuntimeChoice, State, UpRequest},
     timeline::Timeline,
 };
 
-use crate::{
-    cli::LocalUp,
-    context::{Context, manifests},
-    standing, view,
-};
+use crate::{cli::LocalUp, context::Context, standing, view};
 
 /// An environment of the name that is up and has these blueprints is brought up to date and proven again by fresh messages;
 /// any other is replaced.
 pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> {
     let name = context.name(args.name.as_deref())?;
-    let mut wanted = args.blueprints;
-    if wanted.is_empty() {
-        wanted.push(local::BLUEPRINT.into());
-    }
-    let blueprints = blueprint::select(&manifests()?, &wanted)?;
+    let blueprints = standing::blueprints(args.blueprints)?;
     let asked = match args.runtime.unwrap_or_default() {
         RuntimeChoice::Auto => None,
         RuntimeChoice::Embedded => Some(RuntimeKind::Embedded),
@@ -47,18 +34,13 @@ pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> 
         _ => context.choose(args.runtime).await,
     };
     let timeline = context.output.timeline();
-    let request = UpRequest {
-        name: name.clone(),
-        runtime: chosen.kind,
-        blueprints: blueprints.clone(),
-        ports: Ports::AsWritten,
-        public: PublicAddress::Localhost,
-        // Until it is proven: what is killed half-way is swept.
-        lifetime: Lifetime::Command,
-        on_failure: OnFailure::LeaveToCaller,
-        settings: [].into(),
-        existing: None,
-    };
+    let request = standing::request(
+        &name,
+        chosen.kind,
+        &blueprints,
+        PublicAddress::Localhost,
+        None,
+    );
     let kept = match there {
         None => None,
         Some(environment) => {

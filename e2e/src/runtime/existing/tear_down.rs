@@ -22,15 +22,7 @@ pub(in crate::runtime) async fn down(
     timeline: &Timeline,
 ) -> anyhow::Result<usize> {
     let count = delete(environment, Return::Gone, timeline).await?;
-    match state {
-        State::Remove => environment.layout().remove()?,
-        State::Keep => {
-            let mut kept = environment.clone();
-            kept.record.owner = None;
-            kept.record.clusters.clear();
-            kept.save()?;
-        }
-    }
+    on_clusters::left(environment, state)?;
     Ok(count)
 }
 

@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use super::{Owner, clusters::Clusters, owners};
-use crate::{environment::Environment, runtime::State, timeline::Timeline};
+use crate::{
+    environment::Environment,
+    runtime::{State, on_clusters},
+    timeline::Timeline,
+};
 
 /// Deletes the clusters of an environment; returns how many there were.
 pub(in crate::runtime) async fn down(
@@ -13,15 +17,7 @@ pub(in crate::runtime) async fn down(
 ) -> anyhow::Result<usize> {
     let clusters = Clusters::new(environment.name().as_str(), environment.layout().root());
     let count = clusters.down(timeline).await?;
-    match state {
-        State::Remove => environment.layout().remove()?,
-        State::Keep => {
-            let mut kept = environment.clone();
-            kept.record.owner = None;
-            kept.record.clusters.clear();
-            kept.save()?;
-        }
-    }
+    on_clusters::left(environment, state)?;
     Ok(count)
 }
 

@@ -6,7 +6,7 @@ use crate::{
     deploy::Deployed,
     environment::Environment,
     plan::{PeerAddress, Plan, PodPlan},
-    runtime::planned,
+    runtime::{State, planned},
 };
 
 /// Writes down every pod that is going to be; what is known of one already stays.
@@ -52,4 +52,17 @@ pub(in crate::runtime) fn record_deployed(
         pod.dialled_at = each.dialled_at;
     }
     environment.save()
+}
+
+/// Brings the state folder to what is left when nothing runs any more: nothing, or a record without clusters.
+pub(in crate::runtime) fn left(environment: &Environment, state: State) -> anyhow::Result<()> {
+    match state {
+        State::Remove => environment.layout().remove(),
+        State::Keep => {
+            let mut kept = environment.clone();
+            kept.record.owner = None;
+            kept.record.clusters.clear();
+            kept.save()
+        }
+    }
 }
