@@ -77,8 +77,15 @@ fn version(minor: &str) -> serde_json::Value {
     })
 }
 
+/// A `Status` with the reason that an API server gives with this code: clients go by the reason, not by the code.
+/// Source: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/>.
 fn status(code: u16, message: &str) -> serde_json::Value {
-    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": "x", "message": message })
+    let reason = match code {
+        401 => "Unauthorized",
+        404 => "NotFound",
+        _ => panic!("no reason is known for {code}"),
+    };
+    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message })
 }
 
 /// A kubeconfig with the contexts `one` and `two`, both of this server.
