@@ -1,6 +1,9 @@
 //! What the clusters' network lets through, asked from inside real pods, so that every policy is in force already.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use e2e::{
@@ -13,7 +16,10 @@ use e2e::{
     testing::show,
     wait::{Seen, Wait},
 };
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod},
+    networking::v1::NetworkPolicy,
+};
 use kube::{
     Api,
     api::{DeleteParams, PostParams},
@@ -30,6 +36,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 const PATIENCE: &str = "10";
 /// How long a question that must not be answered is asked.
 const DOUBT: &str = "2";
+/// A policy that is not kept by then is kept by nobody.
+const KEPT_WITHIN: Duration = Duration::from_secs(15);
+/// What every pod reaches unless a policy refuses it, and its answer: plain HTTP to a TLS port gets one all the same.
+const API_SERVER: (&str, &str) = ("http://kubernetes.default:443/", "400");
 /// A pod that anybody in the cluster may have made.
 const STRANGER: &str = "policy-stranger";
 
@@ -115,6 +125,7 @@ impl Asker<'_> {
 
 /// From another namespace: the tunnel's port and no other, unless the namespace may read metrics; from the pod's own: as from any other.
 pub(crate) async fn ingress(scene: &Scene) -> anyhow::Result<()> {
+    let mut kept = BTreeMap::new();
     for blueprint in BLUEPRINTS {
         let sink = select::sinks(&scene.environment.record, blueprint)
             .next()
@@ -130,7 +141,11 @@ pub(crate) async fn ingress(scene: &Scene) -> anyhow::Result<()> {
             make_stranger(scene, cluster, namespace).await?;
         }
         let server = server(scene, sink.name.cluster())?;
-        let enforced = enforced(&server).await?;
+        let enforced = match kept.get(sink.name.cluster()) {
+            Some(enforced) => *enforced,
+            None => enforced(scene, sink.name.cluster()).await?,
+        };
+        kept.insert(sink.name.cluster(), enforced);
         let stranger = |namespace| Asker {
             server: server.clone(),
             namespace,
@@ -175,7 +190,7 @@ pub(crate) async fn egress(scene: &Scene) -> anyhow::Result<()> {
     make_namespace(scene, cluster, ELSEWHERE, false).await?;
     make_stranger(scene, cluster, ELSEWHERE).await?;
     let server = server(scene, "cluster-a")?;
-    let enforced = enforced(&server).await?;
+    let enforced = enforced(scene, "cluster-a").await?;
     let free = Asker {
         server: server.clone(),
         namespace: ELSEWHERE,
@@ -208,11 +223,8 @@ pub(crate) async fn egress(scene: &Scene) -> anyhow::Result<()> {
             "http://{}:{HTTP_PORT}/",
             address_of(cluster, ELSEWHERE, STRANGER).await?
         );
-        for (url, status) in [
-            (health(other_sink)?, "200"),
-            // Plain HTTP to a TLS port: an answer all the same.
-            ("http://kubernetes.default:443/".into(), "400"),
-        ] {
+        let (api, answer) = API_SERVER;
+        for (url, status) in [(health(other_sink)?, "200"), (api.to_owned(), answer)] {
             free.answered(&url, status).await?;
             bound.refused(&url).await?;
         }
@@ -229,16 +241,52 @@ fn server(scene: &Scene, cluster: &str) -> anyhow::Result<String> {
     Ok(format!("k3d-{}-server-0", scene.reference(cluster)?))
 }
 
-/// Whether k3s' network policy controller runs: its chains are there before any policy is. Without it the API server takes
-/// policies, and nothing keeps them; then only what must be open is asked for, and a line says so.
-async fn enforced(server: &str) -> anyhow::Result<bool> {
-    let done = docker::exec(server, &["iptables-save"], LIMIT).await?;
-    let enforced = done.stdout.contains("KUBE-ROUTER-");
-    if !enforced {
-        show(&format!(
-            "{server}: REFUSALS NOT CHECKED, this k3s has no network policy controller"
-        ));
-    }
+/// Whether what a policy does not name is refused in a cluster, tried with a policy that names nothing and is none of ours, since
+/// each network plugin keeps policies by means of its own, and without one the API server takes them all the same. Where nobody
+/// keeps them, only what must be open is asked for, and a line says so.
+async fn enforced(scene: &Scene, name: &str) -> anyhow::Result<bool> {
+    const CANARY: &str = "policy-canary";
+    let cluster = scene.cluster(name)?;
+    make_namespace(scene, cluster, CANARY, false).await?;
+    make_stranger(scene, cluster, CANARY).await?;
+    let canary = Asker {
+        server: server(scene, name)?,
+        namespace: CANARY,
+        pod: STRANGER,
+        container: "app",
+        enforced: false,
+    };
+    let (url, status) = API_SERVER;
+    canary.answered(url, status).await?;
+    let nothing: NetworkPolicy = serde_json::from_value(json!({
+        "metadata": { "name": "nothing" },
+        "spec": { "podSelector": {}, "policyTypes": ["Egress"] },
+    }))?;
+    Api::<NetworkPolicy>::namespaced(cluster.client(), CANARY)
+        .create(&PostParams::default(), &nothing)
+        .await?;
+    let began = Instant::now();
+    let enforced = Wait::until("the policy to be kept, or not")
+        .within(LIMIT)
+        .poll(async || {
+            Ok(match canary.ask(url, DOUBT, status).await? {
+                Err(_) => Seen::Ready(true),
+                Ok(()) if began.elapsed() > KEPT_WITHIN => Seen::Ready(false),
+                Ok(()) => Seen::Waiting("it is not kept".into()),
+            })
+        })
+        .await?;
+    Api::<Namespace>::all(cluster.client())
+        .delete(CANARY, &DeleteParams::default())
+        .await?;
+    show(&format!(
+        "{name}: {}",
+        if enforced {
+            "policies are kept, and refusals are checked"
+        } else {
+            "REFUSALS NOT CHECKED, nobody keeps policies here"
+        }
+    ));
     Ok(enforced)
 }
 
