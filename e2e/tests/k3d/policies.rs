@@ -181,8 +181,8 @@ pub(crate) async fn ingress(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A gateway reaches its own sink and nothing else: neither another one's, nor the API server, nor a pod beside it, all of which
-/// a pod of another namespace reaches.
+/// A gateway reaches its own sink, and neither the port of another one, nor the API server, which a pod of another namespace both
+/// reaches, nor a pod beside it.
 pub(crate) async fn egress(scene: &Scene) -> anyhow::Result<()> {
     const ELSEWHERE: &str = "policy-elsewhere";
     let record = &scene.environment.record;
