@@ -27,8 +27,11 @@ type Check<'a> = (
     Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'a>>,
 );
 
-/// In this order: the first ones need an environment that nothing else has been done to.
-fn checks(scene: &Scene) -> Vec<Check<'_>> {
+/// In this order: the first ones need an environment that nothing else has been done to. `kept` is whether policies are.
+fn checks<'a>(
+    scene: &'a Scene,
+    kept: impl Future<Output = policies::Kept> + Clone + 'a,
+) -> Vec<Check<'a>> {
     vec![
         (
             "trails name live pods of the right clusters",
@@ -56,11 +59,11 @@ fn checks(scene: &Scene) -> Vec<Check<'_>> {
         ),
         (
             "the network lets in the tunnel, and metrics to who may read them",
-            Box::pin(policies::ingress(scene)),
+            Box::pin(policies::ingress(scene, kept.clone())),
         ),
         (
             "the network lets a gateway out to its sink alone",
-            Box::pin(policies::egress(scene)),
+            Box::pin(policies::egress(scene, kept)),
         ),
         (
             "a stranger gets /health and nothing else",
@@ -150,8 +153,15 @@ async fn two_real_clusters() {
 }
 
 async fn run_checks(scene: &Scene) -> Vec<String> {
+    let kept = policies::kept(scene).boxed_local().shared();
+    let one_by_one = run_all(checks(scene, kept.clone()));
+    let (_, failures) = tokio::join!(kept, one_by_one);
+    failures
+}
+
+async fn run_all(checks: Vec<Check<'_>>) -> Vec<String> {
     let mut failures = vec![];
-    for (name, check) in checks(scene) {
+    for (name, check) in checks {
         let began = Instant::now();
         let outcome = match AssertUnwindSafe(check).catch_unwind().await {
             Ok(Ok(())) => "ok".to_owned(),

@@ -16,6 +16,7 @@ use e2e::{
     testing::show,
     wait::{Seen, Wait},
 };
+use futures_util::future::try_join_all;
 use k8s_openapi::api::{
     core::v1::{Namespace, Pod},
     networking::v1::NetworkPolicy,
@@ -124,8 +125,8 @@ impl Asker<'_> {
 }
 
 /// From another namespace: the tunnel's port and no other, unless the namespace may read metrics; from the pod's own: as from any other.
-pub(crate) async fn ingress(scene: &Scene) -> anyhow::Result<()> {
-    let mut kept = BTreeMap::new();
+pub(crate) async fn ingress(scene: &Scene, kept: impl Future<Output = Kept>) -> anyhow::Result<()> {
+    let kept = kept.await.map_err(anyhow::Error::msg)?;
     for blueprint in BLUEPRINTS {
         let sink = select::sinks(&scene.environment.record, blueprint)
             .next()
@@ -141,11 +142,7 @@ pub(crate) async fn ingress(scene: &Scene) -> anyhow::Result<()> {
             make_stranger(scene, cluster, namespace).await?;
         }
         let server = server(scene, sink.name.cluster())?;
-        let enforced = match kept.get(sink.name.cluster()) {
-            Some(enforced) => *enforced,
-            None => enforced(scene, sink.name.cluster()).await?,
-        };
-        kept.insert(sink.name.cluster(), enforced);
+        let enforced = kept[sink.name.cluster()];
         let stranger = |namespace| Asker {
             server: server.clone(),
             namespace,
@@ -183,14 +180,15 @@ pub(crate) async fn ingress(scene: &Scene) -> anyhow::Result<()> {
 
 /// A gateway reaches its own sink, and neither the port of another one, nor the API server, which a pod of another namespace both
 /// reaches, nor a pod beside it.
-pub(crate) async fn egress(scene: &Scene) -> anyhow::Result<()> {
+pub(crate) async fn egress(scene: &Scene, kept: impl Future<Output = Kept>) -> anyhow::Result<()> {
     const ELSEWHERE: &str = "policy-elsewhere";
+    let kept = kept.await.map_err(anyhow::Error::msg)?;
     let record = &scene.environment.record;
     let cluster = scene.cluster("cluster-a")?;
     make_namespace(scene, cluster, ELSEWHERE, false).await?;
     make_stranger(scene, cluster, ELSEWHERE).await?;
     let server = server(scene, "cluster-a")?;
-    let enforced = enforced(scene, "cluster-a").await?;
+    let enforced = kept["cluster-a"];
     let free = Asker {
         server: server.clone(),
         namespace: ELSEWHERE,
@@ -241,6 +239,24 @@ fn server(scene: &Scene, cluster: &str) -> anyhow::Result<String> {
     Ok(format!("k3d-{}-server-0", scene.reference(cluster)?))
 }
 
+/// Cluster → whether what a policy does not name is refused there, or why that could not be found out.
+pub(crate) type Kept = Result<BTreeMap<String, bool>, String>;
+
+/// Tries all clusters side by side. It takes a while where nobody keeps policies, in which other checks can be made.
+pub(crate) async fn kept(scene: &Scene) -> Kept {
+    let tries = scene
+        .environment
+        .record
+        .clusters
+        .iter()
+        .map(async |cluster| {
+            anyhow::Ok((cluster.name.clone(), enforced(scene, &cluster.name).await?))
+        });
+    let kept = try_join_all(tries).await;
+    kept.map(BTreeMap::from_iter)
+        .map_err(|error| format!("{error:#}"))
+}
+
 /// Whether what a policy does not name is refused in a cluster, tried with a policy that names nothing and is none of ours, since
 /// each network plugin keeps policies by means of its own, and without one the API server takes them all the same. Where nobody
 /// keeps them, only what must be open is asked for, and a line says so.
@@ -269,7 +285,8 @@ async fn enforced(scene: &Scene, name: &str) -> anyhow::Result<bool> {
     let enforced = Wait::until("the policy to be kept, or not")
         .within(LIMIT)
         .poll(async || {
-            Ok(match canary.ask(url, DOUBT, status).await? {
+            // A busy machine must not look like one that refuses.
+            Ok(match canary.ask(url, PATIENCE, status).await? {
                 Err(_) => Seen::Ready(true),
                 Ok(()) if began.elapsed() > KEPT_WITHIN => Seen::Ready(false),
                 Ok(()) => Seen::Waiting("it is not kept".into()),
