@@ -30,6 +30,8 @@ pub use counters::Counters;
 pub use ferry::Ferry;
 use ferry::Origin;
 pub use metrics::{Metric, Samples};
+#[cfg(test)]
+pub(crate) use sessions::End;
 pub use sessions::TunnelSession;
 use settings::Needs;
 pub use settings::QUICK_IDENTITIES;

@@ -26,7 +26,8 @@ pub fn peer_cluster(target: &WorkloadName) -> String {
     )
 }
 
-/// Plaintext from the app to the peer's cluster. <https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/listeners/network_filters/tcp_proxy_filter>
+/// Plaintext from the app to the peer's cluster, with a line in the log for the start and the end of each session. Envoy can
+/// tell the serial number of a certificate that comes to it, and not of one it comes to; so that is logged whole. <https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/listeners/network_filters/tcp_proxy_filter>
 pub(super) fn listener(egress: &Egress) -> Value {
     let target = &egress.target;
     let name = format!("egress/{}/{}", target.cluster(), target.pod());
@@ -38,12 +39,16 @@ pub(super) fn listener(egress: &Egress) -> Value {
             "cluster": peer_cluster(target),
             "idle_timeout": duration(IDLE_LIMIT),
             "max_downstream_connection_duration": duration(SESSION_LIMIT),
+            "access_log_options": { "flush_access_log_on_connected": true },
             "access_log": [json_log(&json!({
                 "time": "%START_TIME%",
                 "event": "egress",
+                "moment": "%ACCESS_LOG_TYPE%",
                 "target": target,
                 "peer": "%UPSTREAM_REMOTE_ADDRESS%",
                 "peer_names": "%UPSTREAM_PEER_DNS_SAN%",
+                "peer_valid_from": "%UPSTREAM_PEER_CERT_V_START(%Y-%m-%dT%H:%M:%SZ)%",
+                "peer_certificate": "%UPSTREAM_PEER_CERT%",
                 "tls": "%UPSTREAM_TLS_VERSION%",
                 "refused": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
                 "flags": "%RESPONSE_FLAGS%",

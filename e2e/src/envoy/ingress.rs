@@ -84,6 +84,7 @@ fn tunnel() -> Value {
                 "moment": "%ACCESS_LOG_TYPE%",
                 "from": "%DOWNSTREAM_REMOTE_ADDRESS%",
                 "peer_names": "%DOWNSTREAM_PEER_DNS_SAN%",
+                "peer_valid_from": "%DOWNSTREAM_PEER_CERT_V_START(%Y-%m-%dT%H:%M:%SZ)%",
                 "peer_serial": "%DOWNSTREAM_PEER_SERIAL%",
                 "tls": "%DOWNSTREAM_TLS_VERSION%",
                 "flags": "%RESPONSE_FLAGS%",

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use futures_util::TryStreamExt as _;
 use messages::{Ack, Payload, WorkloadName, env};
 
-use super::{Counters, Samples, TunnelSession};
+use super::{Counters, Samples, TunnelSession, sessions::End};
 use crate::{
     environment::{Environment, Name, PodRecord, Store},
     failure::Failure,
@@ -152,10 +152,19 @@ impl Ferry {
 
     /// The sessions that have come to a pod through the tunnel, oldest first.
     pub async fn sessions_to(&self, pod: &str) -> anyhow::Result<Vec<TunnelSession>> {
-        let log = self.log(pod, Container::Envoy).await?;
-        let mut sessions: Vec<_> = log
-            .iter()
-            .filter_map(|line| TunnelSession::of_line(line))
+        self.sessions(pod, End::Server).await
+    }
+
+    /// The sessions that a pod has begun with those downstream, oldest first.
+    pub async fn sessions_from(&self, pod: &str) -> anyhow::Result<Vec<TunnelSession>> {
+        self.sessions(pod, End::Client).await
+    }
+
+    async fn sessions(&self, pod: &str, wanted: End) -> anyhow::Result<Vec<TunnelSession>> {
+        let log = self.envoy_log(pod).await?;
+        let told = log.iter().filter_map(|line| TunnelSession::of_line(line));
+        let mut sessions: Vec<_> = told
+            .filter_map(|(end, session)| (end == wanted).then_some(session))
             .collect();
         sessions.sort_by_key(|session| session.began_at);
         Ok(sessions)

@@ -5,12 +5,16 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use e2e::{
     identity::Root,
     pinhole::Trigger,
     testing::{Ferry, Setup, TunnelSession, assert_all_delivered, payload},
     trail::StoredMessage,
-    wire::signature::TrailVerifier,
+    wire::{CertificateReport, Hop, Timestamp, signature::TrailVerifier},
 };
 use rstest::rstest;
 
@@ -23,24 +27,98 @@ const BATCH: u64 = 2_500;
 const SMALL_BATCH: u64 = 100;
 /// Between two looks at what has arrived.
 const LOOK: Duration = Duration::from_millis(250);
-/// Sessions that begin further apart than this have a rotation between them: 2 s and a tenth, and what a busy machine needs
-/// to take it.
-const ROTATED: Duration = Duration::from_secs(4);
+/// What a busy machine needs to take a new identity.
+const TAKEN: Duration = Duration::from_secs(2);
+/// Sessions that begin further apart than this have a rotation between them: 2 s and a tenth, and [`TAKEN`].
+const ROTATED: Duration = Duration::from_millis(4_200);
+
+/// The two ends of the tunnel, by the names of their pods.
+#[derive(Clone, Debug)]
+struct Ends {
+    ferry: Ferry,
+    gateway: String,
+    sink: String,
+}
+
+impl Ends {
+    fn of(ferry: &Ferry) -> anyhow::Result<Self> {
+        Ok(Self {
+            gateway: ferry.gateway()?.name.pod().into(),
+            sink: ferry.sink()?.name.pod().into(),
+            ferry: ferry.clone(),
+        })
+    }
+
+    /// The sessions between them, as each end has seen the other.
+    async fn sessions(&self) -> anyhow::Result<Seen> {
+        Ok(Seen {
+            of_gateway: self.ferry.sessions_to(&self.sink).await?,
+            of_sink: self.ferry.sessions_from(&self.gateway).await?,
+        })
+    }
+}
+
+/// Sessions that show the identity of the gateway, and those that show that of the sink.
+struct Seen {
+    of_gateway: Vec<TunnelSession>,
+    of_sink: Vec<TunnelSession>,
+}
+
+impl Seen {
+    /// Those after the ones that were there before.
+    fn since(mut self, before: &Self) -> Self {
+        Self {
+            of_gateway: self.of_gateway.split_off(before.of_gateway.len()),
+            of_sink: self.of_sink.split_off(before.of_sink.len()),
+        }
+    }
+
+    /// How many both ends know of.
+    fn count(&self) -> usize {
+        self.of_gateway.len().min(self.of_sink.len())
+    }
+}
 
 /// Sends numbered messages until there were enough of them and of sessions; how many they are.
-async fn send(ferry: Ferry, sink: String, known: usize) -> anyhow::Result<u64> {
+async fn send(ends: Ends, enough_sessions: usize) -> anyhow::Result<u64> {
     let mut sent = 0;
     loop {
         let enough = sent >= MANY;
-        if enough && ferry.sessions_to(&sink).await?.len() >= known + SESSIONS {
+        if enough && ends.sessions().await?.count() >= enough_sessions {
             return Ok(sent);
         }
         let batch = if enough { SMALL_BATCH } else { BATCH };
         let numbers = sent + 1..=sent + batch;
         let payloads = numbers.map(|number| payload(&format!(r#"{{"number":{number}}}"#)));
-        let acks = ferry.trigger(&Trigger::Each(payloads.collect())).await?;
+        let acks = ends
+            .ferry
+            .trigger(&Trigger::Each(payloads.collect()))
+            .await?;
         assert_all_delivered(&acks, usize::try_from(batch)?);
         sent += batch;
+    }
+}
+
+/// An identity that a pod has signed a hop with.
+#[derive(Clone, Debug)]
+struct Used {
+    at: Timestamp,
+    valid_from: Timestamp,
+}
+
+impl Used {
+    fn by(hop: &Hop) -> anyhow::Result<Self> {
+        let header = hop.signature.split('.').next().unwrap_or_default();
+        let header: serde_json::Value =
+            serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(header)?)?;
+        let leaf = header["x5c"][0]
+            .as_str()
+            .context("a signature without a certificate")?;
+        let leaf = CertificateReport::of(&BASE64_STANDARD.decode(leaf)?);
+        Ok(Self {
+            at: hop.at,
+            valid_from: leaf.context("`x5c` holds no certificate")?.not_before,
+        })
     }
 }
 
@@ -51,6 +129,8 @@ struct Arrivals {
     index: u64,
     seq: Option<u64>,
     count: u64,
+    /// The identities that gateway and sink had, moment by moment.
+    used: [Vec<Used>; 2],
 }
 
 impl Arrivals {
@@ -67,6 +147,9 @@ impl Arrivals {
                 2,
                 "gateway and sink must have signed: {names:?}"
             );
+            for (used, hop) in self.used.iter_mut().zip(&message.trail) {
+                used.push(Used::by(hop)?);
+            }
         }
         Ok(())
     }
@@ -90,26 +173,48 @@ impl Arrivals {
     }
 }
 
-/// Each session made after a rotation must have come with a new identity.
-fn assert_new_identities(sessions: &[TunnelSession], gateway: &str) {
+/// Each session made after a rotation must have come with a new identity, one that is not older than what the pod itself
+/// had by then.
+fn assert_new_identities(sessions: &[TunnelSession], pod: &str, used: &[Used]) {
+    assert!(
+        sessions.len() >= SESSIONS,
+        "sessions must be replaced: {sessions:#?}"
+    );
+    let mut compared = 0;
     for session in sessions {
         assert!(
-            session.peer_names.starts_with(&format!("{gateway}.")),
-            "only {gateway} must get in: {session:#?}"
+            session.peer_names.starts_with(&format!("{pod}.")),
+            "the other end must be {pod}: {session:#?}"
         );
+        let before = |used: &&Used| since(used.at, session.began_at) >= TAKEN;
+        if let Some(newest) = used.iter().filter(before).map(|used| used.valid_from).max() {
+            compared += 1;
+            assert!(
+                session.peer_valid_from >= newest,
+                "{pod} had an identity that was valid from {newest} on long before: {session:#?}"
+            );
+        }
     }
+    assert!(compared > 0, "{pod} must have signed before: {used:#?}");
+    assert!(
+        sessions.is_sorted_by_key(|session| session.peer_valid_from),
+        "identities must come in the order in which they were issued: {sessions:#?}"
+    );
     for (index, earlier) in sessions.iter().enumerate() {
         for later in &sessions[index + 1..] {
-            let apart = later
-                .began_at
-                .as_jiff()
-                .duration_since(earlier.began_at.as_jiff());
             assert!(
-                apart.unsigned_abs() < ROTATED || later.peer_serial != earlier.peer_serial,
+                since(earlier.began_at, later.began_at) < ROTATED
+                    || later.peer_serial != earlier.peer_serial,
                 "a session after a rotation must use the new identity: {earlier:#?} {later:#?}"
             );
         }
     }
+}
+
+/// From one moment to a later one; zero where that is earlier.
+fn since(earlier: Timestamp, later: Timestamp) -> Duration {
+    let apart = later.as_jiff().duration_since(earlier.as_jiff());
+    Duration::try_from(apart).unwrap_or_default()
 }
 
 #[rstest]
@@ -122,17 +227,19 @@ async fn fifty_thousand_messages_pass_while_identities_and_sessions_are_replaced
     Setup::of(blueprint)
         .quick_identities()
         .run(|ferry| async move {
-            let sink = ferry.sink()?.name.pod().to_owned();
+            let ends = Ends::of(&ferry)?;
             let root = Root::load(&ferry.environment()?.layout().identity())?;
             let mut arrivals = Arrivals {
                 verifier: TrailVerifier::new(&[root.certificate_der().clone()])?,
                 index: ferry.last_index().await?,
                 seq: None,
                 count: 0,
+                used: [vec![], vec![]],
             };
-            let known = ferry.sessions_to(&sink).await?.len();
+            let before = ends.sessions().await?;
+            let known = before.of_gateway.len().max(before.of_sink.len());
 
-            let mut sending = tokio::spawn(send(ferry.clone(), sink.clone(), known));
+            let mut sending = tokio::spawn(send(ends.clone(), known + SESSIONS));
             let mut look = tokio::time::interval(LOOK);
             let sent = loop {
                 tokio::select! {
@@ -143,12 +250,10 @@ async fn fifty_thousand_messages_pass_while_identities_and_sessions_are_replaced
             arrivals.look(&ferry).await?;
             assert_eq!(arrivals.count, sent, "every message must be stored");
 
-            let sessions = ferry.sessions_to(&sink).await?.split_off(known);
-            assert!(
-                sessions.len() >= SESSIONS,
-                "sessions must be replaced: {sessions:#?}"
-            );
-            assert_new_identities(&sessions, ferry.gateway()?.name.pod());
+            let sessions = ends.sessions().await?.since(&before);
+            let [gateway, sink] = &arrivals.used;
+            assert_new_identities(&sessions.of_gateway, &ends.gateway, gateway);
+            assert_new_identities(&sessions.of_sink, &ends.sink, sink);
             Ok(())
         })
         .await

@@ -23,10 +23,12 @@ use tokio_rustls::rustls::{
 use super::super::{EnvoyPaths, load_balancer, peer_cluster, peers};
 use crate::{
     plan::PeerAddress,
+    testing::{End, TunnelSession},
     wait::{Seen, Wait},
 };
 use lab::{Envoy, exchange, replace};
 use pair::{Flaw, Pair};
+use pki::Pki;
 
 #[tokio::test]
 async fn bytes_cross_two_envoys_by_mutual_tls_1_3_with_a_full_handshake_each() {
@@ -59,6 +61,18 @@ async fn bytes_cross_two_envoys_by_mutual_tls_1_3_with_a_full_handshake_each() {
     pair.sink
         .logged(r#""peer_names":"gateway.cluster-a.live.ferry.internal""#)
         .await;
+    let log = pair
+        .gateway
+        .logged(r#""moment":"TcpUpstreamConnected""#)
+        .await;
+    let session = log.lines().find_map(TunnelSession::of_line);
+    let Some((End::Client, session)) = session else {
+        panic!("a session to the sink must be told of: {log}");
+    };
+    assert_eq!(session.peer_names, pair.sink_plan.name.to_string());
+    let certificate = Pki::published(&pair.sink.file("identity"));
+    assert_eq!(session.peer_serial, certificate.serial);
+    assert_eq!(session.peer_valid_from, certificate.not_before);
 }
 
 #[rstest]

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use messages::{
-    WorkloadName,
+    CertificateReport, WorkloadName,
     env::{IDENTITY_FILE, ROOTS_FILE},
 };
 use rcgen::{
@@ -65,6 +65,15 @@ impl Pki {
     pub(in super::super) fn publish_as(&self, folder: &Path, owner: &WorkloadName, name: &str) {
         let (pem, authority) = self.authority(owner, 0);
         self.publish_by(folder, name, &authority, &pem);
+    }
+
+    /// The leaf that is in a folder that was published into.
+    pub(in super::super) fn published(folder: &Path) -> CertificateReport {
+        let file = std::fs::read(folder.join(IDENTITY_FILE)).unwrap();
+        let file: Value = serde_json::from_slice(&file).unwrap();
+        let chain = &file["resources"][0]["tls_certificate"]["certificate_chain"]["inline_string"];
+        let leaf = CertificateDer::from_pem_slice(chain.as_str().unwrap().as_bytes()).unwrap();
+        CertificateReport::of(&leaf).unwrap()
     }
 
     /// A leaf for `name`, made by an authority below its own, which has this path length.
