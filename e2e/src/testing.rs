@@ -3,6 +3,7 @@
 mod check;
 mod counters;
 mod ferry;
+mod helpers;
 mod metrics;
 mod sessions;
 mod settings;
@@ -29,6 +30,7 @@ pub use check::{
 pub use counters::Counters;
 pub use ferry::Ferry;
 use ferry::Origin;
+pub use helpers::{or_untested, program};
 pub use metrics::{Metric, Samples};
 #[cfg(test)]
 pub(crate) use sessions::End;

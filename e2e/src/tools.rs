@@ -121,7 +121,7 @@ impl ToolCache {
     }
 
     /// The first executable file of this name on the PATH.
-    fn on_path(&self, program: &str) -> Option<PathBuf> {
+    pub(crate) fn on_path(&self, program: &str) -> Option<PathBuf> {
         std::env::split_paths(&self.path)
             .filter(|folder| folder.is_absolute())
             .map(|folder| folder.join(program))

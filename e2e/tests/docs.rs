@@ -10,6 +10,8 @@ use std::{
     sync::OnceLock,
 };
 
+use e2e::services::is_of_the_outer_cargo;
+
 #[path = "docs/contributing.rs"]
 mod contributing;
 
@@ -355,22 +357,9 @@ fn xtask(args: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// A build must not see what this package's own build was told, or it would build anew.
 fn without_the_outer_build(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
-        let of_the_outer = name.to_str().is_some_and(|name| {
-            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
-                .iter()
-                .any(|start| name.starts_with(start))
-                || [
-                    "CARGO_CRATE_NAME",
-                    "CARGO_PRIMARY_PACKAGE",
-                    "CARGO_TARGET_TMPDIR",
-                    "OUT_DIR",
-                ]
-                .contains(&name)
-        });
-        if of_the_outer {
+        if name.to_str().is_some_and(is_of_the_outer_cargo) {
             command.env_remove(name);
         }
     }

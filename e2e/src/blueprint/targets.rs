@@ -208,36 +208,20 @@ impl Reserved {
         match target {
             Target::K3d => {}
             Target::Gke => {
-                self.gke
-                    .get_or_insert_with(|| GkeAddress {
-                        pod,
-                        ..GkeAddress::default()
-                    })
-                    .address = Some(address)
+                let gke = self.gke.get_or_insert_default();
+                (gke.pod, gke.address) = (pod, Some(address));
             }
             Target::Eks => {
-                self.eks
-                    .get_or_insert_with(|| EksAddress {
-                        pod,
-                        ..EksAddress::default()
-                    })
-                    .address = Some(address)
+                let eks = self.eks.get_or_insert_default();
+                (eks.pod, eks.address) = (pod, Some(address));
             }
             Target::Aks => {
-                self.aks
-                    .get_or_insert_with(|| AksAddress {
-                        pod,
-                        ..AksAddress::default()
-                    })
-                    .address = Some(address)
+                let aks = self.aks.get_or_insert_default();
+                (aks.pod, aks.address) = (pod, Some(address));
             }
             Target::Generic => {
-                self.generic
-                    .get_or_insert_with(|| GenericAddress {
-                        pod,
-                        ..GenericAddress::default()
-                    })
-                    .address = address
+                let generic = self.generic.get_or_insert_default();
+                (generic.pod, generic.address) = (pod, address);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
+use e2e::services::is_of_the_outer_cargo;
 use rstest::rstest;
 
 use crate::fake::Operator;
@@ -35,19 +36,7 @@ fn run_here(line: &str) -> String {
     let mut command = Command::new("sh");
     command.args(["-euc", line]).current_dir(root());
     for (name, _) in std::env::vars_os() {
-        // A build must not see what this package's own build was told, or it would build anew.
-        if name.to_str().is_some_and(|name| {
-            name.starts_with("CARGO_PKG_")
-                || name.starts_with("CARGO_MANIFEST_")
-                || name.starts_with("CARGO_BIN_")
-                || [
-                    "CARGO_CRATE_NAME",
-                    "CARGO_PRIMARY_PACKAGE",
-                    "CARGO_TARGET_TMPDIR",
-                    "OUT_DIR",
-                ]
-                .contains(&name)
-        }) {
+        if name.to_str().is_some_and(is_of_the_outer_cargo) {
             command.env_remove(name);
         }
     }

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use e2e::{
     blueprint::{Blueprint, Target},
     bundle,
-    testing::show,
+    testing::program,
 };
 use rstest::rstest;
 
@@ -27,12 +27,10 @@ const WAY: [&str; 2] = ["cluster-a/gateway", "cluster-b/sink"];
 
 #[test]
 fn shellcheck_finds_nothing_in_any_script() {
-    if Command::new("shellcheck")
-        .arg("--version")
-        .output()
-        .is_err()
+    if program(&["shellcheck"], "the scripts of bundles")
+        .unwrap()
+        .is_none()
     {
-        show("shellcheck_finds_nothing_in_any_script: NOT RUN, there is no shellcheck");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

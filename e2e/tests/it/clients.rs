@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use e2e::{
     identity::{Leaf, LeafRequest, Root},
     process::{self, CommandLine, Done},
-    testing::{Ferry, payload, payload_of, show, with_environment},
+    testing::{Ferry, or_untested, payload, payload_of, with_environment},
     tools::ToolCache,
     trail::{self, Expectation, Flow, Route, Sent, SentMessage, Station},
     wire::{
@@ -283,24 +283,16 @@ impl Python {
     }
 }
 
-/// A Python that can run the client, or `None` after saying why there is none. In CI there must be one.
+/// A Python that can run the client, where there is one.
 async fn python(protocol: Protocol) -> anyhow::Result<Option<Python>> {
-    let problem = match ready_python().await {
-        Ok(program) => {
-            return Ok(Some(Python {
-                modules: modules(&program).await?,
-                program,
-            }));
-        }
-        Err(problem) => problem,
+    let untested = format!("the Python client over {protocol}");
+    let Some(program) = or_untested(ready_python().await, &untested)? else {
+        return Ok(None);
     };
-    if std::env::var("CI").is_ok_and(|value| value == "true") {
-        return Err(problem.context("in CI, the Python clients must run"));
-    }
-    show(&format!(
-        "NOT TESTED: the Python client over {protocol} did not run, since there is no Python for it: {problem:#}"
-    ));
-    Ok(None)
+    Ok(Some(Python {
+        modules: modules(&program).await?,
+        program,
+    }))
 }
 
 /// A virtual environment in the tool cache, made once for each set of versions.

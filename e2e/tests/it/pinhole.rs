@@ -11,7 +11,7 @@ use e2e::{
     plan::{PeerAddress, pinhole_name},
     process::{self, CommandLine},
     runtime::{self, Container, Follow},
-    testing::{Ferry, assert_all_delivered, payloads, show, with_environment},
+    testing::{Ferry, assert_all_delivered, payloads, program, show, with_environment},
     wait::{Seen, Wait},
 };
 use futures_util::{TryStreamExt as _, future::join_all};
@@ -354,12 +354,7 @@ async fn a_certificate_of_the_operators_own_is_taken_without_a_restart() -> anyh
 
 #[tokio::test]
 async fn curl_asks_it_as_the_readme_says() -> anyhow::Result<()> {
-    if std::process::Command::new("curl")
-        .arg("-V")
-        .output()
-        .is_err()
-    {
-        show("NOT TESTED: there is no `curl` to ask the pinhole with");
+    if program(&["curl"], "asking the pinhole as the README says")?.is_none() {
         return Ok(());
     }
     with_environment("fast-international-ferry", |ferry| async move {

@@ -6,7 +6,7 @@ use std::path::Path;
 use e2e::{
     process::{self, CommandLine},
     proof,
-    testing::{Ferry, show, with_environment},
+    testing::{Ferry, or_untested, with_environment},
     trail::{Audit, StoredMessage, audit},
 };
 use rstest::rstest;
@@ -236,20 +236,9 @@ fn text(path: &Path) -> String {
 struct Python(String);
 
 impl Python {
-    /// `None` after saying why there is none. In CI there must be one.
     async fn ready() -> anyhow::Result<Option<Self>> {
-        match ready_python().await {
-            Ok(program) => Ok(Some(Self(text(&program)))),
-            Err(problem) if std::env::var("CI").is_ok_and(|value| value == "true") => {
-                Err(problem.context("in CI, the verifier in Python must run"))
-            }
-            Err(problem) => {
-                show(&format!(
-                    "NOT TESTED: the verifier in Python did not run, since there is no Python for it: {problem:#}"
-                ));
-                Ok(None)
-            }
-        }
+        let program = or_untested(ready_python().await, "the verifier in Python")?;
+        Ok(program.map(|program| Self(text(&program))))
     }
 
     /// Whether it found nothing, and what it found.
