@@ -28,9 +28,9 @@ const SMALL_BATCH: u64 = 100;
 /// Between two looks at what has arrived.
 const LOOK: Duration = Duration::from_millis(250);
 /// What a busy machine needs to take a new identity.
-const TAKEN: Duration = Duration::from_secs(2);
+const TAKEN: Duration = Duration::from_secs(3);
 /// Sessions that begin further apart than this have a rotation between them: 2 s and a tenth, and [`TAKEN`].
-const ROTATED: Duration = Duration::from_millis(4_200);
+const ROTATED: Duration = Duration::from_millis(5_200);
 
 /// The two ends of the tunnel, by the names of their pods.
 #[derive(Clone, Debug)]
