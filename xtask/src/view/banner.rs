@@ -131,19 +131,29 @@ fn inside(record: &Record) -> Vec<(String, String)> {
             if let (Some(address), Some(images), Some(cluster)) =
                 (address, &record.images, cluster_of(record, &pod.name))
             {
-                let pull = match record.runtime {
-                    RuntimeKind::K3d => " --image-pull-policy=Never",
-                    RuntimeKind::Existing | RuntimeKind::Embedded => "",
-                };
+                let context = context(record, cluster);
                 // `/probe` is what asks: the images of Ferry have no shell and no curl.
-                commands.push((
-                    format!(
-                        "kubectl --context {} run dial-{} --rm -i --restart=Never --image={}{pull} --command -- /probe http://{address}/health",
-                        context(record, cluster),
+                let inside = match record.runtime {
+                    // A new pod there may neither run by the cluster's rules nor have the registry's credentials.
+                    RuntimeKind::Existing => format!(
+                        "kubectl --context {context} exec -n {} deploy/{} -c app --",
+                        pod.namespace,
+                        pod.name.pod()
+                    ),
+                    RuntimeKind::K3d | RuntimeKind::Embedded => format!(
+                        "kubectl --context {context} run dial-{} --rm -i --restart=Never --image={} --image-pull-policy=Never --command --",
                         target.pod(),
                         images.services
                     ),
-                    format!("{} in {}, from a pod in {}", target.pod(), target.cluster(), cluster.name),
+                };
+                commands.push((
+                    format!("{inside} /probe http://{address}/health"),
+                    format!(
+                        "{} in {}, from a pod in {}",
+                        target.pod(),
+                        target.cluster(),
+                        cluster.name
+                    ),
                 ));
             }
         }
@@ -243,6 +253,15 @@ mod tests {
                 "{command} is missing in\n{text}"
             );
         }
+    }
+
+    #[test]
+    fn on_clusters_of_others_no_pod_is_made_to_look_around() {
+        let text = banner(&record("existing"), Path::new("/w"), Style::Plain);
+        let inside = "kubectl --context cluster-a exec -n x-gateway-ns deploy/in -c app -- /probe \
+                      http://host.k3d.internal:30200/health";
+        assert!(text.contains(&format!("\n  {inside}\n")), "{text}");
+        assert!(!text.contains("kubectl run"), "{text}");
     }
 
     #[test]
