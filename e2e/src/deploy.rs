@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use messages::WorkloadName;
 use serde_json::json;
 
@@ -30,9 +30,6 @@ const DIAL_ALLOWANCE: Duration = Duration::from_secs(35);
 const DIAL_NAMESPACE: &str = "ferry-dial-ns";
 /// Label of such a pod: the port that the cluster's network lets it reach.
 const DIALLED_PORT_LABEL: &str = "ferry.internal/dials";
-
-/// Secret with the registry's credentials, in each namespace of pods whose images need them.
-pub const PULL_SECRET: &str = "registry";
 
 /// Longest times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +83,7 @@ pub struct Request<'a> {
     pub peer_address: &'a (dyn Fn(&PodPlan, &str) -> PeerAddress + Sync),
     /// Whether the nodes are on this machine: then each must answer before anything dials the load balancer before them.
     pub nodes_are_here: bool,
-    /// Docker's `config.json` with the registry's credentials, for the Secret [`PULL_SECRET`].
+    /// Docker's `config.json` with the registry's credentials, for the Secret [`render::PULL_SECRET`].
     pub pull_secret: Option<&'a str>,
     pub dialling: Dialling,
     pub limits: Limits,
@@ -163,6 +160,8 @@ async fn deploy_pod(
         .run(title, |step| async move {
             let applied_at = Timestamp::now();
             prepare_namespace(request, cluster, pod).await?;
+            // Before anything is awaited of them, and with the credentials of now.
+            cluster.replace_broken(name).await?;
             for manifest in render::pod(pod, &options(request, pod, peers)?)? {
                 step.progress(format!("apply {}", manifest.file));
                 cluster.apply(&manifest.objects).await?;
@@ -208,7 +207,8 @@ async fn prepare_namespace(
         .check_namespace_is_ours(&namespace, request.environment)
         .await?;
     let nobody = BTreeMap::new();
-    let manifests = render::pod(pod, &options(request, pod, &nobody)?)?;
+    let options = options(request, pod, &nobody)?;
+    let manifests = render::pod(pod, &options)?;
     let own = manifests
         .iter()
         .flat_map(|manifest| &manifest.objects)
@@ -219,12 +219,7 @@ async fn prepare_namespace(
     let Some(credentials) = request.pull_secret else {
         return Ok(());
     };
-    // https://kubernetes.io/docs/tasks/configure-pod-container/pull-image-private-registry/
-    let secret: Secret = serde_json::from_value(json!({
-        "metadata": { "name": PULL_SECRET, "namespace": namespace, "labels": labels(request) },
-        "type": "kubernetes.io/dockerconfigjson",
-        "stringData": { ".dockerconfigjson": credentials },
-    }))?;
+    let secret = render::pull_secret(pod, &options, credentials);
     cluster.apply(&[Object::Secret(secret)]).await
 }
 
@@ -334,6 +329,10 @@ async fn dial_from(
     // The verdict stands whatever becomes of the probe's remains; the namespace goes with its environment.
     let removed = cluster.delete_pod(&namespace, &name).await;
     ended.map_err(|error| {
+        // The pod has not dialled where something else is known to be wrong with it.
+        if Failure::of(&error).and_then(Failure::next_step).is_some() {
+            return error;
+        }
         let other = match request.dialling {
             Dialling::OwnNamespace => "",
             Dialling::UpstreamNamespace => "; `--address CLUSTER=HOST[:PORT]` names another address",

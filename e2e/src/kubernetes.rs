@@ -274,6 +274,19 @@ impl Cluster {
         }
     }
 
+    /// Deletes the workload's pods that will not heal, so that its Deployment makes new ones: what they broke on may be mended,
+    /// and a node that could not pull an image asks for it again only after minutes.
+    pub(crate) async fn replace_broken(&self, workload: &WorkloadName) -> anyhow::Result<()> {
+        for pod in self.pods(workload).await? {
+            if let (diagnose::State::Broken(_), Some(name)) =
+                (diagnose::pod(&pod), &pod.metadata.name)
+            {
+                self.delete_pod(&workload.namespace(), name).await?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) async fn create_pod(&self, pod: &Pod) -> anyhow::Result<()> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let created = self

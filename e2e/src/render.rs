@@ -47,6 +47,8 @@ pub const TOKEN_KEY: &str = "token";
 pub const AUTHORITY_SECRET: &str = "authority";
 /// Secret with the bearer token of `/trigger` or `/output`, and with the certificate of their HTTPS.
 pub const PINHOLE_SECRET: &str = "pinhole";
+/// Secret with the registry's credentials, in each namespace of pods whose images need them.
+pub const PULL_SECRET: &str = "registry";
 /// Numeric user and group of every container: the "nonroot" user of distroless images.
 pub const USER: i64 = 65532;
 
@@ -228,6 +230,11 @@ pub fn peers(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<ConfigMap> 
         PEERS_CONFIG_MAP,
         [("cds.json".to_owned(), pretty(&file)?)].into(),
     ))
+}
+
+/// The Secret [`PULL_SECRET`] beside a pod. `credentials` is Docker's `config.json`.
+pub fn pull_secret(pod: &PodPlan, options: &Options<'_>, credentials: &str) -> Secret {
+    objects::pull_secret(pod, options, credentials)
 }
 
 /// The tree of files of a plan: `<blueprint>/<cluster>/<pod>/<file>` → YAML text.

@@ -2,6 +2,8 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 
+use crate::failure::Failure;
+
 /// Why a pod is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -20,6 +22,19 @@ pub(super) struct Trouble {
     pub(super) cause: String,
     /// The container whose log explains it.
     pub(super) container: Option<String>,
+    /// What to do next, where that is known.
+    pub(super) hint: Option<String>,
+}
+
+impl Trouble {
+    /// `pod` says which one, and where.
+    pub(super) fn failure(&self, pod: &str) -> Failure {
+        let failure = Failure::infrastructure(format!("{pod}: {}", self.cause));
+        match &self.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
 }
 
 /// A crash is reported after this many restarts: one may be an order of start that heals itself.
@@ -35,6 +50,17 @@ const IMAGE_TROUBLE: [&str; 6] = [
     "CreateContainerConfigError",
     "CreateContainerError",
 ];
+
+/// What registries and containerd say, in small letters, where somebody may not have an image. Nobody gets it by waiting.
+const REFUSALS: [&str; 5] = [
+    "unauthorized",
+    "forbidden",
+    "denied",
+    "authorization failed",
+    "no basic auth credentials",
+];
+/// The same where there is none of that name.
+const ABSENCES: [&str; 2] = ["not found", "manifest unknown"];
 
 pub(super) fn pod(pod: &Pod) -> State {
     let Some(status) = &pod.status else {
@@ -59,6 +85,7 @@ pub(super) fn pod(pod: &Pod) -> State {
         return State::Broken(Trouble {
             cause: format!("pod failed: {reason}"),
             container: None,
+            hint: None,
         });
     }
     let containers = || {
@@ -68,7 +95,9 @@ pub(super) fn pod(pod: &Pod) -> State {
             .flatten()
             .chain(status.container_statuses.iter().flatten())
     };
-    if let Some(trouble) = containers().find_map(trouble) {
+    let secrets = pod.spec.iter().flat_map(|spec| &spec.image_pull_secrets);
+    let has_credentials = secrets.flatten().next().is_some();
+    if let Some(trouble) = containers().find_map(|container| trouble(container, has_credentials)) {
         return State::Broken(trouble);
     }
     match containers().find(|container| !container.ready) {
@@ -88,7 +117,7 @@ fn condition<'a>(conditions: &'a [PodCondition], kind: &str) -> Option<&'a PodCo
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-fn trouble(container: &ContainerStatus) -> Option<Trouble> {
+fn trouble(container: &ContainerStatus, has_credentials: bool) -> Option<Trouble> {
     let waiting = container
         .state
         .as_ref()
@@ -96,13 +125,18 @@ fn trouble(container: &ContainerStatus) -> Option<Trouble> {
     let reason = waiting
         .and_then(|waiting| waiting.reason.as_deref())
         .unwrap_or_default();
-    if IMAGE_TROUBLE.contains(&reason) {
-        let message = waiting
-            .and_then(|waiting| waiting.message.as_deref())
-            .unwrap_or("no message");
+    let message = waiting
+        .and_then(|waiting| waiting.message.as_deref())
+        .unwrap_or("no message");
+    // The first failure has the registry's words everywhere; the waits between the next ones since Kubernetes 1.32 only.
+    let is_final =
+        reason == "ErrImagePull" && (says(message, &REFUSALS) || says(message, &ABSENCES));
+    if is_final || IMAGE_TROUBLE.contains(&reason) {
+        let is_pull = ["ErrImagePull", "ImagePullBackOff"].contains(&reason);
         return Some(Trouble {
             cause: format!("container {}: {reason}: {message}", container.name),
             container: None,
+            hint: is_pull.then(|| pull_hint(&container.image, message, has_credentials)),
         });
     }
     let last = container
@@ -125,9 +159,33 @@ fn trouble(container: &ContainerStatus) -> Option<Trouble> {
                 container.restart_count.max(1)
             ),
             container: Some(container.name.clone()),
+            hint: None,
         });
     }
     None
+}
+
+fn says(message: &str, words: &[&str]) -> bool {
+    let message = message.to_lowercase();
+    words.iter().any(|word| message.contains(word))
+}
+
+/// What to do about an image that a node cannot pull.
+fn pull_hint(image: &str, message: &str, has_credentials: bool) -> String {
+    match (says(message, &REFUSALS), says(message, &ABSENCES)) {
+        (true, _) if has_credentials => format!(
+            "the registry does not take the pods' credentials: see that those of `--pull-secret` are valid, and may read `{image}`"
+        ),
+        (true, _) => format!(
+            "`--pull-secret FILE` gives the nodes credentials for the registry; see, too, that `{image}` was pushed"
+        ),
+        (false, true) => format!(
+            "`docker push {image}` brings it there; `--image` and `--envoy-image` name what is"
+        ),
+        (false, false) => format!(
+            "the nodes must reach the registry of `{image}`, and trust it; `kubectl describe pod` shows each try"
+        ),
+    }
 }
 
 fn describe(container: &ContainerStatus) -> String {
@@ -182,9 +240,52 @@ mod tests {
             State::Broken(Trouble {
                 cause: "container wosp: ErrImageNeverPull: Container image \"x\" is not present"
                     .into(),
-                container: None
+                container: None,
+                hint: None,
             })
         );
+    }
+
+    /// The messages are what containerd 2.2 made of a registry's answers.
+    #[test]
+    fn an_image_that_cannot_be_pulled_says_what_to_do() {
+        let no_basic_auth = "failed to pull and unpack image \"r.example/x:1\": failed to resolve image: pull access denied, repository \
+            does not exist or may require authorization: authorization failed: no basic auth credentials";
+        let unauthorized = "failed to resolve image: unexpected status from HEAD request to https://r.example/v2/x/manifests/1: 401 Unauthorized";
+        let absent = "failed to resolve image: r.example/x:1: not found";
+        let unreachable = "failed to do request: Head \"https://r.example/v2/x/manifests/1\": dial tcp: lookup r.example: no such host";
+        let state = |reason: &str, message: &str, secrets: serde_json::Value| {
+            let status = json!({ "initContainerStatuses": [{ "name": "wosp", "image": "r.example/x:1", "imageID": "", "ready": false,
+                "restartCount": 0, "state": { "waiting": { "reason": reason, "message": message } } }] });
+            let spec = json!({ "containers": [], "imagePullSecrets": secrets });
+            let one = json!({ "metadata": {}, "spec": spec, "status": status });
+            pod(&serde_json::from_value(one).unwrap())
+        };
+        let (none, one) = (json!([]), json!([{ "name": "registry" }]));
+        for (message, secrets, hint) in [
+            (no_basic_auth, &none, "`--pull-secret FILE` gives"),
+            (unauthorized, &one, "those of `--pull-secret` are valid"),
+            (absent, &one, "`docker push r.example/x:1` brings it there"),
+            (
+                unreachable,
+                &none,
+                "must reach the registry of `r.example/x:1`",
+            ),
+        ] {
+            let State::Broken(trouble) = state("ImagePullBackOff", message, secrets.clone()) else {
+                panic!("a wait for another try must be broken: {message}")
+            };
+            assert!(trouble.cause.ends_with(message), "{trouble:?}");
+            let failure = trouble.failure("cluster-a: pod x/y");
+            let next = failure.next_step().unwrap();
+            assert!(next.contains(hint), "{message}: {next}");
+            let first = state("ErrImagePull", message, secrets.clone());
+            assert_eq!(
+                matches!(first, State::Broken(_)),
+                message != unreachable,
+                "{first:?}"
+            );
+        }
     }
 
     #[test]
@@ -204,7 +305,8 @@ mod tests {
             trouble,
             Trouble {
                 cause: "container app crashed 1 times, last with exit code 2".into(),
-                container: Some("app".into())
+                container: Some("app".into()),
+                hint: None,
             }
         );
     }

@@ -150,9 +150,9 @@ impl Cluster {
                     Err(Failure::infrastructure(format!("{}: no node takes pod {namespace}/{name}: {words}", self.name)).hint("free what the scheduler names, or remove other environments with `cargo xtask local-down --all`").into())
                 }
                 State::Broken(trouble) => {
-                    let cause = format!("{}: pod {namespace}/{name}: {}", self.name, trouble.cause);
+                    let failure = trouble.failure(&format!("{}: pod {namespace}/{name}", self.name));
                     broken = Some((name, trouble));
-                    Err(Failure::infrastructure(cause).into())
+                    Err(failure.into())
                 }
             }
         });
@@ -322,11 +322,9 @@ impl Cluster {
                         (Some(phase), _) if phase == "Succeeded" || phase == "Failed" => {
                             Ok(Seen::Ready(phase))
                         }
-                        (_, State::Broken(trouble)) => Err(Failure::infrastructure(format!(
-                            "{}: pod {namespace}/{name}: {}",
-                            self.name, trouble.cause
-                        ))
-                        .into()),
+                        (_, State::Broken(trouble)) => Err(trouble
+                            .failure(&format!("{}: pod {namespace}/{name}", self.name))
+                            .into()),
                         (_, State::Unschedulable(words))
                             if unschedulable_since
                                 .get_or_insert_with(Instant::now)

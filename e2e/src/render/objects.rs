@@ -14,7 +14,8 @@ use k8s_openapi::{
 };
 
 use super::{
-    AUTHORITY_SECRET, ENVIRONMENT_LABEL, FIELD_MANAGER, Options, PINHOLE_SECRET, TOKEN_KEY,
+    AUTHORITY_SECRET, ENVIRONMENT_LABEL, FIELD_MANAGER, Options, PINHOLE_SECRET, PULL_SECRET,
+    TOKEN_KEY,
 };
 use crate::{
     envoy::{SERVER_CERTIFICATE, SERVER_KEY},
@@ -99,6 +100,16 @@ pub(super) fn secrets(pod: &PodPlan, options: &Options<'_>) -> Vec<Secret> {
         )
     });
     [Some(authority), pinhole].into_iter().flatten().collect()
+}
+
+/// <https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>
+pub(super) fn pull_secret(pod: &PodPlan, options: &Options<'_>, credentials: &str) -> Secret {
+    Secret {
+        metadata: metadata(pod, options, PULL_SECRET),
+        string_data: Some([(".dockerconfigjson".into(), credentials.into())].into()),
+        type_: Some("kubernetes.io/dockerconfigjson".into()),
+        ..Secret::default()
+    }
 }
 
 pub(super) fn config_map(

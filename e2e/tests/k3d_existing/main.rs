@@ -18,10 +18,11 @@ use std::{
 use anyhow::{Context as _, ensure};
 use e2e::{
     blueprint::Target,
-    deploy::PULL_SECRET,
     kubernetes::Cluster,
     plan::PodPlan,
-    render::{self, AUTHORITY_SECRET, ENVIRONMENT_LABEL, Images, Object, Options, PodSecrets},
+    render::{
+        self, AUTHORITY_SECRET, ENVIRONMENT_LABEL, Images, Object, Options, PULL_SECRET, PodSecrets,
+    },
     testing::show,
     timeline::Timeline,
     wait::{Seen, Wait},
@@ -100,7 +101,8 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
     ensure!(after == before, "nothing may be left: {after:#?}");
 
     show("deploy brings it up, and a host name is as good as an address");
-    let credentials = json!({ "auths": { "registry.example": { "auth": CREDENTIALS } } });
+    let credentials =
+        json!({ "auths": { "https://index.docker.io/v1/": { "auth": CREDENTIALS } } });
     let credentials = hand.file("config.json", &credentials.to_string())?;
     let done = hand.deploy(&["--pull-secret", &credentials]).await?;
     expect(&done, 0, "5/5")?;

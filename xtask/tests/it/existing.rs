@@ -112,6 +112,9 @@ fn wrong_usage_names_what_is_missing_or_too_much() {
     let config = kubeconfig(&bench, 1);
     let secret = bench.file("config.json", r#"{"auths":{},"credsStore":"desktop"}"#);
     let secret = secret.to_str().unwrap();
+    let of_another = r#"{"auths":{"other.example":{"auth":"dTpw"}}}"#;
+    let of_another = bench.file("other.json", of_another);
+    let of_another = of_another.to_str().unwrap();
     for (args, says) in [
         (
             &[IMAGE][..],
@@ -164,6 +167,10 @@ fn wrong_usage_names_what_is_missing_or_too_much() {
         (
             &[IMAGE, BOTH, &["--pull-secret", secret]],
             "it holds no credentials",
+        ),
+        (
+            &[IMAGE, BOTH, &["--pull-secret", of_another]],
+            "it holds credentials for `other.example`, and the images are",
         ),
         (
             &[IMAGE, &["--context", "cluster-a"]],

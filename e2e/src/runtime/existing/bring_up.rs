@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 
-use super::{Destination, addresses, kubeconfig, pull_secret};
+use super::{Destination, addresses, kubeconfig, read_pull_secret};
 use crate::{
     blueprint::Target,
     deploy,
@@ -19,7 +19,7 @@ use crate::{
     failure::Failure,
     kubernetes::Cluster,
     plan::{PeerAddress, Plan, Sockets},
-    render::{ENVOY_IMAGE, Images},
+    render::{ENVOY_IMAGE, Images, PULL_SECRET},
     runtime::{Container, UpRequest, on_clusters},
     timeline::Timeline,
 };
@@ -107,13 +107,13 @@ fn settle(request: &UpRequest) -> anyhow::Result<Settled<'_>> {
         pull_secret: destination
             .pull_secret
             .is_some()
-            .then(|| deploy::PULL_SECRET.into()),
+            .then(|| PULL_SECRET.into()),
     };
     check_images(&images)?;
     let credentials = destination
         .pull_secret
         .as_deref()
-        .map(pull_secret::read)
+        .map(|path| read_pull_secret(path, &images))
         .transpose()?;
     let kubeconfig = kubeconfig::files(destination.kubeconfig.as_deref())?;
     let config = kubeconfig::read(&kubeconfig)?;
