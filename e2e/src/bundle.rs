@@ -26,8 +26,8 @@ use crate::{
     environment::Layout,
     failure::Failure,
     plan::{PeerAddress, Plan, Ports, Sockets},
-    render::{self, ENVOY_IMAGE, GivenAddress, Images},
-    runtime::existing::check_images,
+    render::{self, ENVOY_IMAGE, GivenAddress, Images, PULL_SECRET},
+    runtime::existing::{check_images, read_pull_secret},
 };
 
 /// The file with the keys in each pod's folder, mode 0600.
@@ -52,6 +52,8 @@ pub struct Request {
     pub image: String,
     /// Another Envoy image than [`ENVOY_IMAGE`].
     pub envoy_image: Option<String>,
+    /// Docker's `config.json` with the credentials for the images.
+    pub pull_secret: Option<PathBuf>,
     /// A folder, or a file that ends with `.tar.gz`; `None` for `<blueprint>-<target>` in the working folder.
     pub out: Option<PathBuf>,
     /// The operator's folder; `None` for `<out>.identity`.
@@ -96,7 +98,7 @@ impl Mode {
 /// Path in the bundle → file.
 type Files = BTreeMap<String, Entry>;
 
-/// What a bundle is made of, everything settled.
+/// What a bundle is made of, everything settled. No `Debug`: it may hold credentials.
 struct Bundle<'a> {
     blueprint: &'a Blueprint,
     target: Target,
@@ -105,6 +107,8 @@ struct Bundle<'a> {
     /// Where pods are dialled, as far as that is known.
     peers: BTreeMap<WorkloadName, PeerAddress>,
     images: Images,
+    /// For the Secret that the pods name, where the images need one.
+    credentials: Option<String>,
 }
 
 /// Writes a bundle. A folder that an earlier call wrote is replaced, and what its scripts have recorded stays.
@@ -181,9 +185,14 @@ fn settle(request: &Request) -> anyhow::Result<Bundle<'_>> {
             .clone()
             .unwrap_or_else(|| ENVOY_IMAGE.into()),
         pull_policy: "IfNotPresent".into(),
-        pull_secret: None,
+        pull_secret: request.pull_secret.is_some().then(|| PULL_SECRET.into()),
     };
     check_images(&images)?;
+    let credentials = request
+        .pull_secret
+        .as_deref()
+        .map(|path| read_pull_secret(path, &images))
+        .transpose()?;
     let mut plan = Plan::of(std::slice::from_ref(blueprint), Ports::AsWritten, &|_| {
         Sockets::in_pod()
     })?;
@@ -203,6 +212,7 @@ fn settle(request: &Request) -> anyhow::Result<Bundle<'_>> {
         peers: render::reserved_peers(&dialled, *target),
         plan,
         images,
+        credentials,
     })
 }
 

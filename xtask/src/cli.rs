@@ -413,6 +413,9 @@ pub(crate) struct Bundle {
     /// Another image with Envoy
     #[arg(long, value_name = "REGISTRY/NAME:TAG")]
     pub(crate) envoy_image: Option<String>,
+    /// A Docker `config.json` with the credentials that the nodes need for the images; those go into the bundle
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pull_secret: Option<PathBuf>,
     /// The folder to write, or the file if it ends with `.tar.gz`; `BLUEPRINT-TARGET` here unless given
     #[arg(long, value_name = "DIR|FILE.tar.gz")]
     pub(crate) out: Option<PathBuf>,

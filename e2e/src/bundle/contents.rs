@@ -75,7 +75,16 @@ impl Bundle<'_> {
         let mut groups: Vec<(String, Vec<Object>)> = vec![];
         for Manifest { file, objects } in render::pod(pod, &options(&self.peers))? {
             let kind = file.split_once('-').map_or(file.as_str(), |(_, kind)| kind);
-            let (peers, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_peers);
+            let (peers, mut others): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_peers);
+            if others
+                .iter()
+                .any(|object| matches!(object, Object::Secret(_)))
+            {
+                let credentials = self.credentials.iter();
+                let secret =
+                    credentials.map(|text| render::pull_secret(pod, &options(&self.peers), text));
+                others.extend(secret.map(Object::Secret));
+            }
             groups.push((kind.to_owned(), others));
             if !peers.is_empty() {
                 groups.push(("peers.yaml".into(), peers));

@@ -23,6 +23,8 @@ struct Page<'a> {
     services_image: &'a str,
     envoy_image: &'a str,
     secrets_file: &'static str,
+    /// Name of the Secret with the registry's credentials; empty where the bundle has none.
+    pull_secret: &'a str,
     peers_file: &'static str,
     /// The day on which the first authority ends.
     ends: String,
@@ -74,6 +76,7 @@ pub(super) fn page(bundle: &Bundle<'_>, identities: &Identities) -> anyhow::Resu
             services_image: &bundle.images.services,
             envoy_image: &bundle.images.envoy,
             secrets_file: SECRETS_FILE,
+            pull_secret: bundle.images.pull_secret.as_deref().unwrap_or_default(),
             peers_file: PEERS_FILE,
             ends: identities.ends.to_string().chars().take(10).collect(),
             pods: plan.pods.iter().map(|pod| row(bundle, pod)).collect(),

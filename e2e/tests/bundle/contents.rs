@@ -72,6 +72,63 @@ fn a_bundle_has_all_that_it_needs_and_no_key_of_the_root() {
 }
 
 #[test]
+fn the_registrys_credentials_are_in_the_files_with_keys_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.json");
+    fs::write(
+        &config,
+        r#"{"auths":{"registry.example":{"auth":"bWU6czNjcmV0"},"other.example":{"auth":"b3RoZXI="}}}"#,
+    )
+    .unwrap();
+    let write = |name: &str, pull_secret: Option<&Path>| {
+        let out = folder.path().join(name);
+        bundle::write(&Request {
+            pull_secret: pull_secret.map(Path::to_owned),
+            identity: Some(folder.path().join("identity")),
+            ..request(shipped("international-ferry"), Target::Gke, out.clone())
+        })
+        .unwrap();
+        files(&out)
+    };
+    let (without, with) = (write("without", None), write("with", Some(&config)));
+    assert!(without.keys().eq(with.keys()), "the files are the same");
+    for (name, (mode, text)) in &with {
+        let is_secret = name.ends_with(SECRETS_FILE);
+        assert_eq!(text.contains("bWU6czNjcmV0"), is_secret, "{name}");
+        assert!(!text.contains("b3RoZXI="), "{name}: another registry's");
+        let changed = is_secret || name.ends_with("deployment.yaml") || name == "README.md";
+        assert_eq!(*text != without[name].1, changed, "{name}");
+        if is_secret {
+            assert_eq!(*mode, 0o600, "{name}");
+            let pod = name.split('/').next().unwrap();
+            let secret = text.split("---").last().unwrap();
+            for line in [
+                "  name: registry".to_owned(),
+                format!("  namespace: international-ferry-{pod}-ns"),
+                "type: kubernetes.io/dockerconfigjson".to_owned(),
+            ] {
+                assert!(
+                    secret.lines().any(|other| other == line),
+                    "{line}: {secret}"
+                );
+            }
+        }
+        if name.ends_with("deployment.yaml") {
+            assert!(
+                text.contains("imagePullSecrets:\n      - name: registry\n"),
+                "{text}"
+            );
+        }
+    }
+    let page = &with["README.md"].1;
+    assert!(
+        page.contains("the Secret `registry` of each namespace"),
+        "{page}"
+    );
+    assert!(!without["README.md"].1.contains("credentials"));
+}
+
+#[test]
 fn the_same_identities_make_the_same_archive() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str, identity: &str| {
@@ -150,7 +207,12 @@ fn a_bundle_replaces_a_bundle_and_nothing_else() {
 
 #[test]
 fn what_cannot_be_bundled_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let [folder, elsewhere] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    fs::write(
+        elsewhere.path().join("config.json"),
+        r#"{"auths":{"other.example":{"auth":"dTpw"}}}"#,
+    )
+    .unwrap();
     let out = folder.path().join("out");
     let good = request(shipped("international-ferry"), Target::Generic, out.clone());
     let refused = |request: Request, says: &str| {
@@ -183,6 +245,13 @@ fn what_cannot_be_bundled_is_refused() {
             ..good.clone()
         },
         "is inside the bundle",
+    );
+    refused(
+        Request {
+            pull_secret: Some(elsewhere.path().join("config.json")),
+            ..good.clone()
+        },
+        "it holds credentials for `other.example`",
     );
     let given = vec!["cluster-z=192.0.2.1".parse().unwrap()];
     refused(

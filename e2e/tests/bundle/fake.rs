@@ -31,6 +31,7 @@ pub(crate) fn request(blueprint: Blueprint, target: Target, out: PathBuf) -> Req
         addresses: vec![],
         image: "registry.example/ferry:1.0".into(),
         envoy_image: None,
+        pull_secret: None,
         out: Some(out),
         identity: None,
     }

@@ -20,6 +20,7 @@ pub(crate) fn run(args: Bundle, context: &Context) -> anyhow::Result<()> {
         addresses: args.addresses,
         image: args.image,
         envoy_image: args.envoy_image,
+        pull_secret: args.pull_secret,
         out: args.out,
         identity: args.identity,
     })?;
