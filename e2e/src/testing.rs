@@ -42,9 +42,9 @@ pub use settings::QUICK_IDENTITIES;
 pub const ENVIRONMENT_VARIABLE: &str = "FERRY_ENVIRONMENT";
 
 /// Environments that are up at once: a message needs four Envoys' turns, and a laptop has two processors.
-const AT_ONCE: usize = 2;
+const AT_ONCE: u32 = 2;
 
-static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
+static TURNS: Semaphore = Semaphore::const_new(AT_ONCE as usize);
 
 /// Runs `body` on an environment with the blueprint of this name: the one that `FERRY_ENVIRONMENT` names, or one that is
 /// made for it and removed after it, also when the body panics. After a failure there is evidence in the error.
@@ -62,6 +62,8 @@ pub struct Setup {
     blueprint: Source,
     store: Option<Store>,
     needs: Needs,
+    /// Turns that it takes on an environment that is shared.
+    turns: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +88,7 @@ impl Setup {
             blueprint,
             store: None,
             needs: Needs::default(),
+            turns: AT_ONCE,
         }
     }
 
@@ -108,6 +111,14 @@ impl Setup {
     #[must_use]
     pub fn no_other_settings(mut self) -> Self {
         self.needs.no_others = true;
+        self
+    }
+
+    /// On an environment that is attached to, other tests that say so, too, may run beside it: for one that changes nothing
+    /// and looks at its own blueprint alone.
+    #[must_use]
+    pub fn beside_others(mut self) -> Self {
+        self.turns = 1;
         self
     }
 
@@ -157,7 +168,7 @@ impl Setup {
         if let (Some(name), Source::Named(blueprint), None) = (attach, &self.blueprint, &self.store)
         {
             // Tests that share an environment take turns: each counts what arrives.
-            let _alone = TURNS.acquire_many(u32::try_from(AT_ONCE)?).await?;
+            let _turns = TURNS.acquire_many(self.turns).await?;
             let (store, name) = (Store::find()?, name.parse()?);
             settings::fit(&store.load(&name)?.record, &self.needs)?;
             return body(Ferry::new(store, name, blueprint.clone(), Origin::Attached)).await;

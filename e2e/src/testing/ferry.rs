@@ -24,7 +24,6 @@ use crate::{
 #[derive(serde::Deserialize)]
 struct PodFile {
     http: SocketAddr,
-    wosp: SocketAddr,
     containers: BTreeMap<Container, Launch>,
 }
 
@@ -179,13 +178,11 @@ impl Ferry {
         Ok((answer.status != 200).then(|| answer.text()))
     }
 
-    /// How long ago a pod's identity was made, in seconds, by its `wosp`; embedded runtime only.
+    /// How long ago a pod's identity was made, in seconds, by its `wosp`; on every runtime.
     pub async fn identity_age(&self, pod: &str) -> anyhow::Result<f64> {
         const METRIC: &str = "ferry_wosp_identity_age_seconds ";
-        let answer = Request::get(self.pod_file(pod)?.wosp, "/metrics")
-            .send()
-            .await?;
-        let text = answer.text();
+        let (environment, name) = (self.environment()?, self.name(pod)?);
+        let text = runtime::metrics(&environment, &name, Container::Wosp).await?;
         let age = text
             .lines()
             .find_map(|line| line.strip_prefix(METRIC)?.trim().parse().ok());
