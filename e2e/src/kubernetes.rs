@@ -148,6 +148,38 @@ impl Cluster {
             .collect())
     }
 
+    /// The pod of a workload that is the youngest of those that run.
+    pub(crate) async fn newest(&self, workload: &WorkloadName) -> anyhow::Result<LivePod> {
+        let live = self.live_pods(workload).await?.into_iter();
+        live.max_by_key(|live| live.created_at)
+            .with_context(|| format!("{} in {} has no running pod", workload.pod(), self.name))
+    }
+
+    /// The node of a container of a workload's only pod, and the id that the container has there.
+    /// <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#ContainerStatus>
+    pub(crate) async fn container_on_node(
+        &self,
+        workload: &WorkloadName,
+        container: Container,
+    ) -> anyhow::Result<(String, String)> {
+        let newest = self.newest(workload).await?;
+        let pods = self.pods(workload).await?;
+        let pod = pods
+            .iter()
+            .find(|pod| pod.metadata.name.as_deref() == Some(&newest.name));
+        let id = pod.and_then(|pod| {
+            let status = pod.status.as_ref()?;
+            let sidecars = status.init_container_statuses.iter().flatten();
+            let mut all = sidecars.chain(status.container_statuses.iter().flatten());
+            let status = all.find(|status| status.name == container.as_str())?;
+            // Such as `containerd://4076…`.
+            let (_, id) = status.container_id.as_deref()?.split_once("://")?;
+            Some(id.to_owned())
+        });
+        let id = id.with_context(|| format!("{}: {container} does not run", newest.name))?;
+        Ok((newest.node, id))
+    }
+
     pub(crate) async fn pods(&self, workload: &WorkloadName) -> anyhow::Result<Vec<Pod>> {
         let selected = ListParams::default().labels(&watch::selector(workload));
         let pods = self
@@ -260,13 +292,24 @@ impl Cluster {
         }
     }
 
-    /// Deletes a pod; one that is gone already is no error.
+    /// Deletes a pod at once; one that is gone already is no error.
     pub(crate) async fn delete_pod(&self, namespace: &str, pod: &str) -> anyhow::Result<()> {
-        match self
-            .namespaced::<Pod>(namespace)
-            .delete(pod, &DeleteParams::default().grace_period(0))
+        self.end_pod(namespace, pod, &DeleteParams::default().grace_period(0))
             .await
-        {
+    }
+
+    /// Deletes a pod, which has its time to drain; returns when that has begun.
+    pub(crate) async fn drain_pod(&self, namespace: &str, pod: &str) -> anyhow::Result<()> {
+        self.end_pod(namespace, pod, &DeleteParams::default()).await
+    }
+
+    async fn end_pod(
+        &self,
+        namespace: &str,
+        pod: &str,
+        how: &DeleteParams,
+    ) -> anyhow::Result<()> {
+        match self.namespaced::<Pod>(namespace).delete(pod, how).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             Err(error) => Err(error)

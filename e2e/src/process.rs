@@ -17,7 +17,7 @@ use crate::failure::Failure;
 mod detached;
 
 pub(crate) use detached::{LABEL, started_in};
-pub use detached::{Launch, kill, log_tail, processes_under, stop};
+pub use detached::{Launch, freeze, kill, log_tail, processes_under, stop, thaw};
 
 /// A command line without secrets: those go by file or stdin, so the command is always safe to print.
 #[derive(Clone, Debug)]

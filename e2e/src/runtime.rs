@@ -23,6 +23,7 @@ mod choice;
 mod container;
 pub mod embedded;
 pub mod existing;
+mod faults;
 pub mod k3d;
 mod leftovers;
 mod logs;
@@ -30,6 +31,7 @@ mod on_clusters;
 
 pub use choice::{Chosen, RuntimeChoice, choose};
 pub use container::Container;
+pub use faults::{Ending, freeze, restart, start_container, stop_container, thaw};
 pub use leftovers::{Condition, Swept, condition, sweep};
 pub use logs::{Follow, LogLines};
 pub use on_clusters::connect;
@@ -127,15 +129,6 @@ fn planned(layout: &Layout, pod: &PodPlan) -> PodRecord {
         dialled_at: None,
         processes: vec![],
     }
-}
-
-/// How a container is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// SIGTERM, and time to drain.
-    Graceful,
-    /// SIGKILL.
-    Abrupt,
 }
 
 /// What a pod is doing.
@@ -322,44 +315,6 @@ pub async fn metrics(
     }
 }
 
-/// Ends one container of a pod and leaves it ended. `environment` is read anew and up to date afterwards.
-pub async fn stop_container(
-    store: &Store,
-    environment: &mut Environment,
-    pod: &WorkloadName,
-    container: Container,
-    ending: Ending,
-    timeline: &Timeline,
-) -> anyhow::Result<()> {
-    let _lock = store.lock(environment.name(), timeline).await?;
-    *environment = store.load(environment.name())?;
-    match environment.record.runtime {
-        RuntimeKind::Embedded => {
-            embedded::stop_container(environment, pod, container, ending).await
-        }
-        RuntimeKind::K3d | RuntimeKind::Existing => Err(no_faults(environment.name())),
-    }
-}
-
-/// Starts a container again as it was, and waits until it answers by itself; [`wait_ready`] waits for its pod.
-/// `environment` is read anew and up to date afterwards.
-pub async fn start_container(
-    store: &Store,
-    environment: &mut Environment,
-    pod: &WorkloadName,
-    container: Container,
-    timeline: &Timeline,
-) -> anyhow::Result<()> {
-    let _lock = store.lock(environment.name(), timeline).await?;
-    *environment = store.load(environment.name())?;
-    match environment.record.runtime {
-        RuntimeKind::Embedded => {
-            embedded::start_container(environment, pod, container, timeline).await
-        }
-        RuntimeKind::K3d | RuntimeKind::Existing => Err(no_faults(environment.name())),
-    }
-}
-
 /// Waits until a pod has everything it needs to carry messages; fails at once if one of its containers has ended.
 pub async fn wait_ready(
     environment: &Environment,
@@ -372,13 +327,4 @@ pub async fn wait_ready(
             on_clusters::wait_ready(environment, pod, timeline).await
         }
     }
-}
-
-/// A kubelet starts a container again at once, so on a cluster none stays stopped.
-fn no_faults(name: &Name) -> anyhow::Error {
-    Failure::usage(format!(
-        "environment `{name}` runs on clusters, where a single container cannot be kept stopped"
-    ))
-    .hint("use the embedded runtime for this")
-    .into()
 }

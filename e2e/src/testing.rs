@@ -4,6 +4,7 @@ mod check;
 mod counters;
 mod ferry;
 mod helpers;
+mod inside;
 mod metrics;
 mod sessions;
 mod settings;
@@ -36,7 +37,7 @@ pub use metrics::{Metric, Samples};
 pub(crate) use sessions::End;
 pub use sessions::TunnelSession;
 use settings::Needs;
-pub use settings::QUICK_IDENTITIES;
+pub use settings::{LASTING_IDENTITIES, QUICK_IDENTITIES};
 
 /// Names an environment that is up, for tests to attach to instead of making their own.
 pub const ENVIRONMENT_VARIABLE: &str = "FERRY_ENVIRONMENT";
@@ -103,8 +104,18 @@ impl Setup {
     /// [`QUICK_IDENTITIES`].
     #[must_use]
     pub fn quick_identities(self) -> Self {
-        let quick = QUICK_IDENTITIES.iter();
-        quick.fold(self, |setup, (name, value)| setup.setting(name, value))
+        self.settings(&QUICK_IDENTITIES)
+    }
+
+    /// [`LASTING_IDENTITIES`].
+    #[must_use]
+    pub fn lasting_identities(self) -> Self {
+        self.settings(&LASTING_IDENTITIES)
+    }
+
+    fn settings(self, all: &[(&str, &str)]) -> Self {
+        let all = all.iter();
+        all.fold(self, |setup, (name, value)| setup.setting(name, value))
     }
 
     /// An environment that has further settings is not attached to: for a test of one session, which they may end.

@@ -5,8 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, bail};
 use futures_util::FutureExt;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::ObjectMeta;
-use tokio::time::timeout;
+use kube::api::{ObjectMeta, Portforwarder};
+use messages::WorkloadName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 
 use super::Cluster;
 use crate::{
@@ -28,10 +32,7 @@ impl Cluster {
         port: u16,
         path: &str,
     ) -> anyhow::Result<Response> {
-        let pods = self.namespaced::<Pod>(namespace);
-        let ports = [port];
-        let forwarded = timeout(LIMIT, pods.portforward(pod, &ports)).await;
-        let mut forwarded = forwarded.context("the port was not forwarded in time")??;
+        let mut forwarded = self.forward(namespace, pod, port).await?;
         let refused = forwarded.take_error(port);
         let stream = forwarded.take_stream(port).context("no forwarded port")?;
         let answer = http::get_over(stream, path, LIMIT).await;
@@ -41,6 +42,29 @@ impl Cluster {
             Some(words) => Err(error.context(words)),
             None => Err(error),
         }
+    }
+
+    async fn forward(
+        &self,
+        namespace: &str,
+        pod: &str,
+        port: u16,
+    ) -> anyhow::Result<Portforwarder> {
+        let pods = self.namespaced::<Pod>(namespace);
+        let ports = [port];
+        let forwarded = timeout(LIMIT, pods.portforward(pod, &ports)).await;
+        Ok(forwarded.context("the port was not forwarded in time")??)
+    }
+
+    /// A connection to a port of a workload's youngest pod, which begins in the pod itself as that of [`Self::answer`].
+    pub(crate) async fn connect_to(
+        &self,
+        workload: &WorkloadName,
+        port: u16,
+    ) -> anyhow::Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
+        let (namespace, newest) = (workload.namespace(), self.newest(workload).await?);
+        let mut forwarded = self.forward(&namespace, &newest.name, port).await?;
+        forwarded.take_stream(port).context("no forwarded port")
     }
 
     /// As [`Self::answer`], of a pod that is to answer 200.

@@ -125,11 +125,21 @@ pub async fn kill(processes: &[ProcessId]) -> anyhow::Result<()> {
     gone(processes, KILL_LIMIT).await
 }
 
+/// Makes processes hang, by SIGSTOP, until [`thaw`].
+pub fn freeze(processes: &[ProcessId]) -> anyhow::Result<()> {
+    signal(processes, Signal::STOP)
+}
+
+/// Lets processes that hang go on; one that does not is no error.
+pub fn thaw(processes: &[ProcessId]) -> anyhow::Result<()> {
+    signal(processes, Signal::CONT)
+}
+
 fn signal(processes: &[ProcessId], signal: Signal) -> anyhow::Result<()> {
     processes.iter().try_for_each(|process| {
         process
             .signal(signal)
-            .with_context(|| format!("cannot end {process} ({})", process.name()))
+            .with_context(|| format!("cannot signal {process} ({})", process.name()))
     })
 }
 
@@ -271,6 +281,33 @@ mod tests {
         assert_eq!(processes_under(other.path()).unwrap(), []);
         assert_eq!(stop(&[id], Duration::from_secs(20)).await.unwrap(), []);
         assert_eq!(processes_under(folder.path()).unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_frozen_process_hangs_until_it_is_thawed_and_can_be_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = shell(folder.path(), "exec sleep 600").start().unwrap();
+        let state = async |wanted: &str| {
+            Wait::until(format!("state {wanted}"))
+                .poll(|| async {
+                    let (_, state) = ProcessId::with_state(id.pid).unwrap();
+                    Ok(if state == wanted {
+                        Seen::Ready(())
+                    } else {
+                        Seen::Waiting(state)
+                    })
+                })
+                .await
+                .unwrap();
+        };
+        freeze(&[id]).unwrap();
+        state("T").await;
+        assert!(id.is_running());
+        thaw(&[id]).unwrap();
+        state("S").await;
+        freeze(&[id]).unwrap();
+        kill(&[id]).await.unwrap();
+        assert!(!id.is_running());
     }
 
     #[tokio::test]

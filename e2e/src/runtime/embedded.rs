@@ -143,10 +143,7 @@ pub(super) async fn stop_container(
     container: Container,
     ending: Ending,
 ) -> anyhow::Result<()> {
-    let running: Vec<_> = pod::process_of(record_of(environment, pod)?, container)
-        .map(|process| process.id)
-        .into_iter()
-        .collect();
+    let running = running(environment, pod, container)?;
     match ending {
         Ending::Abrupt => process::kill(&running).await?,
         Ending::Graceful => {
@@ -159,6 +156,31 @@ pub(super) async fn stop_container(
             .retain(|process| process.container != container.as_str());
     }
     environment.save()
+}
+
+fn running(
+    environment: &Environment,
+    pod: &WorkloadName,
+    container: Container,
+) -> anyhow::Result<Vec<process::ProcessId>> {
+    let process = pod::process_of(record_of(environment, pod)?, container);
+    Ok(process.map(|process| process.id).into_iter().collect())
+}
+
+pub(super) fn freeze(
+    environment: &Environment,
+    pod: &WorkloadName,
+    container: Container,
+) -> anyhow::Result<()> {
+    process::freeze(&running(environment, pod, container)?)
+}
+
+pub(super) fn thaw(
+    environment: &Environment,
+    pod: &WorkloadName,
+    container: Container,
+) -> anyhow::Result<()> {
+    process::thaw(&running(environment, pod, container)?)
 }
 
 pub(super) async fn start_container(

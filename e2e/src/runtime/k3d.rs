@@ -8,6 +8,7 @@ mod cli;
 mod clusters;
 mod creation;
 mod deletion;
+mod faults;
 mod kubeconfig;
 mod nodes;
 mod state;
@@ -17,6 +18,7 @@ pub(super) use bring_up::{refresh, up};
 pub use cli::{MINIMUM_VERSION, TESTED_VERSION, version};
 pub use clusters::{Cluster, ClusterSpec, Clusters, HostPort, PortMapping, cluster_name};
 pub use nodes::{ENVIRONMENT_LABEL, Owner, STATE_LABEL, owners};
+pub(super) use faults::signal;
 pub(super) use state::{clusters_down, kubeconfig_of};
 pub(super) use tear_down::{down, orphans, remove_unrecorded};
 

@@ -1,16 +1,27 @@
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, resume_unwind},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use anyhow::Context as _;
-use futures_util::TryStreamExt as _;
+use futures_util::{FutureExt as _, TryStreamExt as _};
 use messages::{Ack, Payload, WorkloadName, env};
+use tokio::{io::AsyncRead, net::TcpStream};
 
-use super::{Counters, Samples, TunnelSession, sessions::End};
+use super::{
+    Counters, Samples, TunnelSession,
+    inside::{Forward, Inside},
+    sessions::End,
+};
 use crate::{
-    environment::{Environment, Name, PodRecord, Store},
+    environment::{Environment, Name, PodRecord, RuntimeKind, Store},
     failure::Failure,
     http::{Endpoint, Request},
-    pinhole::{Pinhole, Trigger},
-    plan::PeerAddress,
+    pinhole::{Acks, Pinhole, Trigger},
+    plan,
     process::Launch,
     proof::{self, Verdict},
     runtime::{self, Container, Ending, Follow, PodState, Readiness},
@@ -43,6 +54,7 @@ struct Inner {
     name: Name,
     blueprint: String,
     origin: Origin,
+    inside: Option<Inside>,
 }
 
 impl Ferry {
@@ -52,6 +64,7 @@ impl Ferry {
             name,
             blueprint,
             origin,
+            inside: None,
         }))
     }
 
@@ -61,7 +74,41 @@ impl Ferry {
 
     /// The environment as it is recorded at this moment.
     pub fn environment(&self) -> anyhow::Result<Environment> {
-        self.0.store.load(&self.0.name)
+        let mut environment = self.0.store.load(&self.0.name)?;
+        if let Some(inside) = &self.0.inside {
+            for pod in &mut environment.record.pods {
+                pod.local_address = inside.address(&pod.name);
+                // The app itself speaks no TLS.
+                pod.roots_file = None;
+            }
+        }
+        Ok(environment)
+    }
+
+    /// The same blueprint, its pods asked at their `app` itself: past their Envoys, which may be gone, and past what is in
+    /// front of a pod on a cluster, which gives one that is not ready no new connection.
+    pub async fn inside(&self) -> anyhow::Result<Self> {
+        if self.0.inside.is_some() {
+            return Ok(self.clone());
+        }
+        let environment = self.environment()?;
+        let mut inside = Inside::default();
+        for pod in environment.record.pods_of(self.blueprint()) {
+            match environment.record.runtime {
+                RuntimeKind::Embedded => inside.add(&pod.name, self.pod_file(pod.name.pod())?.http),
+                RuntimeKind::K3d | RuntimeKind::Existing => {
+                    let port = plan::HTTP_PORT;
+                    inside.add_forward(&pod.name, forward(&environment, &pod.name, port).await?);
+                }
+            }
+        }
+        Ok(Self(Arc::new(Inner {
+            store: self.0.store.clone(),
+            name: self.0.name.clone(),
+            blueprint: self.0.blueprint.clone(),
+            origin: self.0.origin,
+            inside: Some(inside),
+        })))
     }
 
     /// The record of a pod of the blueprint.
@@ -127,17 +174,9 @@ impl Ferry {
         Pinhole::of(&self.gateway()?)?.trigger_all(trigger).await
     }
 
-    /// The gateway, to be asked directly at its `app`, past its Envoy; embedded runtime only.
-    pub fn gateway_inside(&self) -> anyhow::Result<Pinhole> {
-        let mut gateway = self.gateway()?;
-        let file = self.pod_file(gateway.name.pod())?;
-        gateway.local_address = Some(PeerAddress {
-            host: file.http.ip().to_string(),
-            port: file.http.port(),
-        });
-        // The app itself speaks no TLS.
-        gateway.roots_file = None;
-        Pinhole::of(&gateway)
+    /// The same; its acknowledgements come as they arrive.
+    pub async fn begin(&self, trigger: &Trigger) -> anyhow::Result<Acks> {
+        Pinhole::of(&self.gateway()?)?.trigger(trigger).await
     }
 
     /// What a pod is doing at this moment.
@@ -169,12 +208,12 @@ impl Ferry {
         Ok(sessions)
     }
 
-    /// What a pod's `app` answers to `GET /ready`, whatever the other containers are: `None` where it is ready; embedded
-    /// runtime only.
+    /// What a pod's `app` answers to `GET /ready`, whatever the other containers are: `None` where it is ready.
     pub async fn app_lacks(&self, pod: &str) -> anyhow::Result<Option<String>> {
-        let answer = Request::get(self.pod_file(pod)?.http, "/ready")
-            .send()
-            .await?;
+        let inside = self.inside().await?;
+        let address = inside.pod(pod)?.local_address;
+        let address = address.with_context(|| format!("{pod} has no address inside"))?;
+        let answer = Request::get(address, "/ready").send().await?;
         Ok((answer.status != 200).then(|| answer.text()))
     }
 
@@ -191,13 +230,26 @@ impl Ferry {
         })
     }
 
-    /// Where a pod's Envoy takes what goes to the only pod downstream; embedded runtime only.
-    pub fn egress(&self, pod: &str) -> anyhow::Result<SocketAddr> {
+    /// A connection to where a pod's Envoy takes what goes to the only pod downstream.
+    pub async fn egress(&self, pod: &str) -> anyhow::Result<Box<dyn AsyncRead + Unpin + Send>> {
+        let (environment, record) = (self.environment()?, self.pod(pod)?);
+        anyhow::ensure!(
+            record.downstreams.len() == 1,
+            "{pod} has not one pod downstream: {:?}",
+            record.downstreams
+        );
+        if environment.record.runtime != RuntimeKind::Embedded {
+            let cluster = runtime::connect(&environment, record.name.cluster()).await?;
+            let stream = cluster.connect_to(&record.name, plan::FIRST_EGRESS_PORT);
+            return Ok(Box::new(stream.await?));
+        }
         let file = self.pod_file(pod)?;
         let launch = file.containers.get(&Container::App);
         let downstream = launch.and_then(|app| app.env.get(env::DOWNSTREAM));
         let address = downstream.and_then(|text| text.rsplit_once("://")?.1.parse().ok());
-        address.with_context(|| format!("{pod} has not one pod downstream: {downstream:?}"))
+        let address: SocketAddr =
+            address.with_context(|| format!("no address downstream: {downstream:?}"))?;
+        Ok(Box::new(TcpStream::connect(address).await?))
     }
 
     fn pod_file(&self, pod: &str) -> anyhow::Result<PodFile> {
@@ -256,9 +308,68 @@ impl Ferry {
         let store = &self.0.store;
         runtime::start_container(store, &mut environment, &pod.name, container, &silent).await?;
         runtime::wait_ready(&environment, &pod.name, &silent).await?;
-        if container == Container::App && pod.auto_trigger > 0 {
-            let step = silent.step("auto-trigger");
-            proof::wait_for_report(&environment, &pod, before, &step).await?;
+        if container == Container::App {
+            self.sent_by_itself(&environment, &pod, before).await?;
+        }
+        Ok(())
+    }
+
+    /// Does `work` while a container of a pod is away, then brings it back, whatever came of `work`, and waits until every
+    /// pod of the blueprint is ready. Away is what lasts on the runtime: ended, or, where a kubelet would start it again,
+    /// frozen as one that hangs.
+    pub async fn without<T>(
+        &self,
+        pod: &str,
+        container: Container,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let (environment, name) = (self.environment()?, self.name(pod)?);
+        let ends = environment.record.runtime == RuntimeKind::Embedded;
+        if ends {
+            self.stop(pod, container, Ending::Abrupt).await?;
+        } else {
+            runtime::freeze(&environment, &name, container).await?;
+        }
+        let outcome = AssertUnwindSafe(work).catch_unwind().await;
+        let back = if ends {
+            self.start(pod, container).await
+        } else {
+            runtime::thaw(&environment, &name, container).await
+        };
+        let value = match outcome {
+            Ok(result) => result?,
+            Err(panic) => resume_unwind(panic),
+        };
+        back?;
+        for pod in environment.record.pods_of(self.blueprint()) {
+            runtime::wait_ready(&environment, &pod.name, &Timeline::silent()).await?;
+        }
+        Ok(value)
+    }
+
+    /// Ends a pod's `app` with time to drain and starts it again, on clusters in another pod; waits until it is ready, and
+    /// what a gateway sends by itself at each start is over.
+    pub async fn restart(&self, pod: &str) -> anyhow::Result<()> {
+        let (mut environment, pod) = (self.environment()?, self.pod(pod)?);
+        // The log of another pod begins anew.
+        let before = match environment.record.runtime {
+            RuntimeKind::Embedded => proof::reports(&environment, &pod).await?.len(),
+            RuntimeKind::K3d | RuntimeKind::Existing => 0,
+        };
+        let silent = Timeline::silent();
+        runtime::restart(&self.0.store, &mut environment, &pod.name, &silent).await?;
+        self.sent_by_itself(&environment, &pod, before).await
+    }
+
+    async fn sent_by_itself(
+        &self,
+        environment: &Environment,
+        pod: &PodRecord,
+        before: usize,
+    ) -> anyhow::Result<()> {
+        if pod.auto_trigger > 0 {
+            let step = Timeline::silent().step("auto-trigger");
+            proof::wait_for_report(environment, pod, before, &step).await?;
             step.done();
         }
         Ok(())
@@ -314,4 +425,14 @@ impl Ferry {
     pub fn name(&self, pod: &str) -> anyhow::Result<WorkloadName> {
         Ok(self.pod(pod)?.name)
     }
+}
+
+/// A port of this machine that leads to one of a pod on a cluster.
+async fn forward(
+    environment: &Environment,
+    pod: &WorkloadName,
+    port: u16,
+) -> anyhow::Result<Forward> {
+    let cluster = runtime::connect(environment, pod.cluster()).await?;
+    Ok(Forward::to(cluster, pod.clone(), port).await?)
 }

@@ -12,6 +12,12 @@ pub const QUICK_IDENTITIES: [(&str, &str); 3] = [
     (env::SESSION_LIFETIME, "5s"),
 ];
 
+/// Identities that change as often, and live long enough that the last quarter of a life is seen on a busy machine.
+pub const LASTING_IDENTITIES: [(&str, &str); 2] = [
+    (env::IDENTITY_LIFETIME, "24s"),
+    (env::ROTATION_INTERVAL, "2s"),
+];
+
 /// What a test needs the settings of its environment to be.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Needs {

@@ -75,7 +75,8 @@ async fn a_processor_that_restarts_in_the_middle_loses_and_repeats_nothing(
     with_environment(BLUEPRINT, |ferry| async move {
         let mark = ferry.last_index().await?;
         let sending = Trigger::Each(payloads(TRAFFIC));
-        let mut acks = ferry.gateway_inside()?.trigger(&sending).await?;
+        let inside = ferry.inside().await?;
+        let mut acks = inside.begin(&sending).await?;
         let mut all = Vec::from_iter(acks.next().await?);
         ferry.stop("processor", Container::App, ending).await?;
         let before = ferry.output(mark).await?.len();

@@ -83,7 +83,8 @@ async fn one_branch_goes_on_while_the_other_is_down_which_then_catches_up(
         );
 
         let sending = Trigger::Each(payloads(MISSED));
-        let mut acks = ferry.gateway_inside()?.trigger(&sending).await?;
+        let inside = ferry.inside().await?;
+        let mut acks = inside.begin(&sending).await?;
         let meanwhile = Wait::until(format!("{MISSED} messages through {other_cluster}"))
             .poll(|| async {
                 let stored = ferry.output(mark).await?;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use e2e::{
-    environment::{PodRecord, RuntimeKind, Store},
+    environment::{PodRecord, Store},
     failure::Failure,
     http::{Request, Tls},
     identity::{Authority, LeafRequest, ROOTS, Root, trusted_roots},
@@ -15,7 +15,7 @@ use e2e::{
     plan::pinhole_name,
     process::{self, CommandLine},
     runtime::{
-        Container, Ending,
+        Container,
         authorities::{self, Overview, Standing},
     },
     testing::{Ferry, Setup, assert_delivered, payloads, program, show as say, with_environment},
@@ -25,7 +25,10 @@ use e2e::{
 };
 use rstest::rstest;
 
-use crate::attackers::door::{Door, Version};
+use crate::{
+    attackers::door::{Door, Version},
+    operator::give_certificate,
+};
 
 /// An environment whose sessions are replaced every few seconds: new handshakes meet every state of a rotation.
 fn busy(blueprint: &str) -> Setup {
@@ -270,32 +273,32 @@ async fn with_an_agent_down_nothing_is_replaced() -> anyhow::Result<()> {
     Setup::of("international-ferry")
         .run(|ferry| async move {
             let environment = ferry.environment()?;
-            if environment.record.runtime != RuntimeKind::Embedded {
-                say("NOT TESTED: a kubelet starts an agent again at once");
-                return Ok(());
-            }
             let (store, silent, name) = (Store::find()?, Timeline::silent(), environment.name());
             let before = show(&ferry).await?;
             let sink = ferry.sink()?.name.pod().to_owned();
-            ferry.stop(&sink, Container::Wosp, Ending::Abrupt).await?;
-            for root in [false, true] {
-                let result = match root {
-                    true => authorities::rotate_root(&store, name, &silent).await,
-                    false => authorities::rotate(&store, name, None, &silent)
-                        .await
-                        .map(drop),
-                };
-                let text = format!("{:#}", result.unwrap_err());
-                assert!(text.contains("nothing was changed"), "{text}");
-            }
-            let overview = show_unchecked(&ferry).await?;
-            assert_eq!(authority_serials(&overview), authority_serials(&before));
-            assert!(!overview.unfinished);
-            assert!(
-                overview.pods.iter().any(|pod| pod.trouble.is_some()),
-                "a pod that does not answer must be shown so: {overview:#?}"
-            );
-            ferry.start(&sink, Container::Wosp).await?;
+            let with_it_away = async {
+                for root in [false, true] {
+                    let result = match root {
+                        true => authorities::rotate_root(&store, name, &silent).await,
+                        false => authorities::rotate(&store, name, None, &silent)
+                            .await
+                            .map(drop),
+                    };
+                    let text = format!("{:#}", result.unwrap_err());
+                    assert!(text.contains("nothing was changed"), "{text}");
+                }
+                let overview = show_unchecked(&ferry).await?;
+                assert_eq!(authority_serials(&overview), authority_serials(&before));
+                assert!(!overview.unfinished);
+                assert!(
+                    overview.pods.iter().any(|pod| pod.trouble.is_some()),
+                    "a pod that does not answer must be shown so: {overview:#?}"
+                );
+                Ok(())
+            };
+            ferry
+                .without(&sink, Container::Wosp, with_it_away)
+                .await?;
             let rotated = authorities::rotate(&store, name, Some(&sink), &silent).await?;
             assert_eq!(rotated, 1, "one pod only");
             let acks = ferry.trigger(&Trigger::Default { count: 1 }).await?;
@@ -309,28 +312,17 @@ async fn with_an_agent_down_nothing_is_replaced() -> anyhow::Result<()> {
 async fn an_operators_own_certificate_outlives_the_root() -> anyhow::Result<()> {
     with_environment("fast-international-ferry", |ferry| async move {
         let environment = ferry.environment()?;
-        if environment.record.runtime != RuntimeKind::Embedded {
-            say("NOT TESTED: a replaced certificate needs the pod's files on this machine");
-            return Ok(());
-        }
         let (store, silent, sink) = (Store::find()?, Timeline::silent(), ferry.sink()?);
         let folder = pinhole_folder(&ferry, &sink)?;
         let operator = Root::create("operator")?;
-        operator.server(&sink.name)?.save(&folder)?;
+        give_certificate(&ferry, &sink, &operator).await?;
         let files = || {
             ["tls.key", "tls.crt", ROOTS]
                 .map(|file| std::fs::read(folder.join(file)).unwrap())
                 .to_vec()
         };
         let own = files();
-        Wait::until("the operator's certificate")
-            .poll(|| async {
-                Ok(match ferry.output(0).await {
-                    Ok(_) => Seen::Ready(()),
-                    Err(error) => Seen::Waiting(format!("{error:#}")),
-                })
-            })
-            .await?;
+        ferry.output(0).await?;
 
         authorities::rotate_root(&store, environment.name(), &silent).await?;
         assert!(files() == own, "the operator's files must stay as they are");
@@ -341,15 +333,9 @@ async fn an_operators_own_certificate_outlives_the_root() -> anyhow::Result<()> 
         assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
 
         // Others may attach to the same environment.
-        root.server(&sink.name)?.save(&folder)?;
-        Wait::until("a certificate of the root")
-            .poll(|| async {
-                Ok(match ferry.output(0).await {
-                    Ok(_) => Seen::Ready(()),
-                    Err(error) => Seen::Waiting(format!("{error:#}")),
-                })
-            })
-            .await
+        give_certificate(&ferry, &sink, &root).await?;
+        ferry.output(0).await?;
+        Ok(())
     })
     .await
 }

@@ -11,6 +11,7 @@ mod grand_tour_ferry;
 mod harbour_ferry;
 mod identity;
 mod international_ferry;
+mod operator;
 mod pinhole;
 mod rotation;
 mod rotation_faults;

@@ -1,10 +1,10 @@
 //! The pinhole: HTTPS by its own name, beside the tunnel on one port, for the bearer of the token and nobody else.
 
-use std::{os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use e2e::{
-    environment::{PodRecord, RuntimeKind},
+    environment::PodRecord,
     http::{Endpoint, Request, Tls},
     identity::{ExtendedKeyUsagePurpose, LeafRequest, ROOT_CERTIFICATE, Root},
     pinhole::{Pinhole, Trigger},
@@ -26,6 +26,8 @@ use tokio_rustls::{
     client::TlsStream,
     rustls::{ClientConfig, RootCertStore, crypto::ring, version::TLS13},
 };
+
+use crate::operator::{give_certificate, running};
 
 const GUESS: &str = "a-guess-that-a-stranger-makes-of-it";
 
@@ -296,32 +298,9 @@ async fn guessing_is_limited_the_holder_is_not_and_no_log_knows_the_token(
 #[tokio::test]
 async fn a_certificate_of_the_operators_own_is_taken_without_a_restart() -> anyhow::Result<()> {
     with_environment("international-ferry", |ferry| async move {
-        if ferry.environment()?.record.runtime != RuntimeKind::Embedded {
-            show("NOT TESTED: a replaced certificate needs the pod's files on this machine");
-            return Ok(());
-        }
-        let sink = ferry.sink()?;
-        let (folder, operator) = (
-            ferry.pod_folder("sink")?.join("pinhole"),
-            Root::create("operator")?,
-        );
-        let kept = ["tls.key", "tls.crt", "ca.crt"]
-            .map(|file| (folder.join(file), std::fs::read(folder.join(file))));
-        operator.server(&sink.name)?.save(&folder)?;
-        let roots = operator.certificate_pem().to_owned();
-        let tls = Tls::of(roots.as_bytes(), &pinhole_name(&sink.name))?;
-        Wait::until("the operator's certificate")
-            .poll(|| async {
-                let request = Request::get(address(&sink)?, "/health").secured(tls.clone());
-                Ok(match request.send().await {
-                    Ok(answer) => {
-                        assert_eq!(answer.status, 200);
-                        Seen::Ready(())
-                    }
-                    Err(error) => Seen::Waiting(format!("{error:#}")),
-                })
-            })
-            .await?;
+        let (sink, operator) = (ferry.sink()?, Root::create("operator")?);
+        let before = running(&ferry, &sink).await?;
+        give_certificate(&ferry, &sink, &operator).await?;
         // The commands trust what is beside it, and the environment's root does not stand for it.
         ferry.output(0).await?;
         let environment = Tls::of(
@@ -330,24 +309,15 @@ async fn a_certificate_of_the_operators_own_is_taken_without_a_restart() -> anyh
         )?;
         let request = Request::get(address(&sink)?, "/health").secured(environment);
         assert!(request.send().await.is_err());
-        for process in &sink.processes {
-            assert!(process.id.is_running(), "{process:?} must have gone on");
-        }
+        assert_eq!(
+            running(&ferry, &sink).await?,
+            before,
+            "nothing must have been started again"
+        );
         // Others may attach to the same environment.
-        for (path, content) in kept {
-            let new = path.with_extension("new");
-            std::fs::write(&new, content?)?;
-            std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
-            std::fs::rename(&new, &path)?;
-        }
-        Wait::until("the certificate of before")
-            .poll(|| async {
-                Ok(match ferry.output(0).await {
-                    Ok(_) => Seen::Ready(()),
-                    Err(error) => Seen::Waiting(format!("{error:#}")),
-                })
-            })
-            .await
+        give_certificate(&ferry, &sink, &root(&ferry)?).await?;
+        ferry.output(0).await?;
+        Ok(())
     })
     .await
 }

@@ -1,22 +1,33 @@
-//! What goes on without `wosp`, what ends, in which order, and that all heals. On the embedded runtime only: a kubelet would
-//! start `wosp` again at once.
+//! What goes on without `wosp`, what ends, in which order, and that all heals.
+//!
+//! Without it means that it has ended, and on clusters, where a kubelet starts what has ended again at once, that it hangs.
+//! Runs on every runtime that has such faults; an environment that is attached to needs the settings of
+//! [`e2e::testing::LASTING_IDENTITIES`] and no others.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use e2e::{
-    pinhole::Trigger,
-    runtime::{Container, Ending},
-    testing::{Ferry, Setup, assert_all_delivered, assert_delivered, payloads},
+    environment::RuntimeKind,
+    pinhole::{Acks, Trigger},
+    runtime::Container,
+    testing::{Ferry, Metric, Setup, assert_all_delivered, assert_delivered, payloads},
     wait::{Seen, Wait},
-    wire::env,
 };
 use rstest::rstest;
-use tokio::{io::AsyncReadExt as _, net::TcpStream};
+use tokio::io::AsyncReadExt as _;
 
-/// Long enough that the last quarter of an identity's life is seen on a busy machine.
-const LIFETIME: &str = "16s";
-const ROTATION: &str = "2s";
+/// TLS sessions that the sink's Envoy has made, those of the pinhole among them, and these.
+const HANDSHAKES: Metric = Metric::named("envoy_listener_ssl_handshake")
+    .with(&[("envoy_listener_address", "ingress")]);
+const PINHOLE: Metric = Metric::named("envoy_http_downstream_cx_ssl_total")
+    .with(&[("envoy_http_conn_manager_prefix", "pinhole")]);
+/// Certificates that an Envoy has refused as server and as client.
+const REFUSED_CLIENT: Metric = Metric::named("envoy_listener_ssl_fail_verify_error")
+    .with(&[("envoy_listener_address", "ingress")]);
+const REFUSED_SERVER: Metric = Metric::named("envoy_cluster_ssl_fail_verify_error");
+/// Connections to a sink that came to nothing.
+const NOT_CONNECTED: Metric = Metric::named("envoy_cluster_upstream_cx_connect_fail");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -26,6 +37,7 @@ enum Side {
 
 /// A blueprint's two pods, one of them without `wosp`.
 struct Scene {
+    /// Asked inside: without an identity a pod is not ready, and a cluster gives it no new connection.
     ferry: Ferry,
     gateway: String,
     sink: String,
@@ -33,11 +45,11 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(ferry: Ferry, side: Side) -> anyhow::Result<Self> {
+    async fn new(ferry: &Ferry, side: Side) -> anyhow::Result<Self> {
         Ok(Self {
             gateway: ferry.gateway()?.name.pod().into(),
             sink: ferry.sink()?.name.pod().into(),
-            ferry,
+            ferry: ferry.inside().await?,
             side,
         })
     }
@@ -63,31 +75,90 @@ impl Scene {
             .await
     }
 
-    /// Handshakes that the sink has completed.
+    /// Handshakes of the tunnel that the sink has completed.
     async fn handshakes(&self) -> anyhow::Result<u64> {
-        let counters = self.ferry.envoy_counters(&self.sink).await?;
-        Ok(counters.tunnel_handshakes())
+        let counters = self.ferry.counters(&self.sink).await?;
+        Ok(counters.sum(&HANDSHAKES) - counters.sum(&PINHOLE))
     }
 
-    /// Certificates that the other pod has refused.
+    /// How often the other pod has had no session for the lack of a valid identity.
     async fn refused(&self) -> anyhow::Result<u64> {
-        let (pod, prefix) = match self.side {
-            Side::Gateway => (&self.sink, "listener.ingress"),
-            Side::Sink => (&self.gateway, "cluster.peer/"),
+        let environment = self.ferry.environment()?;
+        let (pod, metric) = match (self.side, environment.record.runtime) {
+            (Side::Gateway, _) => (&self.sink, REFUSED_CLIENT),
+            (Side::Sink, RuntimeKind::Embedded) => (&self.gateway, REFUSED_SERVER),
+            // Its Service has taken the sink out before its identity expires, so nobody is shown that.
+            (Side::Sink, RuntimeKind::K3d | RuntimeKind::Existing) => {
+                (&self.gateway, NOT_CONNECTED)
+            }
         };
-        let counters = self.ferry.envoy_counters(pod).await?;
-        Ok(counters.sum(prefix, ".ssl.fail_verify_error"))
+        Ok(self.ferry.counters(pod).await?.sum(&metric))
     }
 
     /// Asks the gateway's Envoy for one more session; returns when that was closed again.
     async fn one_more_session(&self) -> anyhow::Result<()> {
-        let egress: SocketAddr = self.ferry.egress(&self.gateway)?;
-        let mut stream = TcpStream::connect(egress).await?;
+        let mut stream = self.ferry.egress(&self.gateway).await?;
         // Nothing is said on it, so an answer would be one to somebody else.
         match stream.read_u8().await {
             Err(_) => Ok(()),
             Ok(byte) => anyhow::bail!("the sink has said {byte} to nobody"),
         }
+    }
+
+    /// What must hold while `wosp` is away, up to when the identity has expired; what waits for its return.
+    async fn live_without_wosp(&self, handshakes: u64) -> anyhow::Result<Option<Acks>> {
+        let ferry = &self.ferry;
+        let refused = self.refused().await?;
+
+        // Before the end: the pod says so, and works.
+        let text = self.lacks("workload identity").await?;
+        assert!(
+            text.contains("a new workload identity: this one is valid for "),
+            "the pod must warn while its identity is valid: {text}"
+        );
+        assert_delivered(&ferry.deliver(payloads(3)).await?, 3);
+
+        // After it: no new session, and the running one stays.
+        self.lacks("the last one was valid until").await?;
+        self.one_more_session().await?;
+        Wait::until("a session to be refused for the age of a certificate")
+            .poll(|| async {
+                let now = self.refused().await?;
+                Ok(if now > refused {
+                    Seen::Ready(())
+                } else {
+                    Seen::Waiting(format!("{now} refused"))
+                })
+            })
+            .await?;
+        let mark = ferry.last_index().await?;
+        let waiting = match self.side {
+            // What cannot be signed is not taken in the first place.
+            Side::Gateway => {
+                let error = ferry
+                    .trigger(&Trigger::Each(payloads(1)))
+                    .await
+                    .unwrap_err();
+                assert!(
+                    format!("{error:#}").contains("no valid workload identity"),
+                    "{error:#}"
+                );
+                None
+            }
+            // What the sink cannot sign waits for it.
+            Side::Sink => Some(ferry.begin(&Trigger::Each(payloads(3))).await?),
+        };
+        assert_eq!(
+            ferry.last_index().await?,
+            mark,
+            "nothing must be stored without a signature"
+        );
+        assert_eq!(
+            self.handshakes().await?,
+            handshakes,
+            "the running session must go on, without another"
+        );
+        Ok(waiting)
     }
 }
 
@@ -98,71 +169,22 @@ async fn without_wosp_sessions_go_on_new_ones_fail_after_a_warning_and_all_heals
     #[values(Side::Gateway, Side::Sink)] side: Side,
 ) -> anyhow::Result<()> {
     let setup = Setup::of(blueprint)
-        .setting(env::IDENTITY_LIFETIME, LIFETIME)
-        .setting(env::ROTATION_INTERVAL, ROTATION)
+        .lasting_identities()
         .no_other_settings();
     setup
         .run(|ferry| async move {
-            let scene = Scene::new(ferry.clone(), side)?;
+            let scene = Scene::new(&ferry, side).await?;
+            let ferry = &scene.ferry;
             assert_delivered(&ferry.deliver(payloads(3)).await?, 3);
-            let (handshakes, refused) = (scene.handshakes().await?, scene.refused().await?);
-            ferry
-                .stop(scene.broken(), Container::Wosp, Ending::Abrupt)
+            let handshakes = scene.handshakes().await?;
+
+            let waiting = ferry
+                .without(
+                    scene.broken(),
+                    Container::Wosp,
+                    scene.live_without_wosp(handshakes),
+                )
                 .await?;
-
-            // Before the end: the pod says so, and works.
-            let text = scene.lacks("workload identity").await?;
-            assert!(
-                text.contains("a new workload identity: this one is valid for "),
-                "the pod must warn while its identity is valid: {text}"
-            );
-            assert_delivered(&ferry.deliver(payloads(3)).await?, 3);
-
-            // After it: no new session, and the running one stays.
-            scene.lacks("the last one was valid until").await?;
-            scene.one_more_session().await?;
-            Wait::until("a certificate to be refused for its age")
-                .poll(|| async {
-                    let now = scene.refused().await?;
-                    Ok(if now > refused {
-                        Seen::Ready(())
-                    } else {
-                        Seen::Waiting(format!("{now} refused"))
-                    })
-                })
-                .await?;
-            let mark = ferry.last_index().await?;
-            let waiting = match side {
-                // What cannot be signed is not taken in the first place.
-                Side::Gateway => {
-                    let error = ferry
-                        .trigger(&Trigger::Each(payloads(1)))
-                        .await
-                        .unwrap_err();
-                    assert!(
-                        format!("{error:#}").contains("no valid workload identity"),
-                        "{error:#}"
-                    );
-                    None
-                }
-                // What the sink cannot sign waits for it.
-                Side::Sink => {
-                    let pinhole = ferry.gateway_inside()?;
-                    Some(pinhole.trigger(&Trigger::Each(payloads(3))).await?)
-                }
-            };
-            assert_eq!(
-                ferry.last_index().await?,
-                mark,
-                "nothing must be stored without a signature"
-            );
-            assert_eq!(
-                scene.handshakes().await?,
-                handshakes,
-                "the running session must go on, without another"
-            );
-
-            ferry.start(scene.broken(), Container::Wosp).await?;
             if let Some(mut waiting) = waiting {
                 let mut acks = vec![];
                 while let Some(ack) = waiting.next().await? {
@@ -177,10 +199,7 @@ async fn without_wosp_sessions_go_on_new_ones_fail_after_a_warning_and_all_heals
                 "all of it must have come by the one session"
             );
 
-            ferry
-                .stop(&scene.gateway, Container::App, Ending::Graceful)
-                .await?;
-            ferry.start(&scene.gateway, Container::App).await?;
+            ferry.restart(&scene.gateway).await?;
             assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
             assert!(
                 scene.handshakes().await? > handshakes,

@@ -150,9 +150,9 @@ async fn without_either_envoy_no_message_crosses_and_with_it_again_all_do(
         ferry.not_ready(&gateway).await?;
 
         // Past the gateway's Envoy, which may be the one that is gone: the messages are with the gateway, and only there.
-        let inside = ferry.gateway_inside()?;
+        let inside = ferry.inside().await?;
         let sending = Trigger::Each(payloads(3));
-        let mut acks = inside.trigger(&sending).await?;
+        let mut acks = inside.begin(&sending).await?;
         let healed_at = Timestamp::now();
         ferry.start(broken, Container::Envoy).await?;
 

@@ -49,3 +49,13 @@ pub(crate) async fn tests(scene: &Scene, module: &str) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// The same, of those that need an environment with other settings than the rest.
+pub(crate) async fn tests_with(
+    scene: &Scene,
+    settings: &[(&str, &str)],
+    module: &str,
+) -> anyhow::Result<()> {
+    scene.set(settings).await?;
+    tests(scene, module).await
+}

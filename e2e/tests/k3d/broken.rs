@@ -99,9 +99,11 @@ fn workload(pod: &str) -> anyhow::Result<WorkloadName> {
 /// The image with the service binaries, as the pods name it.
 pub(crate) async fn own_image(scene: &Scene) -> anyhow::Result<String> {
     let record = scene.environment.record.pods.first().context("a pod")?;
-    let client = scene.cluster(record.name.cluster())?.client();
-    let pod = Api::<Pod>::namespaced(client, &record.namespace)
-        .get(&record.pod_name)
+    let cluster = scene.cluster(record.name.cluster())?;
+    // Another one by now than the record has.
+    let live = cluster.live_pods(&record.name).await?;
+    let pod = Api::<Pod>::namespaced(cluster.client(), &record.namespace)
+        .get(&live.first().context("a live pod")?.name)
         .await?;
     let containers = pod.spec.context("a spec")?.containers;
     let app = containers.into_iter().find(|each| each.name == "app");

@@ -18,7 +18,7 @@ mod targets;
 
 use std::{panic::AssertUnwindSafe, pin::Pin, time::Instant};
 
-use e2e::testing::show;
+use e2e::testing::{LASTING_IDENTITIES, show};
 use futures_util::FutureExt as _;
 use scene::Scene;
 
@@ -96,6 +96,14 @@ fn checks<'a>(
         (
             "identities and sessions are replaced under traffic on it",
             Box::pin(attached::tests(scene, "rotation::")),
+        ),
+        (
+            "a pod whose agent hangs works on, warns, takes no session, and heals on it",
+            Box::pin(attached::tests_with(
+                scene,
+                &LASTING_IDENTITIES,
+                "rotation_faults::",
+            )),
         ),
         (
             "what will not heal is reported with its cause",

@@ -8,9 +8,10 @@ use e2e::{
     environment::{Environment, Name, RuntimeKind, Store, workspace_root},
     kubernetes::Cluster,
     plan::Ports,
+    proof,
     run::Run,
     runtime::{
-        Lifetime, OnFailure, PublicAddress, UpRequest,
+        self, Lifetime, OnFailure, PublicAddress, UpRequest,
         k3d::{Clusters, ENVIRONMENT_LABEL},
     },
     testing::QUICK_IDENTITIES,
@@ -38,23 +39,29 @@ pub(crate) fn run() -> Run {
     Run::new(Store::find().unwrap(), name, Timeline::silent())
 }
 
-pub(crate) async fn up(run: &mut Run) -> anyhow::Result<Scene> {
+/// What the environment is to be like, with these settings.
+fn request(name: &Name, settings: &[(&str, &str)]) -> anyhow::Result<UpRequest> {
     let manifests = workspace_root()?.join("manifests");
     let blueprints = BLUEPRINTS.map(str::to_owned);
-    let request = UpRequest {
-        name: run.name().clone(),
+    let settings = settings.iter();
+    Ok(UpRequest {
+        name: name.clone(),
         runtime: RuntimeKind::K3d,
         blueprints: blueprint::select(&manifests, &blueprints)?,
         ports: Ports::Spread,
         public: PublicAddress::OwnNetwork,
         lifetime: Lifetime::Command,
         on_failure: OnFailure::LeaveToCaller,
-        // What attaches to it asks for them, or does not mind.
-        settings: QUICK_IDENTITIES
-            .map(|(name, value)| (name.into(), value.into()))
-            .into(),
+        settings: settings
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
         existing: None,
-    };
+    })
+}
+
+pub(crate) async fn up(run: &mut Run) -> anyhow::Result<Scene> {
+    // What attaches to it asks for these settings, or does not mind.
+    let request = request(run.name(), &QUICK_IDENTITIES)?;
     let environment = run.up(request).await?;
     let files = Clusters::new(environment.name().as_str(), environment.layout().root());
     let mut clusters = BTreeMap::new();
@@ -78,6 +85,17 @@ impl Scene {
 
     pub(crate) fn timeline(&self) -> &Timeline {
         &self.timeline
+    }
+
+    /// Has every pod made anew with other settings; returns when each gateway has sent what it sends by itself.
+    pub(crate) async fn set(&self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+        let mut environment = self.environment.clone();
+        let request = request(environment.name(), settings)?;
+        runtime::refresh(&self.store, &mut environment, &request, &self.timeline).await?;
+        for blueprint in BLUEPRINTS {
+            proof::auto_trigger(&environment, blueprint, &self.timeline).await?;
+        }
+        Ok(())
     }
 
     /// k3d's name for a cluster.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use messages::WorkloadName;
@@ -177,7 +176,7 @@ pub(in crate::runtime) async fn logs(
     follow: Follow,
 ) -> anyhow::Result<LogLines> {
     let cluster = cluster_of(environment, pod).await?;
-    let newest = newest(&cluster, pod).await?;
+    let newest = cluster.newest(pod).await?;
     let lines = cluster
         .log_lines(
             &pod.namespace(),
@@ -200,7 +199,7 @@ pub(in crate::runtime) async fn metrics(
         Container::Envoy => plan::ENVOY_STATS_PORT,
     };
     let cluster = cluster_of(environment, pod).await?;
-    let newest = newest(&cluster, pod).await?;
+    let newest = cluster.newest(pod).await?;
     cluster
         .ask(
             &pod.namespace(),
@@ -209,13 +208,6 @@ pub(in crate::runtime) async fn metrics(
             container.metrics_path(),
         )
         .await
-}
-
-/// The pod of a workload that is the youngest of those that run.
-async fn newest(cluster: &Cluster, pod: &WorkloadName) -> anyhow::Result<LivePod> {
-    let live = cluster.live_pods(pod).await?.into_iter();
-    live.max_by_key(|live| live.created_at)
-        .with_context(|| format!("{} in {} has no running pod", pod.pod(), pod.cluster()))
 }
 
 pub(in crate::runtime) async fn wait_ready(
@@ -232,4 +224,14 @@ pub(in crate::runtime) async fn wait_ready(
                 .map(drop)
         })
         .await
+}
+
+/// Ends the pod of a workload as an update does, with time to drain; its Deployment makes another at once.
+pub(in crate::runtime) async fn replace(
+    environment: &Environment,
+    pod: &WorkloadName,
+) -> anyhow::Result<()> {
+    let cluster = cluster_of(environment, pod).await?;
+    let newest = cluster.newest(pod).await?;
+    cluster.drain_pod(&pod.namespace(), &newest.name).await
 }
