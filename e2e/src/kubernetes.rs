@@ -303,12 +303,7 @@ impl Cluster {
         self.end_pod(namespace, pod, &DeleteParams::default()).await
     }
 
-    async fn end_pod(
-        &self,
-        namespace: &str,
-        pod: &str,
-        how: &DeleteParams,
-    ) -> anyhow::Result<()> {
+    async fn end_pod(&self, namespace: &str, pod: &str, how: &DeleteParams) -> anyhow::Result<()> {
         match self.namespaced::<Pod>(namespace).delete(pod, how).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),

@@ -17,8 +17,8 @@ mod tear_down;
 pub(super) use bring_up::{refresh, up};
 pub use cli::{MINIMUM_VERSION, TESTED_VERSION, version};
 pub use clusters::{Cluster, ClusterSpec, Clusters, HostPort, PortMapping, cluster_name};
-pub use nodes::{ENVIRONMENT_LABEL, Owner, STATE_LABEL, owners};
 pub(super) use faults::signal;
+pub use nodes::{ENVIRONMENT_LABEL, Owner, STATE_LABEL, owners};
 pub(super) use state::{clusters_down, kubeconfig_of};
 pub(super) use tear_down::{down, orphans, remove_unrecorded};
 

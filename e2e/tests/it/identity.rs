@@ -296,9 +296,7 @@ async fn with_an_agent_down_nothing_is_replaced() -> anyhow::Result<()> {
                 );
                 Ok(())
             };
-            ferry
-                .without(&sink, Container::Wosp, with_it_away)
-                .await?;
+            ferry.without(&sink, Container::Wosp, with_it_away).await?;
             let rotated = authorities::rotate(&store, name, Some(&sink), &silent).await?;
             assert_eq!(rotated, 1, "one pod only");
             let acks = ferry.trigger(&Trigger::Default { count: 1 }).await?;

@@ -52,10 +52,7 @@ pub(crate) async fn give_certificate(
     server.save(&environment.layout().pinhole(&pod.name))?;
 
     let address = pod.local_address.clone().context("it has no address")?;
-    let tls = Tls::of(
-        root.certificate_pem().as_bytes(),
-        &pinhole_name(&pod.name),
-    )?;
+    let tls = Tls::of(root.certificate_pem().as_bytes(), &pinhole_name(&pod.name))?;
     let looks = AtomicU32::new(0);
     Wait::until(format!("{} to show the new certificate", pod.name))
         .within(LIMIT)
@@ -63,7 +60,7 @@ pub(crate) async fn give_certificate(
         .poll(|| async {
             let look = looks.fetch_add(1, Ordering::Relaxed);
             if let Some(cluster) = &cluster
-                && look % LOOKS_BEFORE_NUDGE == 0
+                && look.is_multiple_of(LOOKS_BEFORE_NUDGE)
             {
                 cluster.nudge(&pod.name, &format!("look {look}")).await?;
             }

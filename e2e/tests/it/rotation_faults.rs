@@ -18,8 +18,8 @@ use rstest::rstest;
 use tokio::io::AsyncReadExt as _;
 
 /// TLS sessions that the sink's Envoy has made, those of the pinhole among them, and these.
-const HANDSHAKES: Metric = Metric::named("envoy_listener_ssl_handshake")
-    .with(&[("envoy_listener_address", "ingress")]);
+const HANDSHAKES: Metric =
+    Metric::named("envoy_listener_ssl_handshake").with(&[("envoy_listener_address", "ingress")]);
 const PINHOLE: Metric = Metric::named("envoy_http_downstream_cx_ssl_total")
     .with(&[("envoy_http_conn_manager_prefix", "pinhole")]);
 /// Certificates that an Envoy has refused as server and as client.
