@@ -341,6 +341,8 @@ impl Ferry {
             Err(panic) => resume_unwind(panic),
         };
         back?;
+        // What was started again is recorded anew.
+        let environment = self.environment()?;
         for pod in environment.record.pods_of(self.blueprint()) {
             runtime::wait_ready(&environment, &pod.name, &Timeline::silent()).await?;
         }
