@@ -1,6 +1,6 @@
 //! Both blueprints on two real clusters: what only a Kubernetes API, a Docker network and a stranger can tell.
 //!
-//! Runs with `FERRY_TEST_K3D=1`, since it needs Docker, `k3d`, some GB of memory and ten minutes. One environment is made
+//! Runs with `FERRY_TEST_K3D=1`, since it needs Docker, `k3d`, some GB of memory and a quarter of an hour. One environment is made
 //! for all checks, which run one after the other, so that each failure is seen, and is removed whatever they come to.
 
 #![allow(clippy::unwrap_used)]
