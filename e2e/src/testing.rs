@@ -9,6 +9,11 @@ mod metrics;
 mod sessions;
 mod settings;
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
@@ -125,8 +130,8 @@ impl Setup {
         self
     }
 
-    /// On an environment that is attached to, other tests that say so, too, may run beside it: for one that changes nothing
-    /// and looks at its own blueprint alone.
+    /// On an environment that is attached to, tests of other blueprints that say so, too, may run beside it: for one that
+    /// looks at the pods of its own blueprint alone, and at what happens to them.
     #[must_use]
     pub fn beside_others(mut self) -> Self {
         self.turns = 1;
@@ -179,6 +184,8 @@ impl Setup {
         if let (Some(name), Source::Named(blueprint), None) = (attach, &self.blueprint, &self.store)
         {
             // Tests that share an environment take turns: each counts what arrives.
+            let turn = turn_of(blueprint);
+            let _turn = turn.lock().await;
             let _turns = TURNS.acquire_many(self.turns).await?;
             let (store, name) = (Store::find()?, name.parse()?);
             settings::fit(&store.load(&name)?.record, &self.needs)?;
@@ -187,6 +194,14 @@ impl Setup {
         let (run, request) = self.prepare(Name::unique("test")?)?;
         on_own_environment(run, request, body).await
     }
+}
+
+/// Held by the one test that has a blueprint of an environment that is attached to.
+fn turn_of(blueprint: &str) -> Arc<tokio::sync::Mutex<()>> {
+    static BLUEPRINTS: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>> =
+        Mutex::new(BTreeMap::new());
+    let mut turns = BLUEPRINTS.lock().unwrap_or_else(PoisonError::into_inner);
+    turns.entry(blueprint.into()).or_default().clone()
 }
 
 async fn on_own_environment<B, F>(mut run: Run, request: UpRequest, body: B) -> anyhow::Result<()>

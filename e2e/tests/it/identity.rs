@@ -18,7 +18,7 @@ use e2e::{
         Container,
         authorities::{self, Overview, Standing},
     },
-    testing::{Ferry, Setup, assert_delivered, payloads, program, show as say, with_environment},
+    testing::{Ferry, Setup, assert_delivered, payloads, program, with_environment},
     timeline::Timeline,
     wait::{Seen, Wait},
     wire::signature::verify_trail,

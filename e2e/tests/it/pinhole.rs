@@ -11,7 +11,7 @@ use e2e::{
     plan::{PeerAddress, pinhole_name},
     process::{self, CommandLine},
     runtime::{self, Container, Follow},
-    testing::{Ferry, assert_all_delivered, payloads, program, show, with_environment},
+    testing::{Ferry, assert_all_delivered, payloads, program, with_environment},
     wait::{Seen, Wait},
 };
 use futures_util::{TryStreamExt as _, future::join_all};

@@ -165,12 +165,13 @@ impl Scene {
 #[rstest]
 #[tokio::test]
 async fn without_wosp_sessions_go_on_new_ones_fail_after_a_warning_and_all_heals(
-    #[values("fast-international-ferry", "international-ferry")] blueprint: &str,
     #[values(Side::Gateway, Side::Sink)] side: Side,
+    #[values("fast-international-ferry", "international-ferry")] blueprint: &str,
 ) -> anyhow::Result<()> {
     let setup = Setup::of(blueprint)
         .lasting_identities()
-        .no_other_settings();
+        .no_other_settings()
+        .beside_others();
     setup
         .run(|ferry| async move {
             let scene = Scene::new(&ferry, side).await?;
