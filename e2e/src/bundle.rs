@@ -26,8 +26,8 @@ use crate::{
     environment::Layout,
     failure::Failure,
     plan::{PeerAddress, Plan, Ports, Sockets},
-    render::{self, ENVOY_IMAGE, GivenAddress, Images, PULL_SECRET},
-    runtime::existing::{check_images, read_pull_secret},
+    render::{self, GivenAddress, Images},
+    runtime::existing::pulled_images,
 };
 
 /// The file with the keys in each pod's folder, mode 0600.
@@ -50,7 +50,7 @@ pub struct Request {
     pub addresses: Vec<GivenAddress>,
     /// Image with the services, as the nodes pull it.
     pub image: String,
-    /// Another Envoy image than [`ENVOY_IMAGE`].
+    /// Another Envoy image than [`render::ENVOY_IMAGE`].
     pub envoy_image: Option<String>,
     /// Docker's `config.json` with the credentials for the images.
     pub pull_secret: Option<PathBuf>,
@@ -178,21 +178,11 @@ fn settle(request: &Request) -> anyhow::Result<Bundle<'_>> {
         .hint("give it another name in the blueprint")
         .into());
     }
-    let images = Images {
-        services: request.image.clone(),
-        envoy: request
-            .envoy_image
-            .clone()
-            .unwrap_or_else(|| ENVOY_IMAGE.into()),
-        pull_policy: "IfNotPresent".into(),
-        pull_secret: request.pull_secret.is_some().then(|| PULL_SECRET.into()),
-    };
-    check_images(&images)?;
-    let credentials = request
-        .pull_secret
-        .as_deref()
-        .map(|path| read_pull_secret(path, &images))
-        .transpose()?;
+    let (images, credentials) = pulled_images(
+        request.image.clone(),
+        request.envoy_image.clone(),
+        request.pull_secret.as_deref(),
+    )?;
     let mut plan = Plan::of(std::slice::from_ref(blueprint), Ports::AsWritten, &|_| {
         Sockets::in_pod()
     })?;

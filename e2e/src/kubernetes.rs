@@ -13,7 +13,10 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use futures_util::{AsyncBufReadExt as _, Stream};
-use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope, api::core::v1::Pod};
+use k8s_openapi::{
+    ClusterResourceScope, NamespaceResourceScope,
+    api::core::v1::{ContainerStatus, Pod},
+};
 use kube::{
     Api, Client, Config, Resource,
     api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
@@ -30,6 +33,21 @@ use crate::{
 
 pub use namespaces::Owned;
 pub use watch::LivePod;
+
+/// Those that nobody has deleted.
+fn live(pods: &[Pod]) -> impl Iterator<Item = &Pod> {
+    pods.iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+}
+
+/// How a pod's containers are, those of its sidecars first.
+pub(crate) fn container_statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let statuses = pod.status.iter().flat_map(|status| {
+        let sidecars = status.init_container_statuses.iter();
+        sidecars.chain(&status.container_statuses)
+    });
+    statuses.flatten()
+}
 
 /// A connection to one cluster.
 #[derive(Clone)]
@@ -141,18 +159,18 @@ impl Cluster {
     /// The workload's pods that are running and not being deleted.
     pub async fn live_pods(&self, workload: &WorkloadName) -> anyhow::Result<Vec<LivePod>> {
         let pods = self.pods(workload).await?;
-        Ok(pods
-            .iter()
-            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-            .filter_map(LivePod::of)
-            .collect())
+        Ok(live(&pods).filter_map(LivePod::of).collect())
     }
 
     /// The pod of a workload that is the youngest of those that run.
     pub(crate) async fn newest(&self, workload: &WorkloadName) -> anyhow::Result<LivePod> {
         let live = self.live_pods(workload).await?.into_iter();
         live.max_by_key(|live| live.created_at)
-            .with_context(|| format!("{} in {} has no running pod", workload.pod(), self.name))
+            .with_context(|| self.no_pod(workload))
+    }
+
+    fn no_pod(&self, workload: &WorkloadName) -> String {
+        format!("{} in {} has no running pod", workload.pod(), self.name)
     }
 
     /// The node of a container of a workload's only pod, and the id that the container has there.
@@ -162,22 +180,17 @@ impl Cluster {
         workload: &WorkloadName,
         container: Container,
     ) -> anyhow::Result<(String, String)> {
-        let newest = self.newest(workload).await?;
         let pods = self.pods(workload).await?;
-        let pod = pods
-            .iter()
-            .find(|pod| pod.metadata.name.as_deref() == Some(&newest.name));
-        let id = pod.and_then(|pod| {
-            let status = pod.status.as_ref()?;
-            let sidecars = status.init_container_statuses.iter().flatten();
-            let mut all = sidecars.chain(status.container_statuses.iter().flatten());
-            let status = all.find(|status| status.name == container.as_str())?;
+        let newest = live(&pods)
+            .filter_map(|pod| Some((LivePod::of(pod)?, pod)))
+            .max_by_key(|(live, _)| live.created_at);
+        let (live, pod) = newest.with_context(|| self.no_pod(workload))?;
+        let id = container_statuses(pod)
+            .find(|status| status.name == container.as_str())
             // Such as `containerd://4076…`.
-            let (_, id) = status.container_id.as_deref()?.split_once("://")?;
-            Some(id.to_owned())
-        });
-        let id = id.with_context(|| format!("{}: {container} does not run", newest.name))?;
-        Ok((newest.node, id))
+            .and_then(|status| Some(status.container_id.as_deref()?.split_once("://")?.1))
+            .with_context(|| format!("{}: {container} does not run", live.name))?;
+        Ok((live.node, id.to_owned()))
     }
 
     pub(crate) async fn pods(&self, workload: &WorkloadName) -> anyhow::Result<Vec<Pod>> {
@@ -198,16 +211,8 @@ impl Cluster {
         workload: &WorkloadName,
     ) -> anyhow::Result<Vec<(Container, String)>> {
         let pods = self.pods(workload).await?;
-        let live = pods
-            .iter()
-            .filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        let statuses = live
-            .filter_map(|pod| pod.status.as_ref())
-            .flat_map(|status| {
-                let sidecars = status.init_container_statuses.iter().flatten();
-                sidecars.chain(status.container_statuses.iter().flatten())
-            });
-        Ok(statuses
+        Ok(live(&pods)
+            .flat_map(container_statuses)
             .filter(|status| !status.image_id.is_empty())
             .filter_map(|status| Some((status.name.parse().ok()?, status.image_id.clone())))
             .collect())

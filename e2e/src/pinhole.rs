@@ -184,8 +184,9 @@ impl Pinhole {
         Ok(page)
     }
 
-    /// Sends the request with the token, by HTTPS where the pod has it. Where the roots are replaced between our look at them and the handshake, the server may show a
-    /// certificate of one that was not there yet: nothing was sent then, and the same is tried with the new ones.
+    /// Sends the request with the token, by HTTPS where the pod has it. Where the roots are replaced between our look at them
+    /// and the handshake, the server may show a certificate of one that was not there yet: nothing was sent then, and the
+    /// same is tried with the new ones.
     async fn lines(&self, request: &Request) -> anyhow::Result<Lines> {
         let token = self.token()?;
         let mut tls = self.tls()?;

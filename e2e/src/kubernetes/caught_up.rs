@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{Api, api::ListParams};
 
-use super::Cluster;
+use super::{Cluster, container_statuses};
 use crate::{
     timeline::Step,
     wait::{Seen, Wait},
@@ -65,12 +65,7 @@ fn stale(pods: &[Pod], started: &BTreeMap<String, Timestamp>) -> Option<String> 
         let node = pod.spec.as_ref()?.node_name.as_ref()?;
         // Kubernetes' times have whole seconds.
         let second = started.get(node)?.as_second();
-        let status = pod.status.as_ref()?;
-        let mut containers = [&status.init_container_statuses, &status.container_statuses]
-            .into_iter()
-            .flatten()
-            .flatten();
-        let is_stale = containers.any(|container| {
+        let is_stale = container_statuses(pod).any(|container| {
             let running = container
                 .state
                 .as_ref()

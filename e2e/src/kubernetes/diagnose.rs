@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 
+use super::container_statuses;
 use crate::failure::Failure;
 
 /// Why a pod is not ready.
@@ -88,13 +89,7 @@ pub(super) fn pod(pod: &Pod) -> State {
             hint: None,
         });
     }
-    let containers = || {
-        status
-            .init_container_statuses
-            .iter()
-            .flatten()
-            .chain(status.container_statuses.iter().flatten())
-    };
+    let containers = || container_statuses(pod);
     let secrets = pod.spec.iter().flat_map(|spec| &spec.image_pull_secrets);
     let has_credentials = secrets.flatten().next().is_some();
     if let Some(trouble) = containers().find_map(|container| trouble(container, has_credentials)) {

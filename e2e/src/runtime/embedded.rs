@@ -158,29 +158,14 @@ pub(super) async fn stop_container(
     environment.save()
 }
 
-fn running(
+/// The processes of a container: one, or none where it has ended.
+pub(super) fn running(
     environment: &Environment,
     pod: &WorkloadName,
     container: Container,
 ) -> anyhow::Result<Vec<process::ProcessId>> {
     let process = pod::process_of(record_of(environment, pod)?, container);
     Ok(process.map(|process| process.id).into_iter().collect())
-}
-
-pub(super) fn freeze(
-    environment: &Environment,
-    pod: &WorkloadName,
-    container: Container,
-) -> anyhow::Result<()> {
-    process::freeze(&running(environment, pod, container)?)
-}
-
-pub(super) fn thaw(
-    environment: &Environment,
-    pod: &WorkloadName,
-    container: Container,
-) -> anyhow::Result<()> {
-    process::thaw(&running(environment, pod, container)?)
 }
 
 pub(super) async fn start_container(

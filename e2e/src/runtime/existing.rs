@@ -20,9 +20,8 @@ use crate::{
 };
 
 pub use addresses::AddressOf;
-pub(crate) use bring_up::check_images;
+pub(crate) use bring_up::pulled_images;
 pub(super) use bring_up::{refresh, up};
-pub(crate) use pull_secret::read as read_pull_secret;
 pub(super) use tear_down::{down, kill};
 
 /// Which clusters, and what they are told that a blueprint does not say.

@@ -6,6 +6,7 @@ use super::{Container, embedded, k3d, on_clusters, wait_ready};
 use crate::{
     environment::{Environment, Name, RuntimeKind, Store},
     failure::Failure,
+    process,
     timeline::Timeline,
 };
 
@@ -63,7 +64,7 @@ pub async fn freeze(
     container: Container,
 ) -> anyhow::Result<()> {
     match environment.record.runtime {
-        RuntimeKind::Embedded => embedded::freeze(environment, pod, container),
+        RuntimeKind::Embedded => process::freeze(&embedded::running(environment, pod, container)?),
         RuntimeKind::K3d => k3d::signal(environment, pod, container, "STOP").await,
         RuntimeKind::Existing => Err(no_faults(environment.name())),
     }
@@ -76,7 +77,7 @@ pub async fn thaw(
     container: Container,
 ) -> anyhow::Result<()> {
     match environment.record.runtime {
-        RuntimeKind::Embedded => embedded::thaw(environment, pod, container),
+        RuntimeKind::Embedded => process::thaw(&embedded::running(environment, pod, container)?),
         RuntimeKind::K3d => k3d::signal(environment, pod, container, "CONT").await,
         RuntimeKind::Existing => Err(no_faults(environment.name())),
     }

@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 
-use super::{Destination, addresses, kubeconfig, read_pull_secret};
+use super::{Destination, addresses, kubeconfig, pull_secret};
 use crate::{
     blueprint::Target,
     deploy,
@@ -97,24 +97,11 @@ fn settle(request: &UpRequest) -> anyhow::Result<Settled<'_>> {
         Failure::usage("no image is named for the nodes to pull: `--image REGISTRY/NAME:TAG` is missing")
             .hint("`cargo xtask image --tag REGISTRY/NAME:TAG` builds it, `docker push` brings it to the registry")
     })?;
-    let images = Images {
+    let (images, credentials) = pulled_images(
         services,
-        envoy: destination
-            .envoy_image
-            .clone()
-            .unwrap_or_else(|| ENVOY_IMAGE.into()),
-        pull_policy: "IfNotPresent".into(),
-        pull_secret: destination
-            .pull_secret
-            .is_some()
-            .then(|| PULL_SECRET.into()),
-    };
-    check_images(&images)?;
-    let credentials = destination
-        .pull_secret
-        .as_deref()
-        .map(|path| read_pull_secret(path, &images))
-        .transpose()?;
+        destination.envoy_image.clone(),
+        destination.pull_secret.as_deref(),
+    )?;
     let kubeconfig = kubeconfig::files(destination.kubeconfig.as_deref())?;
     let config = kubeconfig::read(&kubeconfig)?;
     for context in contexts.values() {
@@ -130,16 +117,30 @@ fn settle(request: &UpRequest) -> anyhow::Result<Settled<'_>> {
     })
 }
 
+/// Images that nodes pull where they do not have them, and what the Secret that the pods name then holds. `envoy` is another
+/// than [`ENVOY_IMAGE`]; `pull_secret` is Docker's `config.json`.
+///
 /// # Errors
 ///
-/// A [`Failure::usage`] where one has a name that no image can have.
-pub(crate) fn check_images(images: &Images) -> anyhow::Result<()> {
-    match images.all().iter().find(|image| !is_image(image)) {
-        None => Ok(()),
-        Some(bad) => Err(Failure::usage(format!("`{bad}` is no image name"))
+/// A [`Failure::usage`] where one has a name that no image can have, and for credentials that no node can use.
+pub(crate) fn pulled_images(
+    services: String,
+    envoy: Option<String>,
+    pull_secret: Option<&Path>,
+) -> anyhow::Result<(Images, Option<String>)> {
+    let images = Images {
+        services,
+        envoy: envoy.unwrap_or_else(|| ENVOY_IMAGE.into()),
+        pull_policy: "IfNotPresent".into(),
+        pull_secret: pull_secret.map(|_| PULL_SECRET.into()),
+    };
+    if let Some(bad) = images.all().iter().find(|image| !is_image(image)) {
+        return Err(Failure::usage(format!("`{bad}` is no image name"))
             .hint("name it as REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:…")
-            .into()),
+            .into());
     }
+    let credentials = pull_secret.map(|path| pull_secret::read(path, &images));
+    Ok((images, credentials.transpose()?))
 }
 
 /// Characters that a name with a tag or digest may have.

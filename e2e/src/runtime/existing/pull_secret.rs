@@ -15,7 +15,7 @@ const DOCKER_HUB: [&str; 2] = ["docker.io", "index.docker.io"];
 ///
 /// A [`Failure::usage`] where there are none that a node can use: not the name of a program on this machine that has them,
 /// and not those of other registries.
-pub(crate) fn read(path: &Path, images: &Images) -> anyhow::Result<String> {
+pub(super) fn read(path: &Path, images: &Images) -> anyhow::Result<String> {
     let refused = |cause: &str| {
         Failure::usage(format!("`{}`: {cause}", path.display())).hint(
             "name a Docker `config.json` with the credentials in it; `kubectl create secret docker-registry x --dry-run=client \

@@ -10,7 +10,7 @@ use super::cluster_of;
 use crate::{
     deploy,
     environment::{Environment, PodRecord, RuntimeKind},
-    kubernetes::{Cluster, LivePod},
+    kubernetes::{Cluster, LivePod, container_statuses},
     plan,
     runtime::{Container, ContainerState, Follow, Liveness, LogLines, PodState, Readiness, k3d},
     timeline::Timeline,
@@ -106,19 +106,7 @@ async fn account(cluster: &Cluster, pod: &Pod, containers: &[ContainerState]) ->
 }
 
 async fn liveness(cluster: &Cluster, pod: &Pod, container: Container) -> Liveness {
-    let statuses = pod
-        .status
-        .iter()
-        .flat_map(|status| {
-            status
-                .init_container_statuses
-                .iter()
-                .chain(&status.container_statuses)
-        })
-        .flatten();
-    let Some(status) = statuses
-        .into_iter()
-        .find(|status| status.name == container.as_str())
+    let Some(status) = container_statuses(pod).find(|status| status.name == container.as_str())
     else {
         return Liveness::Stopped;
     };
