@@ -72,17 +72,17 @@ pub fn verdict(checks: &[Check]) -> Outcome {
 /// Looks at everything that `runtime` needs, side by side. `host_ports` are the ones that must be free on this machine.
 pub async fn run(runtime: RuntimeKind, host_ports: &[u16]) -> Vec<Check> {
     match runtime {
-        RuntimeKind::Embedded => embedded(host_ports),
+        RuntimeKind::Embedded => embedded(host_ports).await,
         RuntimeKind::K3d => k3d(host_ports).await,
         // The clusters run elsewhere; `deploy` asks them itself.
         RuntimeKind::Existing => vec![programs::kubectl().await],
     }
 }
 
-fn embedded(host_ports: &[u16]) -> Vec<Check> {
+async fn embedded(host_ports: &[u16]) -> Vec<Check> {
     let root = workspace_root().unwrap_or_else(|_| "/".into());
     let mut checks = vec![
-        programs::envoy(),
+        programs::envoy().await,
         machine::disk(&root, machine::EMBEDDED),
         machine::memory(machine::EMBEDDED),
     ];

