@@ -111,7 +111,7 @@ show_account() {
         patience=$((patience - 1))
         port=$(sed -n 's/^Forwarding from 127\.0\.0\.1:\([0-9]*\) -> .*/\1/p' "$account" | head -n 1)
     done
-    [ -z "$port" ] || curl --silent --max-time 5 "http://127.0.0.1:$port/ready" >&2 || true
+    [ -z "$port" ] || curl -q --noproxy '*' --silent --max-time 5 "http://127.0.0.1:$port/ready" >&2 || true
     kill "$forward" 2>/dev/null || true
     wait "$forward" 2>/dev/null || true
     rm -f "$account"

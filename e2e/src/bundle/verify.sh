@@ -95,9 +95,10 @@ read_output() {
         fi
         sleep 1
     done
-    # The token goes by standard input, since others can read arguments.
+    # The token goes by standard input, since others can read arguments, and to this machine only: no proxy of the
+    # environment and no line of a ~/.curlrc (-q, which must come first) sends it elsewhere.
     kubectl --context "$context" --namespace "$3" get secret {{ pinhole_secret }} --output {{ token_template|sh }} |
-        curl --silent --show-error --fail --max-time 60 --header @- --output "$work/output" "http://127.0.0.1:$port/output" ||
+        curl -q --noproxy '*' --silent --show-error --fail --max-time 60 --header @- --output "$work/output" "http://127.0.0.1:$port/output" ||
         fail "$2 in $1 does not give its messages" "see what was said above; after a change of its token, deploy it again" 3
     kill "$forward" 2>/dev/null || true
     wait "$forward" 2>/dev/null || true

@@ -2,11 +2,12 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::{Arc, Mutex},
 };
 
 use e2e::{
@@ -41,8 +42,40 @@ pub(crate) fn shipped(name: &str) -> Blueprint {
     Blueprint::load(manifests().join(name).join("blueprint.yaml")).unwrap()
 }
 
+/// A proxy that answers nothing and writes down what it is asked.
+pub(crate) struct Recorder {
+    port: u16,
+    heard: Arc<Mutex<String>>,
+}
+
+impl Recorder {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let recorder = Self {
+            port: listener.local_addr().unwrap().port(),
+            heard: Arc::default(),
+        };
+        let heard = recorder.heard.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut head = [0; 4096];
+                let length = stream.read(&mut head).unwrap_or(0);
+                let head = String::from_utf8_lossy(&head[..length]);
+                *heard.lock().unwrap() += &format!("{head}----\n");
+                let _ = stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+            }
+        });
+        recorder
+    }
+
+    pub(crate) fn heard(&self) -> String {
+        self.heard.lock().unwrap().clone()
+    }
+}
+
 pub(crate) struct Operator {
     folder: tempfile::TempDir,
+    variables: Vec<(String, String)>,
     pub(crate) bundle: PathBuf,
     pub(crate) written: Written,
 }
@@ -72,6 +105,7 @@ impl Operator {
         .unwrap();
         let operator = Self {
             folder,
+            variables: vec![],
             bundle,
             written,
         };
@@ -146,8 +180,32 @@ impl Operator {
             .env_clear()
             .env("PATH", self.tools())
             .env("FAKE", self.state(""))
+            .envs(self.variables.iter().cloned())
             .output()
             .unwrap()
+    }
+
+    /// Sends all that obeys the environment or a `~/.curlrc` through a proxy; what reaches it is written down.
+    pub(crate) fn behind_proxy(&mut self) -> Recorder {
+        let recorder = Recorder::start();
+        let proxy = format!("http://127.0.0.1:{}", recorder.port);
+        let home = self.folder.path().display().to_string();
+        fs::write(
+            self.folder.path().join(".curlrc"),
+            format!("proxy = \"{proxy}\"\n"),
+        )
+        .unwrap();
+        let names = ["http_proxy", "https_proxy", "all_proxy"];
+        let both = names.iter().map(|name| (*name).to_owned());
+        self.variables = both
+            .chain(names.iter().map(|name| name.to_ascii_uppercase()))
+            .map(|name| (name, proxy.clone()))
+            .chain([
+                ("HOME".to_owned(), home),
+                ("no_proxy".to_owned(), "elsewhere.example".to_owned()),
+            ])
+            .collect();
+        recorder
     }
 
     /// Runs a line that must end so and say so; returns what it has printed as data.

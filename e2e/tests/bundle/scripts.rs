@@ -280,6 +280,35 @@ fn five_messages_and_their_trails_are_shown() {
 }
 
 #[test]
+fn no_script_hands_a_proxy_anything() {
+    let mut operator = Operator::new(FERRY, &[]);
+    let proxy = operator.behind_proxy();
+    operator.expect(&deploy("cluster-b"), 0, "done");
+    operator.expect(&deploy("cluster-a"), 0, "done");
+    operator.serve(SINK, &five(&WAY));
+    operator.expect("./verify.sh", 0, "all messages have crossed");
+    // The same way is open to a pod's account of what it waits for.
+    operator.set("unready", "100000");
+    operator.serve(SINK, &["waiting for: its peer".into()]);
+    let line = format!("{} --timeout 1", deploy("cluster-b"));
+    operator.expect(&line, 3, "waiting for: its peer");
+    assert_eq!(proxy.heard(), "");
+    // Those who obey the variables, or the file, are heard.
+    let without = "unset http_proxy HTTP_PROXY all_proxy ALL_PROXY";
+    for (line, path) in [
+        ("curl -q -s http://127.0.0.1:9/variables", "/variables"),
+        (
+            &*format!("{without}; curl -s http://127.0.0.1:9/file"),
+            "/file",
+        ),
+    ] {
+        operator.sh(&format!("unset no_proxy; {line} || true"));
+        let asked = format!("GET http://127.0.0.1:9{path} ");
+        assert!(proxy.heard().contains(&asked), "{line}: {}", proxy.heard());
+    }
+}
+
+#[test]
 fn what_did_not_cross_is_an_error() {
     let operator = Operator::new(FERRY, &[]);
     operator.expect(&deploy("cluster-b"), 0, "done");

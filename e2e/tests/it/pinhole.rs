@@ -334,7 +334,15 @@ async fn curl_asks_it_as_the_readme_says() -> anyhow::Result<()> {
         let header = format!("Authorization: Bearer {}\n", token(&sink)?.trim());
         let curl = |url: String, more: &[&str]| {
             let line = CommandLine::new("curl")
-                .args(["-sS", "--fail-with-body", "--noproxy", "*", "-H", "@-"])
+                .args([
+                    "-q",
+                    "-sS",
+                    "--fail-with-body",
+                    "--noproxy",
+                    "*",
+                    "-H",
+                    "@-",
+                ])
                 .args(more)
                 .args([url])
                 .stdin(header.clone());

@@ -75,7 +75,7 @@ pub(crate) fn next_commands(record: &Record, folder: &Path) -> Vec<Next> {
     for pod in &record.pods {
         if let Some(address) = &pod.local_address {
             add(
-                format!("curl -s http://{address}/health"),
+                format!("curl -s --noproxy '*' http://{address}/health"),
                 &format!(
                     "{} in {}, from this machine",
                     pod.name.pod(),
@@ -241,7 +241,7 @@ mod tests {
         for command in [
             "export KUBECONFIG='/w/a b/kubeconfig'",
             "kubectl config use-context k3d-cluster-b",
-            "curl -s http://127.0.0.1:30200/health",
+            "curl -s --noproxy '*' http://127.0.0.1:30200/health",
             "kubectl --context k3d-cluster-a run dial-out --rm -i --restart=Never --image=ferry/services:1 \
              --image-pull-policy=Never --command -- /probe http://host.k3d.internal:30200/health",
             "kubectl --context k3d-cluster-a logs -n x-gateway-ns deploy/in -c app | grep 'Auto-trigger'",
@@ -268,6 +268,6 @@ mod tests {
     fn processes_have_no_commands_of_clusters() {
         let text = banner(&record("embedded"), Path::new("/w"), Style::Plain);
         assert!(!text.contains("kube"), "{text}");
-        assert!(text.contains("curl -s http://127.0.0.1:30100/health"));
+        assert!(text.contains("curl -s --noproxy '*' http://127.0.0.1:30100/health"));
     }
 }
