@@ -1,6 +1,7 @@
 //! One cluster's API server: apply, watch, read. Nobody else speaks to it.
 
 mod caught_up;
+mod connection;
 mod diagnose;
 mod dns;
 mod namespaces;
@@ -18,15 +19,16 @@ use k8s_openapi::{
     api::core::v1::{ContainerStatus, Pod},
 };
 use kube::{
-    Api, Client, Config, Resource,
+    Api, Client, Resource,
     api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::Kubeconfig,
 };
 use messages::WorkloadName;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     failure::Failure,
+    proxy::Variables,
     render::{FIELD_MANAGER, Object},
     runtime::Container,
 };
@@ -66,12 +68,12 @@ impl Cluster {
             )
         };
         let kubeconfig = Kubeconfig::read_from(kubeconfig).with_context(unusable)?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-            .await
-            .with_context(unusable)?;
+        let variables = Variables::of_this_process();
         Ok(Self {
             name: name.into(),
-            client: Client::try_from(config).with_context(unusable)?,
+            client: connection::open(kubeconfig, None, &variables)
+                .await
+                .with_context(unusable)?,
         })
     }
 
@@ -147,12 +149,15 @@ impl Cluster {
         match applied {
             Ok(_) => Ok(()),
             // The object itself stays out of the message: it may be a Secret.
-            Err(error) => Err(Failure::infrastructure(format!(
+            Err(error @ kube::Error::Api(_)) => Err(Failure::infrastructure(format!(
                 "{}: the API server refused {} {name}: {error}",
                 self.name,
                 K::kind(&())
             ))
             .into()),
+            Err(error) => Err(error).with_context(|| {
+                format!("{}: {} {name} cannot be applied", self.name, K::kind(&()))
+            }),
         }
     }
 

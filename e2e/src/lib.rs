@@ -25,6 +25,7 @@ pub mod pinhole;
 pub mod plan;
 pub mod process;
 pub mod proof;
+pub mod proxy;
 pub mod render;
 pub mod report;
 pub mod run;

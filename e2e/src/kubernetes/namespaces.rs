@@ -25,7 +25,30 @@ pub enum Owned {
     Foreign(String),
 }
 
+/// Every cluster has it, and none has another's: it is made with the cluster and lasts as long.
+const ONE_OF_EACH_CLUSTER: &str = "kube-system";
+
 impl Cluster {
+    /// What tells this cluster from all others: the UID of namespace `kube-system`.
+    ///
+    /// # Errors
+    ///
+    /// Where the user may not read that namespace, or it has none.
+    pub(crate) async fn uid(&self) -> anyhow::Result<String> {
+        let namespace = Api::<Namespace>::all(self.client.clone())
+            .get(ONE_OF_EACH_CLUSTER)
+            .await
+            .map_err(|error| match error {
+                kube::Error::Api(status) => anyhow::anyhow!("{}", status.message),
+                other => other.into(),
+            })?;
+        namespace
+            .metadata
+            .uid
+            .filter(|uid| !uid.is_empty())
+            .context("its namespace kube-system has no UID")
+    }
+
     /// Whose the namespace is, for the environment of this label.
     pub async fn owner_of(&self, namespace: &str, label: &str) -> anyhow::Result<Owned> {
         let found = Api::<Namespace>::all(self.client.clone())

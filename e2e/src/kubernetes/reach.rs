@@ -1,18 +1,17 @@
 //! A cluster that somebody else made: found by a context, asked whether it answers and can run Ferry's pods.
 
-use std::time::Duration;
-
-use anyhow::Context as _;
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
+use kube::config::Kubeconfig;
 use serde::Deserialize;
 
-use super::Cluster;
+use super::{Cluster, connection};
 use crate::{
     failure::Failure,
+    proxy::Variables,
     timeline::Step,
     wait::{Seen, Wait},
 };
@@ -37,10 +36,6 @@ impl Cluster {
         kubeconfig: Kubeconfig,
         context: &str,
     ) -> anyhow::Result<Self> {
-        let options = KubeConfigOptions {
-            context: Some(context.into()),
-            ..KubeConfigOptions::default()
-        };
         let unusable = || {
             Failure::infrastructure(format!(
                 "cluster {name}: context `{context}` cannot be used"
@@ -49,12 +44,14 @@ impl Cluster {
                 "`kubectl --context {context} get nodes` must work first"
             ))
         };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .with_context(unusable)?;
+        let variables = Variables::of_this_process();
+        let client = connection::open(kubeconfig, Some(context), &variables).await;
         Ok(Self {
             name: name.into(),
-            client: Client::try_from(config).with_context(unusable)?,
+            client: client.map_err(|error| match Failure::of(&error) {
+                Some(_) => error.context(format!("cluster {name}")),
+                None => error.context(unusable()),
+            })?,
         })
     }
 
@@ -66,6 +63,8 @@ impl Cluster {
         step: &Step,
     ) -> anyhow::Result<()> {
         let hint = format!("`kubectl --context {context} version` shows more");
+        // Of a proxy that is still in the way: it says more than that nothing came in time.
+        let in_the_way = Mutex::new(None);
         let version = Wait::until(format!(
             "the API server of {} (context `{context}`)",
             self.name
@@ -74,7 +73,26 @@ impl Cluster {
         .hint(&*hint)
         .showing(step)
         .poll(|| async {
-            match self.client.apiserver_version().await {
+            let answer = self.client.apiserver_version().await;
+            let no_way = answer.as_ref().err().and_then(connection::no_way);
+            let no_way = no_way.map(|no_way| {
+                (
+                    no_way.may_pass(),
+                    no_way.failure(&format!("{}: ", self.name)),
+                )
+            });
+            let mut seen = in_the_way.lock().unwrap_or_else(PoisonError::into_inner);
+            *seen = None;
+            match no_way {
+                Some((false, failure)) => return Err(failure.into()),
+                Some((true, failure)) => {
+                    let words = failure.to_string();
+                    *seen = Some(failure);
+                    return Ok(Seen::Waiting(words));
+                }
+                None => {}
+            }
+            match answer {
                 Ok(version) => Ok(Seen::Ready(version)),
                 Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => {
                     Err(Failure::infrastructure(format!(
@@ -89,7 +107,11 @@ impl Cluster {
                 )),
             }
         })
-        .await?;
+        .await;
+        let in_the_way = in_the_way
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let version = version.map_err(|error| in_the_way.map_or(error, Into::into))?;
         if is_too_old(&version.major, &version.minor) {
             return Err(Failure::infrastructure(format!(
                 "{}: Kubernetes {} is too old: its pods cannot have sidecars",

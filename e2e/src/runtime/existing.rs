@@ -1,10 +1,12 @@
 //! Clusters that somebody else made, named by kubeconfig contexts.
 //!
 //! Nothing is created or deleted there but the namespaces of the blueprints' pods, and those only under this environment's
-//! label: one of the same name without it is refused. The kubeconfig is read and never written or copied.
+//! label: one of the same name without it is refused. The kubeconfig is only read; what can be read once only is kept in the
+//! environment's folder, so that later commands find it.
 
 mod addresses;
 mod bring_up;
+mod distinct;
 mod kubeconfig;
 mod pull_secret;
 mod tear_down;
@@ -128,9 +130,9 @@ pub(super) async fn connect(
         .as_ref()
         .map(|existing| existing.kubeconfig.as_slice())
         .unwrap_or_default();
-    let config = kubeconfig::read(files)?;
-    kubeconfig::check_context(&config, files, &cluster.reference)?;
-    Cluster::connect_by(&cluster.name, config, &cluster.reference).await
+    let read = kubeconfig::read(files)?;
+    read.check_context(&cluster.reference)?;
+    Cluster::connect_by(&cluster.name, read.config, &cluster.reference).await
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 
-use super::{Destination, addresses, kubeconfig, pull_secret};
+use super::{Destination, addresses, distinct, kubeconfig, pull_secret};
 use crate::{
     blueprint::Target,
     deploy,
@@ -35,7 +35,7 @@ struct Settled<'a> {
     destination: &'a Destination,
     /// Cluster → context.
     contexts: BTreeMap<String, String>,
-    kubeconfig: Vec<PathBuf>,
+    kubeconfig: kubeconfig::Read,
     images: Images,
     credentials: Option<String>,
 }
@@ -53,7 +53,7 @@ pub(in crate::runtime) async fn up(
     check_namespaces(&settled.plan, &clusters, &label).await?;
     let mut environment = store.create(lock, request.draft())?;
     environment.record.existing = Some(ExistingRecord {
-        kubeconfig: settled.kubeconfig.clone(),
+        kubeconfig: vec![],
         label,
     });
     let result = bring_up(&mut environment, request, &settled, &clusters, timeline).await;
@@ -66,13 +66,10 @@ pub(in crate::runtime) async fn refresh(
     request: &UpRequest,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
-    let mut settled = settle(request)?;
+    let settled = settle(request)?;
     refuse_another(environment, &settled)?;
     let clusters = connect(&settled, timeline).await?;
     check_namespaces(&settled.plan, &clusters, environment.record.label()).await?;
-    if let Some(existing) = &mut environment.record.existing {
-        existing.kubeconfig = std::mem::take(&mut settled.kubeconfig);
-    }
     bring_up(environment, request, &settled, &clusters, timeline).await
 }
 
@@ -102,10 +99,9 @@ fn settle(request: &UpRequest) -> anyhow::Result<Settled<'_>> {
         destination.envoy_image.clone(),
         destination.pull_secret.as_deref(),
     )?;
-    let kubeconfig = kubeconfig::files(destination.kubeconfig.as_deref())?;
-    let config = kubeconfig::read(&kubeconfig)?;
+    let kubeconfig = kubeconfig::read(&kubeconfig::files(destination.kubeconfig.as_deref())?)?;
     for context in contexts.values() {
-        kubeconfig::check_context(&config, &kubeconfig, context)?;
+        kubeconfig.check_context(context)?;
     }
     Ok(Settled {
         plan,
@@ -209,7 +205,7 @@ async fn connect(
             .run(
                 format!("reach the API server of {name} (context `{context}`)"),
                 |step| async move {
-                    let config = kubeconfig::read(&settled.kubeconfig)?;
+                    let config = settled.kubeconfig.config.clone();
                     let cluster = Cluster::connect_by(name, config, context).await?;
                     cluster.suits(context, API_LIMIT, &step).await?;
                     Ok((name.clone(), cluster))
@@ -217,7 +213,22 @@ async fn connect(
             )
             .await
     });
-    Ok(try_join_all(connected).await?.into_iter().collect())
+    let connected = try_join_all(connected).await?.into_iter().collect();
+    distinct::check(&settled.contexts, &connected, timeline).await?;
+    Ok(connected)
+}
+
+/// Writes down where later commands find the kubeconfig.
+fn record_kubeconfig(
+    environment: &mut Environment,
+    read: &kubeconfig::Read,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let folder = environment.layout().root().to_owned();
+    if let Some(existing) = &mut environment.record.existing {
+        existing.kubeconfig = read.keep(&folder, &existing.kubeconfig, timeline)?;
+    }
+    Ok(())
 }
 
 /// All of them before anything is made in any.
@@ -248,6 +259,7 @@ async fn bring_up(
     let Settled {
         plan, destination, ..
     } = settled;
+    record_kubeconfig(environment, &settled.kubeconfig, timeline)?;
     let cluster_record = |(name, context): (&String, &String)| ClusterRecord {
         name: name.clone(),
         reference: context.clone(),
