@@ -14,8 +14,10 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::failure::Failure;
 
+mod child;
 mod detached;
 
+pub(crate) use child::GroupChild;
 pub(crate) use detached::{LABEL, started_in};
 pub use detached::{Launch, freeze, kill, log_tail, processes_under, stop, thaw};
 
@@ -95,8 +97,6 @@ impl CommandLine {
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
-        // A group of its own: Ctrl-C in the terminal reaches the harness, which decides what to end and in which order.
-        command.process_group(0).kill_on_drop(true);
         command.stdin(if self.stdin.is_some() {
             Stdio::piped()
         } else {
@@ -150,9 +150,12 @@ pub fn tail(text: &str, lines: usize) -> String {
 }
 
 /// Runs a command to its end; an exit status other than 0 is not an error here, see [`run`].
+///
+/// At its deadline, when the future is dropped, and when this process ends, whatever ends it, the command is killed with
+/// all that it has started.
 pub async fn output(line: &CommandLine) -> anyhow::Result<Done> {
     let started = Instant::now();
-    let mut child = match line.command().spawn() {
+    let mut child = match GroupChild::spawn(&mut line.command()) {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(
@@ -164,7 +167,7 @@ pub async fn output(line: &CommandLine) -> anyhow::Result<Done> {
         Err(error) => return Err(error).with_context(|| format!("cannot start `{line}`")),
     };
     let work = async {
-        let feed = child.stdin.take().zip(line.stdin.as_deref());
+        let feed = child.stdin().zip(line.stdin.as_deref());
         let feed = async {
             if let Some((mut stdin, input)) = feed {
                 // A child that ends without reading its input says so by its status.

@@ -12,7 +12,12 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use xshell::{Shell, cmd};
 
-use crate::{environment::workspace_root, failure::Failure, process, timeline::Timeline};
+use crate::{
+    environment::workspace_root,
+    failure::Failure,
+    process::{self, GroupChild},
+    timeline::Timeline,
+};
 
 /// Folder with ready `gateway`, `processor`, `sink` and `wosp`; nothing is built where it is set.
 pub const BINARIES_VARIABLE: &str = "FERRY_BIN_DIR";
@@ -129,7 +134,7 @@ pub fn is_of_the_outer_cargo(name: &str) -> bool {
 async fn build(progress: impl Fn(&str)) -> anyhow::Result<Binaries> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = cargo_command(&cargo)?;
-    let mut child = match command.spawn() {
+    let mut child = match GroupChild::spawn(&mut command) {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(
@@ -140,7 +145,7 @@ async fn build(progress: impl Fn(&str)) -> anyhow::Result<Binaries> {
         }
         Err(error) => return Err(error).context("cannot start `cargo build`"),
     };
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = (child.stdout(), child.stderr());
     let read_messages = async {
         let mut text = String::new();
         if let Some(mut stdout) = stdout {
@@ -207,8 +212,7 @@ fn cargo_command(cargo: &OsStr) -> anyhow::Result<tokio::process::Command> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+        .stderr(Stdio::piped());
     Ok(command)
 }
 

@@ -6,13 +6,13 @@ use futures_util::future::{join_all, try_join_all};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, ChildStdin, ChildStdout, Command},
+    process::{ChildStdin, ChildStdout, Command},
 };
 
 use super::{docker, failed, labels, parse, run, unreachable_engine};
 use crate::{
     failure::Failure,
-    process::{self, tail},
+    process::{self, GroupChild, tail},
 };
 
 /// Bytes that are read from `docker save` before they are handed to every taker.
@@ -142,16 +142,13 @@ pub async fn load(what: Load<'_>) -> anyhow::Result<()> {
 
 async fn stream(what: Load<'_>) -> anyhow::Result<()> {
     let mut save = spawn(&["save"], what.images, Stdio::null())?;
-    let archive = save.stdout.take().ok_or_else(no_pipe)?;
+    let archive = save.stdout().ok_or_else(no_pipe)?;
     let mut takers = what
         .containers
         .iter()
         .map(|container| Taker::start(container, what.command))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let inputs = takers
-        .iter_mut()
-        .map(|taker| taker.child.stdin.take())
-        .collect();
+    let inputs = takers.iter_mut().map(|taker| taker.child.stdin()).collect();
     let (fed, saved, loaded) = tokio::join!(
         feed(archive, inputs),
         save.wait_with_output(),
@@ -213,7 +210,7 @@ async fn hand_over(input: &mut Option<ChildStdin>, bytes: &[u8]) {
 /// A command in a container that reads the archive.
 struct Taker {
     container: String,
-    child: Child,
+    child: GroupChild,
 }
 
 impl Taker {
@@ -239,22 +236,19 @@ impl Taker {
     }
 }
 
-fn spawn(args: &[&str], more: &[String], stdin: Stdio) -> anyhow::Result<Child> {
-    Command::new("docker")
+fn spawn(args: &[&str], more: &[String], stdin: Stdio) -> anyhow::Result<GroupChild> {
+    let mut command = Command::new("docker");
+    command
         .args(args)
         .args(more)
         .stdin(stdin)
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A group of its own, so that Ctrl-C reaches the harness alone, as with every other command.
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| {
-            Failure::infrastructure(format!("cannot start `docker`: {error}"))
-                .hint("install Docker, or use `--runtime embedded`")
-                .into()
-        })
+        .stderr(Stdio::piped());
+    GroupChild::spawn(&mut command).map_err(|error| {
+        Failure::infrastructure(format!("cannot start `docker`: {error}"))
+            .hint("install Docker, or use `--runtime embedded`")
+            .into()
+    })
 }
 
 fn no_pipe() -> anyhow::Error {
