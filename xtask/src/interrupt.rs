@@ -1,11 +1,14 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first ends a command in good order, the second at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first ends a command in good order, the second at once. One that was ignored when the
+//! command was started stays ignored, as `nohup` and the background jobs of a shell want it.
 
 use std::fmt;
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal as Listener, SignalKind, signal},
     sync::watch,
 };
+
+mod ignored;
 
 /// What ended the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +26,22 @@ impl Interrupted {
     /// 128 and the signal's number, as a shell counts.
     pub(crate) const fn exit_code(self) -> u8 {
         match self.0 {
+            Signal::HangUp => 129,
             Signal::Interrupt => 130,
             Signal::Terminate => 143,
-            Signal::HangUp => 129,
+        }
+    }
+}
+
+impl Signal {
+    const ALL: [Self; 3] = [Self::Interrupt, Self::Terminate, Self::HangUp];
+
+    /// Its number on every Unix.
+    const fn number(self) -> i32 {
+        match self {
+            Self::HangUp => 1,
+            Self::Interrupt => 2,
+            Self::Terminate => 15,
         }
     }
 }
@@ -55,16 +71,21 @@ struct Seen {
 impl Interrupt {
     /// Starts to listen, within a runtime.
     pub(crate) fn listen() -> std::io::Result<Self> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
+        // Before the first listener: it would take the place of what is ignored.
+        let ignored = ignored::at_start();
+        let [interrupt, terminate, hang_up] = Signal::ALL.map(|kind| {
+            (!ignored.contains(&kind))
+                .then(|| signal(SignalKind::from_raw(kind.number())))
+                .transpose()
+        });
+        let (mut interrupt, mut terminate, mut hang_up) = (interrupt?, terminate?, hang_up?);
         let (sender, receiver) = watch::channel(Seen::default());
         tokio::spawn(async move {
             loop {
                 let signal = tokio::select! {
-                    Some(()) = interrupt.recv() => Signal::Interrupt,
-                    Some(()) = terminate.recv() => Signal::Terminate,
-                    Some(()) = hang_up.recv() => Signal::HangUp,
+                    Some(()) = next(&mut interrupt) => Signal::Interrupt,
+                    Some(()) = next(&mut terminate) => Signal::Terminate,
+                    Some(()) = next(&mut hang_up) => Signal::HangUp,
                     else => break,
                 };
                 sender.send_modify(|seen| {
@@ -72,6 +93,8 @@ impl Interrupt {
                     seen.first.get_or_insert(signal);
                 });
             }
+            // All three are ignored, or the runtime ends; nobody may take that for a signal.
+            std::future::pending::<()>().await;
         });
         Ok(Self(receiver))
     }
@@ -105,4 +128,9 @@ impl Interrupt {
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+/// The next signal; `None` where it is ignored.
+async fn next(listener: &mut Option<Listener>) -> Option<()> {
+    listener.as_mut()?.recv().await
 }

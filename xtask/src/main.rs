@@ -20,11 +20,23 @@ use context::Context;
 use output::Output;
 
 fn main() -> ExitCode {
-    // Help and wrong usage end here, before anything is started.
-    let cli = Cli::parse();
     let output = Output::new();
-    let result = start(cli, output.clone());
-    ExitCode::from(output.finish(result))
+    let code = match Cli::try_parse() {
+        Ok(cli) => {
+            let result = start(cli, output.clone());
+            output.finish(result)
+        }
+        // Help and wrong usage end here, before anything is started.
+        Err(words) if words.use_stderr() => {
+            output.say(words.render().to_string().trim_end());
+            e2e::failure::Kind::Usage.exit_code()
+        }
+        Err(help) => {
+            output.data(help.render().to_string().trim_end());
+            output.finish(Ok(()))
+        }
+    };
+    ExitCode::from(code)
 }
 
 fn start(cli: Cli, output: Output) -> anyhow::Result<()> {

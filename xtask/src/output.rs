@@ -1,23 +1,23 @@
 //! The only printer. Data goes to standard output, everything else to standard error.
 //!
-//! A reader that goes away (`cargo xtask trail | head -1`) is no failure: what it does not read is dropped.
+//! A reader that goes away (`cargo xtask trail | head -1`) is no failure: what it does not read is dropped. Any other error
+//! in writing standard output is one, told at the end by [`Output::finish`]: the data is not where it was asked for.
 
 mod progress;
+mod stream;
 mod table;
 
 use std::{
     fmt::Write as _,
-    io::{self, IsTerminal as _, Write},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    io::{self, IsTerminal as _},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use e2e::{failure::Failure, timeline::Timeline};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
 pub(crate) use progress::seconds;
+use stream::Stream;
 pub(crate) use table::Table;
 
 use crate::interrupt::Interrupted;
@@ -65,12 +65,12 @@ impl Style {
 }
 
 struct Streams {
+    stdout: Stream,
+    stderr: Stream,
     data: Style,
     talk: Style,
     /// Present where standard error is a terminal.
     spinners: Option<MultiProgress>,
-    /// Standard output has no reader any more.
-    closed: AtomicBool,
     /// Keeps lines of several threads apart.
     turn: Mutex<()>,
 }
@@ -84,11 +84,12 @@ impl Output {
         let terminal = io::stderr().is_terminal();
         let animated = terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         Self(Arc::new(Streams {
+            stdout: Stream::of(io::stdout()),
+            stderr: Stream::of(io::stderr()),
             data: Style::of(io::stdout().is_terminal()),
             talk: Style::of(terminal),
             spinners: animated
                 .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10))),
-            closed: AtomicBool::new(false),
             turn: Mutex::new(()),
         }))
     }
@@ -105,33 +106,17 @@ impl Output {
 
     /// Data, with a line end: what another program may read.
     pub(crate) fn data(&self, text: impl AsRef<str>) {
-        self.data_bytes(text.as_ref().as_bytes());
-        self.data_bytes(b"\n");
+        self.alone(|| self.0.stdout.line(text.as_ref()));
     }
 
-    /// Data as it is.
-    pub(crate) fn data_bytes(&self, bytes: &[u8]) {
-        if self.is_closed() {
-            return;
-        }
-        let written = self.alone(|| {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(bytes).and_then(|()| stdout.flush())
-        });
-        if written.is_err() {
-            self.0.closed.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// True once nobody reads standard output any more: a command that only prints may end.
+    /// True once standard output takes no more: a command that only prints may end.
     pub(crate) fn is_closed(&self) -> bool {
-        self.0.closed.load(Ordering::Relaxed)
+        self.0.stdout.is_closed()
     }
 
-    /// A line for the person at the screen.
+    /// A line for the person at the screen. There is nowhere left to complain about a standard error that takes no more.
     pub(crate) fn say(&self, text: impl AsRef<str>) {
-        // There is nowhere left to complain about a standard error that is gone.
-        let _ = self.alone(|| writeln!(io::stderr().lock(), "{}", text.as_ref()));
+        self.alone(|| self.0.stderr.line(text.as_ref()));
     }
 
     pub(crate) fn warn(&self, text: impl AsRef<str>) {
@@ -139,14 +124,20 @@ impl Output {
         self.say(format!("{label} {}", text.as_ref()));
     }
 
-    /// Shows how the command ended and gives its exit code.
+    /// Shows how the command ended and gives its exit code. Data that could not be written fails a command that went well.
     pub(crate) fn finish(&self, result: anyhow::Result<()>) -> u8 {
-        let Err(error) = result else { return 0 };
-        self.say(error_text(&error, self.0.talk));
-        match error.downcast_ref::<Interrupted>() {
-            Some(interrupted) => interrupted.exit_code(),
-            None => Failure::exit_code(&error),
+        let lost = self.0.stdout.failure().map(lost_data);
+        let mut code = 0;
+        for error in result.err().into_iter().chain(lost) {
+            self.say(error_text(&error, self.0.talk));
+            if code == 0 {
+                code = match error.downcast_ref::<Interrupted>() {
+                    Some(interrupted) => interrupted.exit_code(),
+                    None => Failure::exit_code(&error),
+                };
+            }
         }
+        code
     }
 
     /// Shows an error that does not decide the command's exit code.
@@ -161,6 +152,18 @@ impl Output {
             None => write(),
         }
     }
+}
+
+fn lost_data(cause: &io::Error) -> anyhow::Error {
+    let hint = match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room where it is written to (`df -h`), and ask again"
+        }
+        _ => "write it to another place, and ask again",
+    };
+    Failure::infrastructure(format!("standard output: {cause}; the rest of it is lost"))
+        .hint(hint)
+        .into()
 }
 
 /// `error: <cause>`, the causes below it numbered, and `help: <next step>`.

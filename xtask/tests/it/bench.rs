@@ -7,7 +7,51 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
+
+/// Longest wait of a test: for what takes no time at all, on a machine that has much else to do.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// Waits for what `look` finds.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LONGEST;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {LONGEST:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a detached process of a pod has in its environment.
+const POD: &str = "FERRY_STARTED_IN=";
+
+/// Signals that this process ignores would be ignored by the commands too, as under `nohup` and in a background job, and no
+/// test could send them. What listens for them instead is not inherited.
+fn heed_signals() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigIgn:"))
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _inside = runtime.enter();
+        for number in [1, 2, 15] {
+            if mask.is_none_or(|mask| mask & (1 << (number - 1)) != 0) {
+                tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(number))
+                    .unwrap();
+            }
+        }
+    });
+}
 
 /// The state root of one test; at its end nothing may be left in it, and what is left anyway is swept.
 pub(crate) struct Bench {
@@ -24,6 +68,7 @@ pub(crate) struct Done {
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        heed_signals();
         Self {
             folder: tempfile::Builder::new().prefix("ferry-").tempdir().unwrap(),
         }
@@ -57,6 +102,19 @@ impl Bench {
         command
     }
 
+    /// Lets `outer`, which starts its last arguments as a program, start a command.
+    pub(crate) fn wrap(&self, outer: &mut Command, args: &[&str]) {
+        let inner = self.command(args);
+        outer.arg(inner.get_program()).args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => outer.env(name, value),
+                None => outer.env_remove(name),
+            };
+        }
+        outer.stdin(Stdio::null());
+    }
+
     /// Runs a command to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Done {
         finish(&mut self.command(args))
@@ -64,8 +122,12 @@ impl Bench {
 
     /// Starts a command whose standard error is read line by line.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
-        let mut child = self
-            .command(args)
+        self.start_as(&mut self.command(args))
+    }
+
+    /// Starts what [`Bench::command`] or [`Bench::wrap`] made.
+    pub(crate) fn start_as(&self, command: &mut Command) -> Running {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -107,6 +169,16 @@ impl Bench {
             processes.is_empty(),
             "no process must be left: {processes:#?}"
         );
+    }
+
+    /// Waits for the end of what a killed command had started beside its pods, which `sweep` finds: its compilers and tools.
+    #[track_caller]
+    pub(crate) fn wait_for_the_tools_of_a_killed_command(&self) {
+        let gone = || {
+            let left = tools_of(&self.state());
+            left.is_empty().then_some(())
+        };
+        eventually("the tools of a killed command to end with it", gone);
     }
 
     /// The records of all environments that are there.
@@ -228,6 +300,19 @@ pub(crate) fn finish(command: &mut Command) -> Done {
 
 /// Every process whose working folder or environment names `folder`: looked at with the test's own means.
 fn processes_of(folder: &Path) -> Vec<String> {
+    let all = all_of(folder);
+    all.into_iter().map(|(shown, _)| shown).collect()
+}
+
+/// Those among them that are not of a pod.
+fn tools_of(folder: &Path) -> Vec<String> {
+    let all = all_of(folder).into_iter();
+    let tools = all.filter(|(_, environ)| !environ.contains(POD));
+    tools.map(|(shown, _)| shown).collect()
+}
+
+/// How each process is shown, and its environment.
+fn all_of(folder: &Path) -> Vec<(String, String)> {
     let mut found = vec![];
     let text = folder.to_string_lossy().into_owned();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -236,12 +321,13 @@ fn processes_of(folder: &Path) -> Vec<String> {
         let cwd = fs::read_link(path.join("cwd")).unwrap_or_default();
         let environ = String::from_utf8_lossy(&of_process("environ")).into_owned();
         if cwd.starts_with(folder) || environ.contains(&text) {
-            found.push(format!(
+            let shown = format!(
                 "{}: {} in {}",
                 entry.file_name().to_string_lossy(),
                 String::from_utf8_lossy(&of_process("cmdline")).replace('\0', " "),
                 cwd.display()
-            ));
+            );
+            found.push((shown, environ));
         }
     }
     found

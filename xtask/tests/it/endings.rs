@@ -1,6 +1,8 @@
 //! Runs that are ended from outside, at many moments: nothing may stay.
 
-use crate::bench::{Bench, Running, fixed_ports, turn};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
+
+use crate::bench::{Bench, Running, fixed_ports, services, turn};
 
 const ONE: &str = "fast-international-ferry";
 
@@ -18,6 +20,7 @@ fn a_killed_run_is_swept_whatever_the_moment() {
         let alive = let_run(&mut running, moment);
         running.child.kill().unwrap();
         running.finish();
+        bench.wait_for_the_tools_of_a_killed_command();
         bench.run(&["sweep"]).assert_code(0);
         bench.assert_nothing_left();
         if !alive {
@@ -27,6 +30,94 @@ fn a_killed_run_is_swept_whatever_the_moment() {
             );
             break;
         }
+    }
+}
+
+/// A stand-in for Cargo that has started another process, says so in a file, and builds for ever.
+fn slow_cargo(bench: &Bench) -> (PathBuf, PathBuf) {
+    let started = bench.file("started", "");
+    let script = format!(
+        "#!/bin/sh\nsleep 600 &\ngrep SigIgn /proc/self/status >>'{}'\nwait\n",
+        started.display()
+    );
+    let cargo = bench.file("cargo", &script);
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    (cargo, started)
+}
+
+fn start_building(bench: &Bench, command: &mut Command) -> (Running, String) {
+    let (cargo, started) = slow_cargo(bench);
+    let running = bench.start_as(command.env("CARGO", cargo).env_remove("FERRY_BIN_DIR"));
+    let said = crate::bench::eventually("the build to begin", || {
+        let said = fs::read_to_string(&started).unwrap();
+        said.ends_with('\n').then_some(said)
+    });
+    (running, said)
+}
+
+#[test]
+fn a_build_ends_with_the_command_that_is_killed() {
+    let bench = Bench::new();
+    let (mut running, _) = start_building(&bench, &mut bench.command(&["e2e", ONE]));
+    running.child.kill().unwrap();
+    running.finish();
+    bench.wait_for_the_tools_of_a_killed_command();
+    bench.run(&["sweep"]).assert_code(0);
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_build_ends_with_the_command_that_is_interrupted() {
+    let bench = Bench::new();
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let (running, _) = start_building(&bench, &mut bench.command(&["e2e", ONE]));
+        running.signal(signal);
+        running.finish().assert_code(code);
+        bench.wait_for_the_tools_of_a_killed_command();
+        bench.assert_nothing_left();
+    }
+}
+
+/// A command that is started by a shell that ignores signals.
+fn ignoring(bench: &Bench, signals: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!(r#"trap '' {signals}; exec "$@""#), "sh"]);
+    bench.wrap(&mut command, args);
+    command
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let _turn = turn();
+    let bench = Bench::new();
+    let mut command = ignoring(&bench, "HUP INT TERM", &["e2e", ONE]);
+    let mut running = bench.start_as(command.env("FERRY_BIN_DIR", services()));
+    assert!(let_run(&mut running, 3));
+    for signal in ["HUP", "INT", "TERM", "HUP"] {
+        running.signal(signal);
+    }
+    running.finish().assert_code(0).assert_data("5/5");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn what_a_command_starts_ignores_what_it_was_told_to_ignore() {
+    let bench = Bench::new();
+    for (signals, mask, ends) in [
+        ("HUP", 0x1, "TERM"),
+        ("INT HUP", 0x3, "TERM"),
+        ("TERM", 0x4000, "HUP"),
+    ] {
+        let (running, said) = start_building(&bench, &mut ignoring(&bench, signals, &["e2e", ONE]));
+        let seen = said.trim_start_matches("SigIgn:").trim();
+        let seen = u64::from_str_radix(seen, 16).unwrap();
+        assert_eq!(seen & 0x4003, mask, "{said}");
+        // The others are heeded.
+        running.signal(ends);
+        let code = if ends == "TERM" { 143 } else { 129 };
+        running.finish().assert_code(code);
+        bench.wait_for_the_tools_of_a_killed_command();
+        bench.assert_nothing_left();
     }
 }
 

@@ -12,4 +12,5 @@ mod identity;
 mod local;
 mod proxies;
 mod report;
+mod streams;
 mod usage;
