@@ -5,10 +5,12 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Longest wait of a test: for what takes no time at all, on a machine that has much else to do.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -32,24 +34,24 @@ const POD: &str = "FERRY_STARTED_IN=";
 /// Signals that this process ignores would be ignored by the commands too, as under `nohup` and in a background job, and no
 /// test could send them. What listens for them instead is not inherited.
 fn heed_signals() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
+    static LISTENERS: OnceLock<Vec<Signal>> = OnceLock::new();
+    LISTENERS.get_or_init(|| {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = status
             .lines()
             .find_map(|line| line.strip_prefix("SigIgn:"))
             .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        let ignored = |number| mask.is_none_or(|mask| mask & (1_u64 << (number - 1)) != 0);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         let _inside = runtime.enter();
-        for number in [1, 2, 15] {
-            if mask.is_none_or(|mask| mask & (1 << (number - 1)) != 0) {
-                tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(number))
-                    .unwrap();
-            }
-        }
+        [1, 2, 15]
+            .into_iter()
+            .filter(|number| ignored(*number))
+            .map(|number| signal(SignalKind::from_raw(number)).unwrap())
+            .collect()
     });
 }
 
