@@ -167,7 +167,7 @@ pub async fn output(line: &CommandLine) -> anyhow::Result<Done> {
         Err(error) => return Err(error).with_context(|| format!("cannot start `{line}`")),
     };
     let work = async {
-        let feed = child.stdin().zip(line.stdin.as_deref());
+        let feed = child.input().zip(line.stdin.as_deref());
         let feed = async {
             if let Some((mut stdin, input)) = feed {
                 // A child that ends without reading its input says so by its status.

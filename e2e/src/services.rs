@@ -145,7 +145,7 @@ async fn build(progress: impl Fn(&str)) -> anyhow::Result<Binaries> {
         }
         Err(error) => return Err(error).context("cannot start `cargo build`"),
     };
-    let (stdout, stderr) = (child.stdout(), child.stderr());
+    let (stdout, stderr) = (child.output(), child.errors());
     let read_messages = async {
         let mut text = String::new();
         if let Some(mut stdout) = stdout {

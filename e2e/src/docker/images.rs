@@ -142,13 +142,13 @@ pub async fn load(what: Load<'_>) -> anyhow::Result<()> {
 
 async fn stream(what: Load<'_>) -> anyhow::Result<()> {
     let mut save = spawn(&["save"], what.images, Stdio::null())?;
-    let archive = save.stdout().ok_or_else(no_pipe)?;
+    let archive = save.output().ok_or_else(no_pipe)?;
     let mut takers = what
         .containers
         .iter()
         .map(|container| Taker::start(container, what.command))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let inputs = takers.iter_mut().map(|taker| taker.child.stdin()).collect();
+    let inputs = takers.iter_mut().map(|taker| taker.child.input()).collect();
     let (fed, saved, loaded) = tokio::join!(
         feed(archive, inputs),
         save.wait_with_output(),

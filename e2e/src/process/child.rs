@@ -58,17 +58,17 @@ impl GroupChild {
     }
 
     /// The pipe to its standard input; `None` where there is none, or it was taken.
-    pub(crate) fn stdin(&mut self) -> Option<ChildStdin> {
+    pub(crate) fn input(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }
 
     /// The pipe of its standard output; `None` where there is none, or it was taken.
-    pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
+    pub(crate) fn output(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
     /// The pipe of its standard error; `None` where there is none, or it was taken.
-    pub(crate) fn stderr(&mut self) -> Option<ChildStderr> {
+    pub(crate) fn errors(&mut self) -> Option<ChildStderr> {
         self.child.stderr.take()
     }
 
@@ -83,7 +83,7 @@ impl GroupChild {
     /// Reads what it writes, and waits for its end.
     pub(crate) async fn wait_with_output(mut self) -> io::Result<Output> {
         let (mut stdout, mut stderr) = (vec![], vec![]);
-        let (out, err) = (self.stdout(), self.stderr());
+        let (out, err) = (self.output(), self.errors());
         let read_out = async {
             match out {
                 Some(mut pipe) => pipe.read_to_end(&mut stdout).await,
