@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -15,12 +16,15 @@ use serde_json::json;
 
 use crate::{
     blueprint::Target,
+    clock::Clocks,
     failure::Failure,
     kubernetes::{Cluster, LivePod},
     plan::{PeerAddress, Plan, PodPlan},
     render::{self, ENVIRONMENT_LABEL, FIELD_MANAGER, Images, Object, Options, PodSecrets, USER},
     timeline::{Step, Timeline},
 };
+
+mod clocks;
 
 /// Longest time for a pod to be scheduled, started and ready, images being on the nodes.
 pub(crate) const ROLLOUT_LIMIT: Duration = Duration::from_secs(120);
@@ -109,11 +113,12 @@ pub async fn deploy(
     mut record: impl FnMut(&[Deployed]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut peers = BTreeMap::new();
+    let clocks = Mutex::default();
     for stage in request.plan.stages() {
         let deployed = try_join_all(
             stage
                 .iter()
-                .map(|pod| deploy_pod(request, pod, &peers, timeline)),
+                .map(|pod| deploy_pod(request, pod, &peers, &clocks, timeline)),
         )
         .await?;
         record(&deployed)?;
@@ -147,6 +152,7 @@ async fn deploy_pod(
     request: &Request<'_>,
     pod: &PodPlan,
     peers: &BTreeMap<WorkloadName, PeerAddress>,
+    clocks: &Mutex<Clocks>,
     timeline: &Timeline,
 ) -> anyhow::Result<Deployed> {
     let (name, cluster) = (&pod.name, cluster_of(request, pod)?);
@@ -177,8 +183,10 @@ async fn deploy_pod(
                 render::check_address(pod, request.target, &came)?;
                 Ok(came)
             };
-            let (live, load_balancer) =
-                tokio::try_join!(cluster.rolled_out(name, limits.rollout, &step), address)?;
+            let up = async {
+                tokio::try_join!(cluster.rolled_out(name, limits.rollout, &step), address)
+            };
+            let (live, load_balancer) = clocks::unless_apart(request, pod, clocks, up).await?;
             if request.nodes_are_here {
                 cluster.nodes_answer(pod.public_port, &step).await?;
             }

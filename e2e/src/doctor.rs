@@ -4,7 +4,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::environment::{RuntimeKind, workspace_root};
+use crate::{
+    clock,
+    environment::{Environment, RuntimeKind, workspace_root},
+    runtime,
+};
 
 mod clusters;
 mod machine;
@@ -77,6 +81,19 @@ pub async fn run(runtime: RuntimeKind, host_ports: &[u16]) -> Vec<Check> {
         // The clusters run elsewhere; `deploy` asks them itself.
         RuntimeKind::Existing => vec![programs::kubectl().await],
     }
+}
+
+/// Whether the clocks of an environment that is up are near enough to each other; `None` where none of them can be asked.
+pub async fn clocks(environment: &Environment) -> Option<Check> {
+    let clocks = runtime::clocks(environment).await;
+    if clocks.all().is_empty() {
+        return None;
+    }
+    let name = format!("clocks of `{}`", environment.name());
+    Some(match clock::apart(environment, &clocks) {
+        None => Check::ok(&name, clocks.to_string()),
+        Some(far) => Check::fail(&name, far.to_string(), clock::FIX),
+    })
 }
 
 async fn embedded(host_ports: &[u16]) -> Vec<Check> {

@@ -153,6 +153,14 @@ impl Record {
         self.pods.iter().find(|pod| pod.name == *name)
     }
 
+    /// The clusters of each two pods of which the first sends to the second, by their names.
+    pub fn connections(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pods.iter().flat_map(|pod| {
+            let targets = pod.downstreams.iter();
+            targets.map(|target| (pod.name.cluster(), target.cluster()))
+        })
+    }
+
     pub fn pods_of<'a>(&'a self, blueprint: &'a str) -> impl Iterator<Item = &'a PodRecord> {
         self.pods
             .iter()

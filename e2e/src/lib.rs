@@ -10,6 +10,7 @@ pub use messages as wire;
 pub mod bench;
 pub mod blueprint;
 pub mod bundle;
+pub mod clock;
 pub mod deploy;
 pub mod docker;
 pub mod doctor;

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use messages::{Ack, Payload, Role};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     environment::PodRecord,
@@ -139,6 +140,16 @@ impl Pinhole {
         let mut all = vec![];
         while let Some(ack) = acks.next().await? {
             all.push(ack);
+        }
+        Ok(all)
+    }
+
+    /// [`Self::trigger_all`], each acknowledgement with how long its message took.
+    pub async fn trigger_timed(&self, trigger: &Trigger) -> anyhow::Result<Vec<Answered>> {
+        let mut acks = self.trigger(trigger).await?;
+        let mut all = vec![];
+        while let Some(answered) = acks.next_answered().await? {
+            all.push(answered);
         }
         Ok(all)
     }
@@ -279,6 +290,22 @@ impl LastIndex {
     }
 }
 
+/// A line of a gateway's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    #[serde(flatten)]
+    pub ack: Ack,
+    /// From the gateway's taking the message to the acknowledgement of all its branches, by the gateway's own clock, in
+    /// microseconds; `None` from a gateway that does not tell.
+    pub took_us: Option<u64>,
+}
+
+impl Answered {
+    pub fn took(&self) -> Option<Duration> {
+        self.took_us.map(Duration::from_micros)
+    }
+}
+
 /// Acknowledgements as they arrive.
 #[derive(Debug)]
 pub struct Acks {
@@ -289,6 +316,12 @@ pub struct Acks {
 impl Acks {
     /// The next one; `None` once all are there.
     pub async fn next(&mut self) -> anyhow::Result<Option<Ack>> {
+        let answered = self.next_answered().await?;
+        Ok(answered.map(|answered| answered.ack))
+    }
+
+    /// [`Self::next`], with how long its message took.
+    pub async fn next_answered(&mut self) -> anyhow::Result<Option<Answered>> {
         loop {
             let line = self.lines.next().await.with_context(|| {
                 Failure::product(format!(
@@ -303,14 +336,14 @@ impl Acks {
             if line.trim().is_empty() {
                 continue;
             }
-            let ack = serde_json::from_str(&line).with_context(|| {
+            let answered = serde_json::from_str(&line).with_context(|| {
                 let head: String = line.chars().take(120).collect();
                 Failure::product(format!(
                     "{} answers with what is no acknowledgement: `{head}`",
                     self.who
                 ))
             })?;
-            return Ok(Some(ack));
+            return Ok(Some(answered));
         }
     }
 }

@@ -194,6 +194,14 @@ impl Plan {
         Ok(Self { clusters, pods })
     }
 
+    /// The clusters of each two pods of which the first sends to the second, by their names.
+    pub fn connections(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pods.iter().flat_map(|pod| {
+            let egress = pod.egress.iter();
+            egress.map(|egress| (pod.name.cluster(), egress.target.cluster()))
+        })
+    }
+
     /// The pods stage by stage, in deploy order; those of one stage do not depend on each other.
     pub fn stages(&self) -> impl Iterator<Item = &[PodPlan]> {
         self.pods

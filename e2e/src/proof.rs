@@ -4,7 +4,7 @@
 mod evidence;
 mod report;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use messages::{Ack, Outcome, Payload, WorkloadName};
 use rustls_pki_types::CertificateDer;
@@ -67,9 +67,12 @@ pub async fn auto_trigger(
     timeline
         .run(format!("prove {blueprint}"), |step| async move {
             let mut delivered = 0;
+            let mut times = BTreeMap::new();
             for gateway in &gateways {
                 if gateway.auto_trigger > 0 {
-                    delivered += wait_for_report(environment, gateway, 0, &step).await?;
+                    let report = wait_for_report(environment, gateway, 0, &step).await?;
+                    delivered += report.delivered;
+                    times.insert(gateway.name.to_string(), report.took);
                 }
             }
             step.progress("reading the sinks");
@@ -79,6 +82,10 @@ pub async fn auto_trigger(
                     sent: Sent::Numbered {
                         first: 1,
                         count: u64::from(gateway.auto_trigger),
+                        took: times
+                            .get(&gateway.name.to_string())
+                            .cloned()
+                            .unwrap_or_default(),
                     },
                     routes: live_routes(record, &live, gateway, sink),
                 };
@@ -163,7 +170,12 @@ pub async fn again(
 /// Sends payloads and demands that the far end acknowledges each of them, in order.
 async fn send(gateway: &PodRecord, payloads: Vec<Payload>) -> anyhow::Result<Vec<SentMessage>> {
     let trigger = Trigger::Each(payloads.clone());
-    let acks = Pinhole::of(gateway)?.trigger_all(&trigger).await?;
+    let answers = Pinhole::of(gateway)?.trigger_timed(&trigger).await?;
+    let took: HashMap<_, _> = answers
+        .iter()
+        .map(|answered| (answered.ack.id, answered.took()))
+        .collect();
+    let acks: Vec<_> = answers.into_iter().map(|answered| answered.ack).collect();
     // One for each connection out: behind it, a pod that fans out answers for all of its branches at once.
     let connections = gateway.downstreams.len();
     let who = format!("{} in {}", gateway.name.pod(), gateway.name.cluster());
@@ -204,6 +216,7 @@ async fn send(gateway: &PodRecord, payloads: Vec<Payload>) -> anyhow::Result<Vec
         .map(|(id, payload)| SentMessage {
             id,
             payload: Some(payload),
+            took: took.get(&id).copied().flatten(),
         })
         .collect())
 }

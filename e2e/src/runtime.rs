@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::{
     blueprint::Blueprint,
+    clock::Clocks,
     environment::{Draft, Environment, Layout, Name, PodRecord, RuntimeKind, Store},
     failure::Failure,
     identity,
@@ -273,6 +274,14 @@ pub async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> 
     match environment.record.runtime {
         RuntimeKind::Embedded => Ok(embedded::status(environment).await),
         RuntimeKind::K3d | RuntimeKind::Existing => on_clusters::status(environment).await,
+    }
+}
+
+/// How far the clocks of its clusters are from this machine's, of those that can be asked.
+pub async fn clocks(environment: &Environment) -> Clocks {
+    match environment.record.runtime {
+        RuntimeKind::Embedded => embedded::clocks(environment).await,
+        RuntimeKind::K3d | RuntimeKind::Existing => on_clusters::clocks(environment).await,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a sink has stored, held against what must be there: each message once over each route, in order, intact, with
 //! a trail of live pods whose signatures go back to the environment's root. Pure: it reads no file and no clock.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use messages::{Message, Payload, Role, Timestamp, WorkloadName};
 use serde::{Deserialize, Serialize};
@@ -125,8 +125,13 @@ pub struct Flow {
 /// Which messages.
 #[derive(Clone, Debug)]
 pub enum Sent {
-    /// Known by their number only, as those a gateway sends by itself: `seq` from `first`, `count` of them.
-    Numbered { first: u64, count: u64 },
+    /// Known by their number only, as those a gateway sends by itself: `seq` from `first`, `count` of them. `took` says how long
+    /// each took, in their order, as far as that is known.
+    Numbered {
+        first: u64,
+        count: u64,
+        took: Vec<Duration>,
+    },
     /// Known by their acknowledgements, in the order they were sent.
     Listed(Vec<SentMessage>),
 }
@@ -137,6 +142,8 @@ pub struct SentMessage {
     pub id: Uuid,
     /// What must arrive, byte for byte; `None` where the sender did not tell.
     pub payload: Option<Payload>,
+    /// From its gateway's taking it to its acknowledgement, by the gateway's own clock, where that is known.
+    pub took: Option<Duration>,
 }
 
 /// A way from a gateway to a sink, both included, in travel order.

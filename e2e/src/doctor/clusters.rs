@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use messages::limits::MAX_CLOCK_SKEW;
 
 use super::Check;
 use crate::{
+    clock,
     docker::{self, AddressPool, Info},
     environment::{Layout, Record},
     failure::Failure,
@@ -18,8 +20,6 @@ const MINIMUM_DOCKER: (u32, u32, u32) = (20, 10, 5);
 const NETWORKS_NEEDED: u64 = 3;
 /// What the engine has without a setting: 172.17 to 172.31, and 192.168 in sixteen parts.
 const BUILT_IN_NETWORKS: u64 = 31;
-/// An identity is made valid from 10 s before its birth.
-const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// Whether an engine answers, and how it describes itself.
 pub(super) async fn engine() -> (Check, Option<Info>) {
@@ -73,8 +73,7 @@ pub(super) fn clock(info: &Info) -> Check {
 
 /// Identities live for a minute, so an engine in a virtual machine whose clock stood still makes every handshake fail.
 fn clock_difference(engine: &str, now: Timestamp) -> Check {
-    let fix =
-        "set the clocks right: `sudo chronyc makestep`, or restart the machine that Docker runs in";
+    let fix = format!("{}; or restart the machine that Docker runs in", clock::FIX);
     let Ok(engine) = engine.parse::<Timestamp>() else {
         return Check::warn(
             "clock",
@@ -82,15 +81,18 @@ fn clock_difference(engine: &str, now: Timestamp) -> Check {
             fix,
         );
     };
-    let difference = now.duration_since(engine).abs();
-    if difference > CLOCK_TOLERANCE {
-        Check::fail(
-            "clock",
-            format!("the engine's clock differs by {difference:#}"),
-            fix,
-        )
+    let seconds = engine.duration_since(now).as_secs_f64();
+    let most = MAX_CLOCK_SKEW.as_secs_f64();
+    let side = if seconds < 0.0 { "behind" } else { "ahead of" };
+    let detail = format!(
+        "the engine's is {:.1} s {side} this machine's",
+        seconds.abs()
+    );
+    if seconds.abs() > most {
+        let detail = format!("{detail}; Ferry works up to {most:.0} s");
+        Check::fail("clock", detail, fix)
     } else {
-        Check::ok("clock", "the engine's agrees with this machine's")
+        Check::ok("clock", detail)
     }
 }
 
@@ -242,13 +244,17 @@ mod tests {
             clock_difference("2026-01-02T03:04:04.1+00:00", now).outcome,
             Outcome::Ok
         );
+        for (engine, expected) in [
+            ("2026-01-02T03:02:05Z", "120.0 s behind this machine's"),
+            ("2026-01-02T03:05:05Z", "60.0 s ahead of this machine's"),
+        ] {
+            let check = clock_difference(engine, now);
+            assert_eq!(check.outcome, Outcome::Fail);
+            assert!(check.detail.contains(expected), "{}", check.detail);
+        }
         assert_eq!(
-            clock_difference("2026-01-02T03:03:05Z", now).outcome,
-            Outcome::Fail
-        );
-        assert_eq!(
-            clock_difference("2026-01-02T03:05:05Z", now).outcome,
-            Outcome::Fail
+            clock_difference("2026-01-02T03:03:21Z", now).outcome,
+            Outcome::Ok
         );
         assert_eq!(clock_difference("noon", now).outcome, Outcome::Warn);
     }

@@ -4,8 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, bail};
 use futures_util::FutureExt;
+use hyper::header::DATE;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{ObjectMeta, Portforwarder};
+use kube::{
+    api::{ObjectMeta, Portforwarder},
+    client::Body,
+};
 use messages::WorkloadName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -14,8 +18,10 @@ use tokio::{
 
 use super::Cluster;
 use crate::{
+    clock::{self, Offset},
     failure::Failure,
     http::{self, Response},
+    plan::HTTP_PORT,
     render::Object,
 };
 
@@ -42,6 +48,36 @@ impl Cluster {
             Some(words) => Err(error.context(words)),
             None => Err(error),
         }
+    }
+
+    /// How far the clock of a pod's node is ahead of this machine's, as its app says, ready or not; `None` where it does not.
+    pub(crate) async fn pod_clock(
+        &self,
+        namespace: &str,
+        pod: &str,
+    ) -> anyhow::Result<Option<Offset>> {
+        let mut forwarded = self.forward(namespace, pod, HTTP_PORT).await?;
+        let stream = forwarded.take_stream(HTTP_PORT);
+        let stream = stream.context("no forwarded port")?;
+        let asked = clock::now();
+        let answer = http::get_over(stream, "/ready", LIMIT).await?;
+        Ok(Offset::of_ready(&answer.body, asked, clock::now()))
+    }
+
+    /// How far the API server's clock is ahead of this machine's, by the header `Date` of an answer: to a second.
+    pub(crate) async fn clock(&self) -> anyhow::Result<Offset> {
+        let request = hyper::Request::get("/version").body(Body::empty())?;
+        let asked = clock::now();
+        let answer = self.client.send(request).await;
+        let answered = clock::now();
+        let answer = answer.with_context(|| format!("{}: no answer", self.name))?;
+        let date = answer
+            .headers()
+            .get(DATE)
+            .and_then(|date| date.to_str().ok());
+        let date =
+            date.with_context(|| format!("{}: its API server sends no `Date`", self.name))?;
+        Offset::of_date(date, asked, answered)
     }
 
     async fn forward(

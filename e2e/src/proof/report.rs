@@ -20,13 +20,18 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What a gateway logs once its auto-trigger is through; between these stands `5/5`.
 const COMPLETE: &str = "🔁 Auto-trigger complete — ";
 const SENT: &str = " messages sent.";
+/// What it logs before that: how long each message took by its own clock, in their order, such as `1234, 987`.
+const ANSWERED: &str = "acknowledged after ";
+const MICROSECONDS: &str = " µs";
 
 /// One finished auto-trigger. A gateway has one for each time that its `app` was started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
     /// Messages that the far end has acknowledged.
     pub(crate) delivered: u64,
     pub(crate) total: u64,
+    /// How long each message took, in their order; shorter, or empty, where the gateway did not tell.
+    pub(crate) took: Vec<Duration>,
 }
 
 /// Every report of a gateway so far, the oldest first.
@@ -43,16 +48,35 @@ async fn log(environment: &Environment, gateway: &PodRecord) -> anyhow::Result<S
 }
 
 fn read(log: &str) -> Vec<Report> {
-    let report = |line: &str| {
-        let (_, rest) = line.split_once(COMPLETE)?;
-        let (numbers, _) = rest.split_once(SENT)?;
-        let (delivered, total) = numbers.split_once('/')?;
-        Some(Report {
-            delivered: delivered.parse().ok()?,
-            total: total.parse().ok()?,
-        })
-    };
-    log.lines().filter_map(report).collect()
+    let mut reports = vec![];
+    let mut took = vec![];
+    for line in log.lines() {
+        if let Some(times) = times(line) {
+            took = times;
+        } else if let Some((delivered, total)) = numbers(line) {
+            let took = std::mem::take(&mut took);
+            reports.push(Report {
+                delivered,
+                total,
+                took,
+            });
+        }
+    }
+    reports
+}
+
+fn numbers(line: &str) -> Option<(u64, u64)> {
+    let (_, rest) = line.split_once(COMPLETE)?;
+    let (numbers, _) = rest.split_once(SENT)?;
+    let (delivered, total) = numbers.split_once('/')?;
+    Some((delivered.parse().ok()?, total.parse().ok()?))
+}
+
+fn times(line: &str) -> Option<Vec<Duration>> {
+    let (_, rest) = line.split_once(ANSWERED)?;
+    let (times, _) = rest.split_once(MICROSECONDS)?;
+    let time = |text: &str| text.parse().ok().map(Duration::from_micros);
+    times.split(", ").map(time).collect()
 }
 
 /// Waits until a gateway has reported once more than `before` times that every message was acknowledged.
@@ -65,7 +89,7 @@ pub(crate) async fn wait_for_report(
     gateway: &PodRecord,
     before: usize,
     step: &Step,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<Report> {
     let who = format!("{} in {}", gateway.name.pod(), gateway.name.cluster());
     let expected = u64::from(gateway.auto_trigger);
     let failed = |cause: String| {
@@ -79,11 +103,13 @@ pub(crate) async fn wait_for_report(
         .showing(step)
         .poll(|| async {
             let log = log(environment, gateway).await?;
-            match read(&log).get(before) {
-                Some(Report { delivered, total }) if delivered == total && *total == expected => {
-                    return Ok(Seen::Ready(expected));
+            match read(&log).into_iter().nth(before) {
+                Some(report) if report.delivered == report.total && report.total == expected => {
+                    return Ok(Seen::Ready(report));
                 }
-                Some(Report { delivered, total }) => {
+                Some(Report {
+                    delivered, total, ..
+                }) => {
                     let tail = process::tail(&log, TAIL);
                     let cause = format!(
                         "its auto-trigger ended with {delivered}/{total}, not {expected}/{expected}\n{tail}"
@@ -180,13 +206,15 @@ mod tests {
         let log = "{\"message\":\"🔁 Auto-trigger starting — sending 5 messages\"}\n\
                    {\"message\":\"🔁 Auto-trigger complete — 3/5 messages sent.\"}\n\
                    ready\n\
+                   INFO acknowledged after 900, 1250 µs\n\
                    INFO 🔁 Auto-trigger complete — 5/5 messages sent.\n\
                    🔁 Auto-trigger complete — 4/5 mess";
-        let report = |delivered| Report {
+        let report = |delivered, took: &[u64]| Report {
             delivered,
             total: 5,
+            took: took.iter().copied().map(Duration::from_micros).collect(),
         };
-        assert_eq!(read(log), [report(3), report(5)]);
+        assert_eq!(read(log), [report(3, &[]), report(5, &[900, 1_250])]);
         assert_eq!(read(""), []);
     }
 }

@@ -21,6 +21,7 @@ use super::{
     logs::file_lines,
 };
 use crate::{
+    clock::{Clocks, Seen},
     environment::{Environment, PodRecord},
     failure::Failure,
     http::Request,
@@ -96,6 +97,23 @@ fn liveness(pod: &PodRecord, container: Container) -> Liveness {
             log_tail: process::log_tail(&process.log, TAIL),
         },
     }
+}
+
+/// The clocks of all pods that answer.
+pub(super) async fn clocks(environment: &Environment) -> Clocks {
+    let looks = environment.record.pods.iter().map(|pod| async move {
+        let file = PodFile::load(environment.layout(), &pod.name).ok()?;
+        let offset = probe::clock(&file).await.ok()??;
+        Some(Seen {
+            cluster: pod.name.cluster().into(),
+            pod: Some(pod.name.pod().into()),
+            offset,
+        })
+    });
+    let mut clocks = Clocks::default();
+    let all = join_all(looks).await;
+    all.into_iter().flatten().for_each(|seen| clocks.see(seen));
+    clocks
 }
 
 pub(super) fn live_pods(environment: &Environment) -> BTreeMap<WorkloadName, Vec<String>> {

@@ -20,7 +20,7 @@ use crate::{
     wait::{Seen, Wait},
 };
 
-pub(super) use pods::{live_pods, logs, metrics, replace, status, wait_ready};
+pub(super) use pods::{api_clocks, clocks, live_pods, logs, metrics, replace, status, wait_ready};
 pub(super) use records::{left, record_deployed, record_pods};
 pub(super) use secrets::secrets;
 pub(crate) use secrets::secrets_in;

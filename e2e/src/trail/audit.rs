@@ -158,14 +158,6 @@ fn after(before: &StoredMessage, stored: &StoredMessage) -> Option<Finding> {
                 before.index
             ),
         ))
-    } else if stored.stored_at < before.stored_at {
-        Some(finding(
-            "out-of-order",
-            format_args!(
-                "stored at {}, before the message that precedes it ({})",
-                stored.stored_at, before.stored_at
-            ),
-        ))
     } else {
         None
     }
@@ -225,15 +217,7 @@ fn whole(
             format_args!("no route of the blueprint is {}", names.join(" -> ")),
         ));
     }
-    (stored.stored_at < last.at).then(|| {
-        finding(
-            "stored-before",
-            format_args!(
-                "stored at {}, before its last hop took it ({})",
-                stored.stored_at, last.at
-            ),
-        )
-    })
+    None
 }
 
 fn is_route(route: &Route, signers: &[WorkloadName]) -> bool {

@@ -1,8 +1,10 @@
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
-use jiff::SignedDuration;
 use messages::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::StoredMessage;
@@ -21,10 +23,14 @@ pub struct Crossing {
     pub id: Uuid,
     /// In travel order.
     pub route: Vec<Place>,
-    /// When its first pod took it.
+    /// When its first pod took it, by the clock of that pod.
     pub sent_at: Timestamp,
-    /// When the sink had stored it.
+    /// When the sink stored it, by the clock of the sink: another clock, so the difference of the two says nothing.
     pub stored_at: Timestamp,
+    /// From its gateway's taking it to the acknowledgement of all its branches, by the gateway's own clock, in microseconds;
+    /// `None` where the gateway did not tell.
+    #[serde(rename = "took_us", serialize_with = "microseconds")]
+    pub took: Option<Duration>,
     /// Length of its payload.
     pub payload_bytes: usize,
 }
@@ -60,7 +66,7 @@ impl Proof {
 }
 
 impl Crossing {
-    pub(super) fn of(stored: &StoredMessage) -> Self {
+    pub(super) fn of(stored: &StoredMessage, took: Option<Duration>) -> Self {
         let message = &stored.message;
         Self {
             seq: message.seq,
@@ -76,20 +82,14 @@ impl Crossing {
                 .collect(),
             sent_at: message.trail.first().map_or(stored.stored_at, |hop| hop.at),
             stored_at: stored.stored_at,
+            took,
             payload_bytes: message.payload.len(),
         }
     }
 
-    /// From its first pod to the sink's store.
-    pub fn took(&self) -> SignedDuration {
-        self.stored_at
-            .as_jiff()
-            .duration_since(self.sent_at.as_jiff())
-    }
-
-    /// [`Self::took`] as `1.2 ms`.
+    /// [`Self::took`] as `1.2 ms`, or `unknown`.
     pub fn took_text(&self) -> String {
-        milliseconds(self.took())
+        self.took.map_or_else(|| "unknown".into(), milliseconds)
     }
 
     /// `gateway-1@cluster-a -> sink-1@cluster-b`
@@ -124,6 +124,11 @@ pub(super) fn short(id: Uuid) -> String {
     short
 }
 
-fn milliseconds(took: SignedDuration) -> String {
+fn milliseconds(took: Duration) -> String {
     format!("{:.1} ms", took.as_secs_f64() * 1000.0)
+}
+
+fn microseconds<S: Serializer>(took: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    took.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX))
+        .serialize(serializer)
 }

@@ -95,6 +95,7 @@ async fn a_client_with_the_gateways_identity_gets_its_acks(
         let sent = delivered.map(|message| SentMessage {
             id: message.id,
             payload: Some(message.payload),
+            took: None,
         });
         let client = Station {
             name: name.clone(),

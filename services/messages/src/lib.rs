@@ -27,7 +27,7 @@ pub use decode_error::DecodeError;
 pub use message::{Ack, Hop, Message, Outcome};
 pub use name::{InvalidName, WorkloadName, is_dns_label};
 pub use payload::{InvalidPayload, Payload};
-pub use protocol::{InvalidProtocol, Protocol};
+pub use protocol::{InvalidProtocol, Protocol, TIME_HEADER};
 pub use report::{CertificateReport, IDENTITY_REPORT_PATH, IdentityReport};
 pub use role::{InvalidRole, Role};
 pub use timestamp::{InvalidTimestamp, Timestamp};

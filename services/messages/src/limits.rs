@@ -1,5 +1,7 @@
 //! Limits that every pod keeps. What is larger is rejected with a reason, never truncated.
 
+use std::time::Duration;
+
 /// Longest payload, in bytes of its JSON text: 1 MiB.
 pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 
@@ -29,6 +31,15 @@ pub const MAX_FRAME_BYTES: usize = 8 * 1024 * 1024;
 
 /// Messages sent and not yet acknowledged on one connection, unless configured otherwise.
 pub const DEFAULT_WINDOW: usize = 1024;
+
+/// How far an identity's validity begins before its minting, for peers whose clocks are behind: what `step-ca` takes by
+/// default, more than SPIRE's 10 s and Linkerd's 20 s, less than the 2 minutes of Istio. It covers [`MAX_CLOCK_SKEW`] with a
+/// quarter of it in reserve.
+pub const BACKDATE: Duration = Duration::from_secs(60);
+
+/// How far the clocks of two pods that speak to each other may differ, with the default life and rotation of identities: an
+/// identity of 60 s that is replaced every 10 s then has 4 s left at a peer whose clock is ahead.
+pub const MAX_CLOCK_SKEW: Duration = Duration::from_secs(45);
 
 /// Payload bytes sent and not yet acknowledged on one connection: bounds a window of large messages.
 pub const MAX_WINDOW_BYTES: usize = 64 * 1024 * 1024;

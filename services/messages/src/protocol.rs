@@ -2,6 +2,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+/// With the head of its answer to a new session a pod says in this header, over gRPC in the metadata of this name, what its
+/// clock says, as a [`crate::Timestamp`]. Older pods say nothing.
+pub const TIME_HEADER: &str = "ferry-time";
+
 /// How a connection carries messages. Every pod answers both on its relay port; a connection uses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -12,7 +12,7 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::{Stream, stream};
-use messages::Role;
+use messages::{Role, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -76,6 +76,8 @@ async fn health(State(pod): State<Arc<Pod>>) -> Response {
 struct Readiness {
     ready: bool,
     waiting_for: Vec<String>,
+    /// What this pod's clock says: whoever brings pods up can tell how far their clocks are apart.
+    clock: Timestamp,
 }
 
 async fn ready(State(pod): State<Arc<Pod>>) -> Response {
@@ -85,7 +87,15 @@ async fn ready(State(pod): State<Arc<Pod>>) -> Response {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    json(status, &Readiness { ready, waiting_for })
+    let clock = Timestamp::now();
+    json(
+        status,
+        &Readiness {
+            ready,
+            waiting_for,
+            clock,
+        },
+    )
 }
 
 async fn metrics(State(pod): State<Arc<Pod>>) -> Response {

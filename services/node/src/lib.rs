@@ -18,6 +18,7 @@ mod relay;
 mod server;
 mod shutdown;
 mod sign;
+mod skew;
 mod store;
 mod transport;
 

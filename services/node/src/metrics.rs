@@ -33,6 +33,7 @@ struct Inner {
     resends: Family<LinkLabels, Counter>,
     reconnects: Family<ReconnectLabels, Counter>,
     round_trip: Family<LinkLabels, Histogram, fn() -> Histogram>,
+    clock_skew: Family<PeerLabels, Gauge<f64, AtomicU64>>,
     identity_remaining: Gauge<f64, AtomicU64>,
     ready: Gauge,
     refused: Family<RefusedLabels, Counter>,
@@ -108,6 +109,11 @@ struct LinkLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabels {
+    peer: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReconnectLabels {
     downstream: String,
     cause: &'static str,
@@ -123,6 +129,13 @@ impl Metrics {
         let round_trip = Family::<LinkLabels, Histogram, fn() -> Histogram>::new_with_constructor(
             // 0.5 ms to 16 s: from one machine to a far region with a resend.
             || Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+        );
+        let clock_skew = Family::<PeerLabels, Gauge<f64, AtomicU64>>::default();
+        registry.register_with_unit(
+            "clock_skew",
+            "How far a peer's clock was ahead of this pod's when the last session with it began; negative where it was behind",
+            Unit::Seconds,
+            clock_skew.clone(),
         );
         let identity_remaining = Gauge::<f64, AtomicU64>::default();
         let ready = Gauge::default();
@@ -176,6 +189,7 @@ impl Metrics {
             resends,
             reconnects,
             round_trip,
+            clock_skew,
             identity_remaining,
             ready,
             refused,
@@ -222,6 +236,10 @@ impl Metrics {
             after_loss: reconnects("loss"),
             renewals: reconnects("renewal"),
             round_trip: self.0.round_trip.get_or_create_owned(&labels),
+            clock_skew: self.0.clock_skew.clone(),
+            peer: PeerLabels {
+                peer: downstream.to_owned(),
+            },
         }
     }
 
@@ -242,9 +260,16 @@ pub(crate) struct LinkMetrics {
     pub(crate) after_loss: Counter,
     pub(crate) renewals: Counter,
     round_trip: Histogram,
+    clock_skew: Family<PeerLabels, Gauge<f64, AtomicU64>>,
+    peer: PeerLabels,
 }
 
 impl LinkMetrics {
+    /// `seconds` that the peer's clock is ahead. Until the first there is no value: 0 would be one.
+    pub(crate) fn skew(&self, seconds: f64) {
+        self.clock_skew.get_or_create(&self.peer).set(seconds);
+    }
+
     pub(crate) fn round_trip(&self, took: Duration) {
         self.round_trip.observe(took.as_secs_f64());
     }
@@ -274,6 +299,9 @@ mod tests {
         link.resends.inc();
         link.after_loss.inc();
         link.round_trip(Duration::from_millis(3));
+        let unknown = metrics.encode(Duration::ZERO, true).unwrap();
+        assert!(!unknown.contains("clock_skew_seconds{"), "{unknown}");
+        link.skew(-1.5);
         let text = metrics.encode(Duration::from_secs(42), true).unwrap();
         for line in [
             r#"ferry_messages_total{outcome="delivered"} 1"#,
@@ -283,6 +311,7 @@ mod tests {
             r#"ferry_resends_total{downstream="sink"} 1"#,
             r#"ferry_reconnects_total{downstream="sink",cause="loss"} 1"#,
             r#"ferry_round_trip_seconds_count{downstream="sink"} 1"#,
+            r#"ferry_clock_skew_seconds{peer="sink"} -1.5"#,
             "ferry_identity_remaining_seconds 42.0",
             "ferry_ready 1",
         ] {

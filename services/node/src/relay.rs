@@ -11,7 +11,7 @@ use crate::{
     metrics::{Counted, Metrics},
     ready::Ready,
     shutdown::{Life, Phase, Work},
-    sign::{Identity, Unsignable},
+    sign::Identity,
     store::{self, Store},
 };
 
@@ -76,15 +76,12 @@ impl Pod {
             return Ok(rejected(message, reason));
         }
         // Without a valid identity the message waits, and its session with it: there may be no other before there is one.
-        let signed = tokio::select! {
+        let hop = tokio::select! {
             biased;
-            signed = self.identity.sign_hop(&self.config, message.id, &message.trail) => signed,
+            hop = self.identity.sign_hop(&self.config, message.id, &message.trail) => hop,
             () = self.life.reached(Phase::Draining) => return Err(Later("the pod is ending".into())),
         };
-        match signed {
-            Ok(hop) => message.trail.push(hop),
-            Err(Unsignable(reason)) => return Ok(rejected(message, reason)),
-        }
+        message.trail.push(hop);
         match &self.onward {
             Onward::Links(links) => {
                 let payload = message.payload.clone();

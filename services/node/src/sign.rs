@@ -5,18 +5,14 @@
 //! sessions are refused, messages on the running ones wait, and all goes on with the next identity.
 
 use std::{
-    fs::{self, Metadata},
-    io,
-    os::unix::fs::MetadataExt as _,
+    fs, io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use messages::{
-    Hop, Timestamp, WorkloadName, env,
-    signature::{SignError, Signer},
-};
+use messages::{Hop, Timestamp, WorkloadName, env, signature::Signer};
+use ring::digest::{SHA256, digest};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
@@ -45,8 +41,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Which file was read last, good or bad.
-    seen: Option<Stamp>,
+    /// What the file held that was read last, good or bad.
+    seen: Option<Content>,
     signer: Option<Arc<Signer>>,
     /// With less than this left the identity should have been replaced.
     low: Duration,
@@ -69,36 +65,17 @@ enum Standing {
     Expired,
 }
 
-/// Tells one file from the one that replaced it.
+/// The hash of a file's content, which holds a key. What a file says tells whether it is another one: its times are of a
+/// clock that may be set back, and its inode may be used again.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    modified: (i64, i64),
-    length: u64,
-}
+struct Content([u8; 32]);
 
-impl From<&Metadata> for Stamp {
-    fn from(file: &Metadata) -> Self {
-        Self {
-            device: file.dev(),
-            inode: file.ino(),
-            modified: (file.mtime(), file.mtime_nsec()),
-            length: file.len(),
-        }
+impl Content {
+    fn of(text: &str) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        Self(hash)
     }
-}
-
-/// Why no pod could sign a hop.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unsignable(pub(crate) String);
-
-/// Why a hop was not signed.
-enum Unsigned {
-    /// This pod cannot sign now.
-    Later(Later),
-    /// No pod could sign this.
-    Never(Unsignable),
 }
 
 impl Identity {
@@ -141,18 +118,13 @@ impl Identity {
         self.signer().map(drop)
     }
 
-    /// This pod's own entry for message `id`, signed, as it follows the trail `before`. Waits for a valid identity.
-    pub(crate) async fn sign_hop(
-        &self,
-        config: &Config,
-        id: Uuid,
-        before: &[Hop],
-    ) -> Result<Hop, Unsignable> {
+    /// This pod's own entry for message `id`, signed, as it follows the trail `before`. Waits for a valid identity: what
+    /// cannot be signed now, whatever a clock says, can be signed later.
+    pub(crate) async fn sign_hop(&self, config: &Config, id: Uuid, before: &[Hop]) -> Hop {
         loop {
             match self.try_sign_hop(config, id, before) {
-                Ok(hop) => return Ok(hop),
-                Err(Unsigned::Never(reason)) => return Err(reason),
-                Err(Unsigned::Later(Later(reason))) => {
+                Ok(hop) => return hop,
+                Err(Later(reason)) => {
                     tracing::debug!(%id, reason, "a message waits for the workload identity");
                     sleep(LOOK_INTERVAL).await;
                 }
@@ -160,8 +132,8 @@ impl Identity {
         }
     }
 
-    fn try_sign_hop(&self, config: &Config, id: Uuid, before: &[Hop]) -> Result<Hop, Unsigned> {
-        let signer = self.signer().map_err(Unsigned::Later)?;
+    fn try_sign_hop(&self, config: &Config, id: Uuid, before: &[Hop]) -> Result<Hop, Later> {
+        let signer = self.signer()?;
         let hop = Hop {
             pod: config.pod_name.clone(),
             role: config.role,
@@ -171,13 +143,9 @@ impl Identity {
             at: Timestamp::now(),
             signature: String::new(),
         };
-        signer.sign(id, before, hop).map_err(|error| match error {
-            // The signer is valid now, so it is the trail that lies in its future: sending it again would not help.
-            SignError::NotValidAt { at, .. } => Unsigned::Never(Unsignable(format!(
-                "the last hop's time {at} is further ahead than clocks may differ"
-            ))),
-            other => Unsigned::Later(Later(other.to_string())),
-        })
+        signer
+            .sign(id, before, hop)
+            .map_err(|error| Later(error.to_string()))
     }
 
     fn signer(&self) -> Result<Arc<Signer>, Later> {
@@ -201,17 +169,17 @@ impl Identity {
         })
     }
 
-    /// Reads the file if it is another one than before, and says on `/ready` what is wrong with the identity.
+    /// Takes the identity of the file if that says something else than before, and says on `/ready` what is wrong with it.
     fn look(&self) {
         let mut state = self.state();
-        match fs::metadata(&self.0.file) {
-            Ok(file) if state.seen == Some(Stamp::from(&file)) => {}
-            Ok(file) => {
-                state.seen = Some(Stamp::from(&file));
-                match self.read() {
+        match fs::read_to_string(&self.0.file) {
+            Ok(text) if state.seen == Some(Content::of(&text)) => {}
+            Ok(text) => {
+                state.seen = Some(Content::of(&text));
+                match self.parse(&text) {
                     Ok(signer) => {
                         tracing::debug!(not_after = %signer.not_after(), "workload identity taken");
-                        state.low = life(&signer, &file) / LAST_PART;
+                        state.low = signer.life() / LAST_PART;
                         state.signer = Some(Arc::new(signer));
                         state.trouble = None;
                     }
@@ -255,9 +223,8 @@ impl Identity {
         }
     }
 
-    fn read(&self) -> Result<Signer, String> {
-        let text = fs::read_to_string(&self.0.file).map_err(|error| self.unreadable(&error))?;
-        let signer = Signer::from_identity_file(&text)
+    fn parse(&self, text: &str) -> Result<Signer, String> {
+        let signer = Signer::from_identity_file(text)
             .map_err(|error| format!("{}: {error}", self.0.file.display()))?;
         if *signer.name() != self.0.owner {
             return Err(format!(
@@ -297,18 +264,6 @@ fn left(signer: &Signer) -> Duration {
     }
     let left = signer.not_after().as_jiff().duration_since(now.as_jiff());
     Duration::try_from(left).unwrap_or(Duration::ZERO)
-}
-
-/// How long an identity was to live when `wosp` wrote it to `file`.
-fn life(signer: &Signer, file: &Metadata) -> Duration {
-    let end = SystemTime::from(signer.not_after().as_jiff());
-    let written = file
-        .modified()
-        .and_then(|at| end.duration_since(at).map_err(io::Error::other));
-    let most = end
-        .duration_since(signer.not_before().as_jiff().into())
-        .unwrap_or_default();
-    written.map_or(most, |life| life.min(most))
 }
 
 /// How well the pod is off, and what it needs.

@@ -25,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) outgoing: mpsc::Sender<Arc<Message>>,
     /// Acknowledgements as they come. Ends after the first error.
     pub(crate) incoming: BoxStream<'static, Result<Ack, Lost>>,
+    /// How many seconds the far pod's clock is ahead of this one's; `None` where it did not say its time.
+    pub(crate) skew: Option<f64>,
 }
 
 /// Why there is no connection, or no longer.

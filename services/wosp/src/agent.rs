@@ -1,10 +1,13 @@
-//! The loop: read the authority, mint, publish, wait, again; at once where the authority was replaced.
+//! The loop: read the authority, mint, publish, wait, again; sooner where the authority was replaced or the clock was set.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use messages::IdentityReport;
-use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::{
+    digest::{SHA256, digest},
+    rand::{SecureRandom as _, SystemRandom},
+};
 use rustls_pki_types::CertificateDer;
 use tokio::time::{Instant, sleep_until};
 
@@ -21,6 +24,8 @@ use crate::{
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// How often the authority's files are looked at, so that one which was replaced is used before the next rotation.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// A difference between the clock and the time that has passed which no correction in small steps explains: it was set.
+const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(1);
 /// How often the log repeats that the authority must be replaced.
 const REMINDER: SignedDuration = SignedDuration::from_hours(1);
 
@@ -87,7 +92,12 @@ impl Agent {
                 pause
             };
             let seen = self.stamp.clone();
-            changed_or(jittered(pause, random()), &self.config.authority_dir, &seen).await;
+            let pause = jittered(pause, random());
+            let clock = Clock::now();
+            wait_or(pause, || {
+                clock.was_set() || Stamp::of(&self.config.authority_dir) != seen
+            })
+            .await;
         }
     }
 
@@ -166,7 +176,7 @@ impl Agent {
         self.metrics.renewal_due.set(i64::from(due));
         let reminded_lately = self
             .reminded
-            .is_some_and(|last| now.duration_since(last) < REMINDER);
+            .is_some_and(|last| now.duration_since(last).abs() < REMINDER);
         if due && !reminded_lately {
             self.reminded = Some(now);
             tracing::warn!(
@@ -178,27 +188,57 @@ impl Agent {
     }
 }
 
-/// Tells the authority's files from those that replaced them.
+/// The hashes of the authority's files. What a file says tells whether it was replaced: its times are of a clock that may be
+/// set back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Stamp([Option<(u64, u64, i64, i64)>; 3]);
+struct Stamp([Option<[u8; 32]>; 3]);
 
 impl Stamp {
-    /// Of the files as they are now; one that cannot be looked at counts as absent.
+    /// Of the files as they are now; one that cannot be read counts as absent.
     fn of(folder: &Path) -> Self {
-        let look = |name: &str| -> io::Result<_> {
-            let file = fs::metadata(folder.join(name))?;
-            Ok((file.dev(), file.ino(), file.mtime(), file.mtime_nsec()))
+        let look = |name: &str| {
+            let content = fs::read(folder.join(name)).ok()?;
+            digest(&SHA256, &content).as_ref().try_into().ok()
         };
-        Self([CERTIFICATE, KEY, ROOTS].map(|name| look(name).ok()))
+        Self([CERTIFICATE, KEY, ROOTS].map(look))
     }
 }
 
-/// Waits for `pause`, or until the files in `folder` are others than `seen`.
-async fn changed_or(pause: Duration, folder: &Path, seen: &Stamp) {
+/// The wall clock at a moment of the clock that is never set.
+#[derive(Clone, Copy)]
+struct Clock {
+    wall: Timestamp,
+    moment: Instant,
+}
+
+impl Clock {
+    fn now() -> Self {
+        Self {
+            wall: Timestamp::now(),
+            moment: Instant::now(),
+        }
+    }
+
+    /// Whether the wall clock was set since then: an identity that was minted by the clock of before may be over, or not have
+    /// begun, by the clock of now.
+    fn was_set(&self) -> bool {
+        self.is_other_than(Self::now())
+    }
+
+    fn is_other_than(&self, now: Self) -> bool {
+        let passed = now.moment.saturating_duration_since(self.moment);
+        let passed = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
+        let by_wall = now.wall.duration_since(self.wall);
+        by_wall.saturating_sub(passed).abs() > CLOCK_STEP
+    }
+}
+
+/// Waits for `pause`, or until `is_due` at one of the looks between.
+async fn wait_or(pause: Duration, is_due: impl Fn() -> bool) {
     let end = Instant::now() + pause;
     while Instant::now() < end {
         sleep_until(end.min(Instant::now() + LOOK_INTERVAL)).await;
-        if Stamp::of(folder) != *seen {
+        if is_due() {
             return;
         }
     }
@@ -227,5 +267,21 @@ mod tests {
         let pause = Duration::from_secs(10);
         assert_eq!(jittered(pause, 0), Duration::from_secs(9));
         assert_eq!(jittered(pause, u16::MAX), Duration::from_secs(11));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_noticed_and_a_slow_one_is_not() {
+        let then = Clock::now();
+        let after = |passed: Duration, by_wall: i64| Clock {
+            wall: then.wall + SignedDuration::from_millis(by_wall),
+            moment: then.moment + passed,
+        };
+        let passed = Duration::from_secs(10);
+        for by_wall in [10_000, 9_500, 10_900] {
+            assert!(!then.is_other_than(after(passed, by_wall)), "{by_wall}");
+        }
+        for by_wall in [12_000, 55_000, 8_000, -35_000] {
+            assert!(then.is_other_than(after(passed, by_wall)), "{by_wall}");
+        }
     }
 }

@@ -38,6 +38,11 @@ pub enum AuthorityError {
     Read { path: PathBuf, source: io::Error },
     #[error("`{path}` {problem}; replace the pod's authority")]
     Broken { path: PathBuf, problem: String },
+    /// By this machine's clock it is not valid yet, which time or a right clock mends.
+    #[error(
+        "the authority is valid from {from} only, and it is {now} on this machine; set its clock right"
+    )]
+    Early { from: Timestamp, now: Timestamp },
     /// What is there was read well and cannot speak for this pod.
     #[error("{0}; replace the pod's authority")]
     Refused(String),
@@ -180,15 +185,15 @@ impl Authority {
         lifetime: Duration,
     ) -> Result<Timestamp, AuthorityError> {
         if now < self.not_before {
-            return Err(AuthorityError::Refused(format!(
-                "the authority is valid from {} only, and it is {now} on this machine",
-                self.not_before
-            )));
+            return Err(AuthorityError::Early {
+                from: self.not_before,
+                now,
+            });
         }
         let end = now.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
         if now >= self.not_after {
             return Err(AuthorityError::Refused(format!(
-                "the authority expired at {}",
+                "the authority expired at {}, and it is {now} on this machine",
                 self.not_after
             )));
         }

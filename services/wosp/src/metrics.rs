@@ -79,7 +79,8 @@ impl Metrics {
     pub fn text(&self, published: Option<Published>, now: Timestamp) -> Result<String, fmt::Error> {
         if let Some(published) = published {
             self.identity_age
-                .set(now.duration_since(published.at).as_secs_f64());
+                // The clock may have been set back since.
+                .set(now.duration_since(published.at).as_secs_f64().max(0.0));
             self.identity_expiry.set(published.not_after.as_second());
         }
         let mut text = String::new();

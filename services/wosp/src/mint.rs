@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
-use messages::{CertificateReport, WorkloadName};
+use messages::{CertificateReport, WorkloadName, limits::BACKDATE};
 use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
@@ -12,9 +12,6 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::authority::{Authority, AuthorityError};
-
-/// How far an identity's validity begins in the past, for peers whose clocks are behind.
-pub const CLOCK_SKEW: Duration = Duration::from_secs(10);
 
 /// A leaf, its authority's certificate and the leaf's key.
 pub struct Identity {
@@ -45,7 +42,7 @@ pub enum MintError {
     Sign(#[from] rcgen::Error),
 }
 
-/// Mints an identity for `name`, valid from [`CLOCK_SKEW`] before `now` until `lifetime` after it.
+/// Mints an identity for `name`, valid from [`BACKDATE`] before `now` until `lifetime` after it.
 ///
 /// # Errors
 /// Refuses one that would outlive its authority, and one that peers would not accept: what is returned was verified
@@ -74,7 +71,7 @@ pub fn mint(
     ];
     parameters.use_authority_key_identifier_extension = true;
     // Certificates know whole seconds: both ends are rounded down, so that the leaf never outlives what was asked for.
-    let start = whole_seconds(now.saturating_sub(CLOCK_SKEW).unwrap_or(now));
+    let start = whole_seconds(now.saturating_sub(BACKDATE).unwrap_or(now));
     let end = whole_seconds(end);
     // rcgen's clock type belongs to a crate that is no dependency of ours; it can be reached by addition.
     let epoch = rcgen::date_time_ymd(1970, 1, 1);

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use e2e::{
     blueprint::{self, Blueprint},
     doctor::{self, Outcome},
+    environment::Found,
     failure::Failure,
     local,
 };
@@ -21,7 +22,16 @@ pub(crate) async fn run(args: Doctor, context: &Context) -> anyhow::Result<()> {
     let chosen = context.choose(args.runtime).await;
     let checks = context
         .interrupt
-        .unless(async { Ok(doctor::run(chosen.kind, &ports).await) })
+        .unless(async {
+            let mut checks = doctor::run(chosen.kind, &ports).await;
+            // Of what is up already: a ferry whose clocks drift apart stands still.
+            for found in context.store.list()? {
+                if let Found::Environment(environment) = found {
+                    checks.extend(doctor::clocks(&environment).await);
+                }
+            }
+            Ok(checks)
+        })
         .await?;
     if args.json {
         context.output.data(

@@ -1,4 +1,4 @@
-use e2e::{environment::Found, runtime};
+use e2e::{clock, environment::Found, runtime};
 use serde_json::json;
 
 use crate::{cli::Status, context::Context, view};
@@ -30,6 +30,11 @@ pub(crate) async fn run(args: Status, context: &Context) -> anyhow::Result<()> {
             .interrupt
             .unless(runtime::status(&environment))
             .await?;
+        let clocks = context
+            .interrupt
+            .unless(async { Ok(runtime::clocks(&environment).await) })
+            .await?;
+        let apart = clock::apart(&environment, &clocks);
         if args.json {
             context.output.data(
                 json!({
@@ -39,6 +44,8 @@ pub(crate) async fn run(args: Status, context: &Context) -> anyhow::Result<()> {
                     "created_at": environment.record.created_at,
                     "folder": environment.layout().root(),
                     "pods": pods,
+                    "clocks": clocks,
+                    "clocks_too_far_apart": apart.map(|far| far.to_string()),
                 })
                 .to_string(),
             );
@@ -47,6 +54,10 @@ pub(crate) async fn run(args: Status, context: &Context) -> anyhow::Result<()> {
             context
                 .output
                 .data(view::status(&environment.record, &condition, &pods, style));
+            context.output.data(format!("clocks: {clocks}"));
+            if let Some(far) = apart {
+                context.output.warn(format!("{far}; {}", clock::FIX));
+            }
         }
     }
     Ok(())

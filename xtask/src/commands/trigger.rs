@@ -17,11 +17,11 @@ pub(crate) async fn run(args: Trigger, context: &Context) -> anyhow::Result<()> 
         let sending = sending(&args).await?;
         let mut acks = pinhole.trigger(&sending).await?;
         let mut all = vec![];
-        while let Some(ack) = acks.next().await? {
+        while let Some(answered) = acks.next_answered().await? {
             if args.json {
-                context.output.data(serde_json::to_string(&ack)?);
+                context.output.data(serde_json::to_string(&answered)?);
             }
-            all.push(ack);
+            all.push(answered.ack);
         }
         Ok((sending.count(), all))
     };

@@ -18,11 +18,13 @@ use super::{
     probe,
 };
 use crate::{
+    clock::{self, Clocks, Offset, Seen},
     environment::{
         ClusterRecord, Environment, Lock, PodRecord, ProcessRecord, Store, private_folder,
         random_hex, replace_file,
     },
     envoy,
+    failure::Failure,
     identity::Root,
     plan::{PeerAddress, Plan, PodPlan, Sockets},
     process::Launch,
@@ -38,11 +40,31 @@ const ADMIN_SOCKET: &str = "admin.sock";
 
 /// The environment while several pods are started side by side. Each change is saved at once, so that a later command
 /// finds every process whenever this one is killed.
-struct Shared(Mutex<Environment>);
+struct Shared {
+    environment: Mutex<Environment>,
+    clocks: Mutex<Clocks>,
+}
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Environment> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.environment
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds a pod's clock against those that were seen before: with clocks too far apart there is no handshake, and the reason
+    /// of that is better said than waited for.
+    fn check_clock(&self, name: &WorkloadName, offset: Offset) -> anyhow::Result<()> {
+        let record = self.lock().record.clone();
+        let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        clocks.see(Seen {
+            cluster: name.cluster().into(),
+            pod: Some(name.pod().into()),
+            offset,
+        });
+        let tolerance = clock::tolerance(&record.settings);
+        let checked = clocks.check(record.connections(), tolerance);
+        checked.map_err(|far| Failure::from(far).into())
     }
 
     fn change_pod(
@@ -74,7 +96,10 @@ pub(in crate::runtime) async fn up(
     network::place_pods(&mut plan, &networks)?;
     let environment = store.create(lock, request.draft())?;
     let layout = environment.layout().clone();
-    let shared = Shared(Mutex::new(environment));
+    let shared = Shared {
+        environment: Mutex::new(environment),
+        clocks: Mutex::default(),
+    };
     let result = async {
         let root = Root::create(&request.name.to_string())?;
         root.save(&layout.identity())?;
@@ -267,6 +292,9 @@ async fn start_pod(
     shared.change_pod(name, |record| record.started_at = Some(Timestamp::now()))?;
     // The app waits for its first identity by itself; only Envoy needs it to be there.
     let mut processes = vec![start(Container::Wosp)?, start(Container::App)?];
+    if let Some(offset) = probe::wait_for_clock(name, file, &processes, step).await? {
+        shared.check_clock(name, offset)?;
+    }
     let identity = workshop
         .layout
         .pod(name)

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{TAIL, pod::PodFile};
 use crate::{
+    clock::{self, Offset},
     environment::ProcessRecord,
     failure::Failure,
     http::Request,
@@ -130,6 +131,33 @@ fn wait<'a>(what: String, step: &'a Step) -> Wait<'a> {
         .looking_every(PAUSE)
         .hint("where the environment is kept, `cargo xtask logs` shows what its containers say")
         .showing(step)
+}
+
+/// How far a pod's clock is ahead of this machine's, as its app says; `None` where it does not.
+pub(super) async fn clock(file: &PodFile) -> anyhow::Result<Option<Offset>> {
+    let request = Request::get(file.http, "/ready").within(ANSWER_LIMIT);
+    let asked = clock::now();
+    let answer = request.send().await?;
+    Ok(Offset::of_ready(&answer.body, asked, clock::now()))
+}
+
+/// Waits until a pod's app answers, ready or not, and says what its clock says.
+pub(super) async fn wait_for_clock(
+    pod: &WorkloadName,
+    file: &PodFile,
+    processes: &[ProcessRecord],
+    step: &Step,
+) -> anyhow::Result<Option<Offset>> {
+    wait(format!("{}: the time by its clock", named(pod)), step)
+        .looking_every(Duration::from_millis(10))
+        .poll(|| async {
+            all_run(&named(pod), processes)?;
+            Ok(match clock(file).await {
+                Ok(offset) => Seen::Ready(offset),
+                Err(error) => Seen::Waiting(error.root_cause().to_string()),
+            })
+        })
+        .await
 }
 
 /// Waits for the first identity of a pod: Envoy starts with it or not at all.

@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use super::{Destination, addresses, distinct, kubeconfig, pull_secret};
 use crate::{
     blueprint::Target,
-    deploy,
+    clock, deploy,
     environment::{
         ClusterRecord, Environment, ExistingRecord, ImagesRecord, Lock, Store, random_hex,
     },
@@ -49,6 +49,7 @@ pub(in crate::runtime) async fn up(
 ) -> anyhow::Result<(Environment, anyhow::Result<()>)> {
     let settled = settle(request)?;
     let clusters = connect(&settled, timeline).await?;
+    compare_clocks(&settled.plan, &clusters, &request.settings, timeline).await?;
     let label = label(request.name.as_str());
     check_namespaces(&settled.plan, &clusters, &label).await?;
     let mut environment = store.create(lock, request.draft())?;
@@ -69,6 +70,7 @@ pub(in crate::runtime) async fn refresh(
     let settled = settle(request)?;
     refuse_another(environment, &settled)?;
     let clusters = connect(&settled, timeline).await?;
+    compare_clocks(&settled.plan, &clusters, &request.settings, timeline).await?;
     check_namespaces(&settled.plan, &clusters, environment.record.label()).await?;
     bring_up(environment, request, &settled, &clusters, timeline).await
 }
@@ -229,6 +231,21 @@ fn record_kubeconfig(
         existing.kubeconfig = read.keep(&folder, &existing.kubeconfig, timeline)?;
     }
     Ok(())
+}
+
+/// Holds the API servers' clocks against each other, before anything is made: the nodes' are like them, or the pods will say.
+async fn compare_clocks(
+    plan: &Plan,
+    clusters: &BTreeMap<String, Cluster>,
+    settings: &BTreeMap<String, String>,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let clocks = on_clusters::api_clocks(clusters.values()).await;
+    if !clocks.all().is_empty() {
+        timeline.note(format!("clocks: {clocks}"));
+    }
+    let checked = clocks.check(plan.connections(), clock::tolerance(settings));
+    checked.map_err(|far| Failure::from(far).into())
 }
 
 /// All of them before anything is made in any.

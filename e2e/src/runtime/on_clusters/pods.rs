@@ -8,6 +8,7 @@ use messages::WorkloadName;
 
 use super::cluster_of;
 use crate::{
+    clock::{self, Clocks},
     deploy,
     environment::{Environment, PodRecord, RuntimeKind},
     kubernetes::{Cluster, LivePod, container_statuses},
@@ -138,6 +139,51 @@ fn has_ended(status: &ContainerStatus) -> bool {
             .is_some_and(|state| state.terminated.is_some())
     };
     terminated(&status.state) || terminated(&status.last_state)
+}
+
+/// The clocks of these clusters' API servers, where they say their time.
+pub(in crate::runtime) async fn api_clocks<'a>(
+    clusters: impl IntoIterator<Item = &'a Cluster>,
+) -> Clocks {
+    let looks = clusters.into_iter().map(|cluster| async move {
+        Some(clock::Seen {
+            cluster: cluster.name().into(),
+            pod: None,
+            offset: cluster.clock().await.ok()?,
+        })
+    });
+    collect(join_all(looks).await)
+}
+
+/// The clocks of all API servers and all pods that answer.
+pub(in crate::runtime) async fn clocks(environment: &Environment) -> Clocks {
+    let record = &environment.record;
+    let clusters = record.clusters.iter();
+    let clusters = clusters.map(|cluster| super::connect(environment, &cluster.name));
+    let clusters: Vec<_> = join_all(clusters).await.into_iter().flatten().collect();
+    let looks = record.pods.iter().map(|pod| {
+        let mut clusters = clusters.iter();
+        let cluster = clusters.find(|cluster| cluster.name() == pod.name.cluster());
+        async move {
+            let cluster = cluster?;
+            let live = cluster.newest(&pod.name).await.ok()?;
+            let offset = cluster.pod_clock(&pod.namespace, &live.name).await.ok()??;
+            Some(clock::Seen {
+                cluster: cluster.name().into(),
+                pod: Some(pod.name.pod().into()),
+                offset,
+            })
+        }
+    });
+    let (mut clocks, pods) = tokio::join!(api_clocks(&clusters), join_all(looks));
+    pods.into_iter().flatten().for_each(|seen| clocks.see(seen));
+    clocks
+}
+
+fn collect(all: Vec<Option<clock::Seen>>) -> Clocks {
+    let mut clocks = Clocks::default();
+    all.into_iter().flatten().for_each(|seen| clocks.see(seen));
+    clocks
 }
 
 pub(in crate::runtime) async fn live_pods(

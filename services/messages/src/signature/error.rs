@@ -178,8 +178,6 @@ pub enum HopProblem {
     NameNotPermitted { signer: WorkloadName },
     #[error("the certificate chain of {signer} is not valid: {cause}")]
     Chain { signer: WorkloadName, cause: String },
-    #[error("its time {at} is before that of the hop before it, {before}")]
-    TimeBackwards { at: Timestamp, before: Timestamp },
 }
 
 impl HopProblem {
@@ -202,7 +200,6 @@ impl HopProblem {
             Self::NotOfThisRoot { .. } => "other-root",
             Self::NameNotPermitted { .. } => "name-not-permitted",
             Self::Chain { .. } => "bad-chain",
-            Self::TimeBackwards { .. } => "time-backwards",
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use ring::{
     rand::SystemRandom,
@@ -14,7 +14,10 @@ use super::{
     identity::Identity,
     jws::{Header, Signed, compact, signing_input, x5c},
 };
-use crate::{Hop, Timestamp, WorkloadName, limits::MAX_SIGNATURE_BYTES};
+use crate::{
+    Hop, Timestamp, WorkloadName,
+    limits::{BACKDATE, MAX_SIGNATURE_BYTES},
+};
 
 /// Signs hops with one workload identity. A rotated identity is a new `Signer`.
 pub struct Signer {
@@ -118,11 +121,26 @@ impl Signer {
         self.identity.valid().not_after
     }
 
+    /// How long `wosp` made the identity to live: from its minting, which is [`BACKDATE`] after the beginning of its validity.
+    /// Of an identity that is not made so, the whole of its validity.
+    pub fn life(&self) -> Duration {
+        let valid = self.identity.valid();
+        let whole = valid
+            .not_after
+            .as_jiff()
+            .duration_since(valid.not_before.as_jiff());
+        let whole = Duration::try_from(whole).unwrap_or_default();
+        match whole.checked_sub(BACKDATE) {
+            Some(life) if !life.is_zero() => life,
+            _ => whole,
+        }
+    }
+
     /// Signs `hop`, this pod's own entry on message `id`, as it follows the trail `before`. What stands in its `signature`
     /// is replaced.
     ///
-    /// Clocks of different clusters differ a little, yet times along a trail never go back: a hop that would be earlier than
-    /// the one before it gets that one's time.
+    /// The hop keeps the time of its own pod's clock, though a hop before it may be later by another clock: the order of hops
+    /// follows from what they have signed.
     pub fn sign(&self, id: Uuid, before: &[Hop], mut hop: Hop) -> Result<Hop, SignError> {
         let name = self.name();
         if hop.cluster != name.cluster() || hop.namespace != name.namespace() {
@@ -131,9 +149,6 @@ impl Signer {
                 cluster: hop.cluster,
                 namespace: hop.namespace,
             });
-        }
-        if let Some(last) = before.last() {
-            hop.at = hop.at.max(last.at);
         }
         let valid = self.identity.valid();
         if !valid.contains(hop.at) {

@@ -1,5 +1,7 @@
 //! Certificates for tests, made as an environment makes them, and as an attacker would.
 
+use std::time::Duration;
+
 use messages::{Hop, Role, Timestamp, WorkloadName, signature::Signer};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
@@ -95,6 +97,25 @@ pub(crate) fn leaf(authority: &Issuer, name: &WorkloadName) -> Leaf {
 
 /// A leaf by the first of `issuers`, with all of them in its chain.
 pub(crate) fn leaf_of(issuers: &[&Issuer], names: &[&WorkloadName], years: Years) -> Leaf {
+    leaf_with(issuers, names, |params| {
+        params.not_before = date_time_ymd(years.0, 1, 1);
+        params.not_after = date_time_ymd(years.1, 1, 1);
+    })
+}
+
+/// A leaf that is valid so many seconds, from the first second of 2027 on.
+pub(crate) fn leaf_for(authority: &Issuer, name: &WorkloadName, seconds: u64) -> Leaf {
+    leaf_with(&[authority], &[name], |params| {
+        params.not_before = date_time_ymd(2027, 1, 1);
+        params.not_after = params.not_before + Duration::from_secs(seconds);
+    })
+}
+
+fn leaf_with(
+    issuers: &[&Issuer],
+    names: &[&WorkloadName],
+    valid: impl FnOnce(&mut CertificateParams),
+) -> Leaf {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -110,8 +131,7 @@ pub(crate) fn leaf_of(issuers: &[&Issuer], names: &[&WorkloadName], years: Years
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
     ];
-    params.not_before = date_time_ymd(years.0, 1, 1);
-    params.not_after = date_time_ymd(years.1, 1, 1);
+    valid(&mut params);
     let certificate = params.signed_by(&key, issuers[0]).unwrap();
     let issuers_pem: String = issuers.iter().map(|issuer| issuer.pem()).collect();
     Leaf {

@@ -142,7 +142,7 @@ fn a_signer_does_not_sign_outside_its_validity() {
 }
 
 #[test]
-fn a_hop_is_never_earlier_than_the_one_before_it() {
+fn a_hop_keeps_the_time_of_its_own_clock() {
     let (name, leaf) = sink();
     let signer = leaf.signer();
     let id = Uuid::now_v7();
@@ -152,7 +152,24 @@ fn a_hop_is_never_earlier_than_the_one_before_it() {
     let second = signer
         .sign(id, std::slice::from_ref(&first), hop(&name, Role::Sink, 3))
         .unwrap();
-    assert_eq!(second.at, first.at);
+    assert!(second.at < first.at);
+    assert_eq!(second.at, hop(&name, Role::Sink, 3).at);
+}
+
+#[test]
+fn an_identity_lives_from_its_minting_to_its_end() {
+    let (name, _) = sink();
+    let root = mint::root();
+    let authority = mint::authority(&root, &name);
+    let life = |valid| {
+        let leaf = mint::leaf_for(&authority, &name, valid);
+        leaf.signer().life().as_secs()
+    };
+    assert_eq!(life(120), 60);
+    // By agents that date back less, or not at all.
+    assert_eq!(life(70), 10);
+    assert_eq!(life(60), 60);
+    assert_eq!(life(24), 24);
 }
 
 #[test]

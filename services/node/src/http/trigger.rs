@@ -12,8 +12,8 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::StreamExt as _;
-use messages::Payload;
-use serde::Deserialize;
+use messages::{Ack, Payload};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -124,13 +124,24 @@ fn announced_length(request: &Request) -> Option<usize> {
     }
 }
 
+/// One line of an answer.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    ack: &'a Ack,
+    /// From the making of the message to the acknowledgement of all its branches, in microseconds of this pod's own clock: the
+    /// times on the trail are of several.
+    took_us: u64,
+}
+
 /// The acknowledgements of one message, a line each. An error cuts the response, so that the client sees that it is not
 /// complete.
 fn answer_lines(answers: Answers) -> Result<Bytes, std::io::Error> {
-    let acks = answers.map_err(|Later(reason)| std::io::Error::other(reason))?;
+    let answered = answers.map_err(|Later(reason)| std::io::Error::other(reason))?;
+    let took_us = u64::try_from(answered.took.as_micros()).unwrap_or(u64::MAX);
     let mut lines = Vec::new();
-    for ack in acks {
-        serde_json::to_writer(&mut lines, &ack)?;
+    for ack in &answered.acks {
+        serde_json::to_writer(&mut lines, &Line { ack, took_us })?;
         lines.push(b'\n');
     }
     Ok(lines.into())

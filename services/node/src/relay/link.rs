@@ -36,10 +36,15 @@ pub(crate) struct Link {
 
 /// A message that is passed on and not yet acknowledged.
 #[derive(Debug)]
-pub(crate) struct Ticket(oneshot::Receiver<Ack>);
+pub(crate) struct Ticket(oneshot::Receiver<(Ack, Instant)>);
 
 impl Ticket {
     pub(crate) async fn answer(self) -> Result<Ack, Later> {
+        self.timed_answer().await.map(|(ack, _)| ack)
+    }
+
+    /// The acknowledgement, and when it arrived, whenever it is asked for.
+    pub(crate) async fn timed_answer(self) -> Result<(Ack, Instant), Later> {
         self.0.await.map_err(|_| ended())
     }
 }
@@ -70,7 +75,7 @@ impl Link {
 #[derive(Debug)]
 struct Entry {
     message: Arc<Message>,
-    answer: oneshot::Sender<Ack>,
+    answer: oneshot::Sender<(Ack, Instant)>,
     #[expect(dead_code, reason = "held until the message is acknowledged")]
     place: Place,
     first_sent: Option<Instant>,
@@ -192,6 +197,9 @@ impl Task {
                     self.failures = 0;
                     self.connected = true;
                     self.pending = None;
+                    if let Some(skew) = session.skew {
+                        self.settings.metrics.skew(skew);
+                    }
                     return Some(session);
                 }
                 Err(lost) => {
@@ -325,7 +333,7 @@ impl Task {
                 self.settings.metrics.round_trip(first_sent.elapsed());
             }
             // Nobody listens when the upstream connection is gone; it will ask again.
-            let _ = entry.answer.send(ack);
+            let _ = entry.answer.send((ack, Instant::now()));
         }
     }
 
@@ -334,6 +342,7 @@ impl Task {
         let Session {
             outgoing,
             mut incoming,
+            ..
         } = session;
         drop(outgoing);
         let rest = async {

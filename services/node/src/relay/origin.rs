@@ -1,10 +1,13 @@
 //! Where messages begin: a gateway makes them from triggers. What it has accepted it carries, whoever asked is still there or not.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, join_all};
 use messages::{Ack, Message, Outcome, Payload};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc};
+use tokio::{
+    sync::{Mutex, OwnedSemaphorePermit, mpsc},
+    time::Instant,
+};
 use uuid::Uuid;
 
 use super::{Later, Onward, Pod, link::Ticket, pass_to_all};
@@ -12,14 +15,30 @@ use crate::{
     hooks::{self, Headers},
     metrics::Counted,
     shutdown::{Phase, Working},
-    sign::Unsignable,
 };
 
 /// Messages of one trigger whose answers are awaited at once, and answers that may wait for a slow reader.
 const ANSWERS_AHEAD: usize = 1024;
 
-/// What one message came to: one acknowledgement for each connection out, in their order.
-pub(crate) type Answers = Result<Vec<Ack>, Later>;
+/// Messages of an auto-trigger of which the log says how long each took.
+const MAX_TIMES: usize = 1000;
+
+/// What one message came to.
+pub(crate) type Answers = Result<Answered, Later>;
+
+/// A message that is answered.
+pub(crate) struct Answered {
+    /// One acknowledgement for each connection out, in their order.
+    pub(crate) acks: Vec<Ack>,
+    /// From its making to the last of them, by a clock that is never set.
+    pub(crate) took: Duration,
+}
+
+impl Answered {
+    fn is_delivered(&self) -> bool {
+        self.acks.iter().all(|ack| ack.outcome.is_delivered())
+    }
+}
 
 /// The payloads of one trigger, made one by one.
 pub(crate) type Payloads = Box<dyn Iterator<Item = Payload> + Send>;
@@ -89,6 +108,7 @@ impl Origin {
     ) -> Result<BoxFuture<'static, Answers>, Later> {
         let pod = &self.pod;
         let flying = pod.metrics.in_flight();
+        let began = Instant::now();
         let payload = match self.accepted(payload, headers).await {
             Ok(payload) => payload,
             Err(reason) => {
@@ -99,7 +119,11 @@ impl Origin {
                     outcome,
                     trail: Vec::new(),
                 };
-                return Ok(Box::pin(std::future::ready(Ok(vec![ack]))));
+                let answered = Answered {
+                    acks: vec![ack],
+                    took: began.elapsed(),
+                };
+                return Ok(Box::pin(std::future::ready(Ok(answered))));
             }
         };
         let Onward::Links(links) = &pod.onward else {
@@ -111,7 +135,6 @@ impl Origin {
             let id = Uuid::now_v7();
             // Here nobody can be told to come later, so the gateway itself waits for its identity.
             let hop = pod.identity.sign_hop(&pod.config, id, &[]).await;
-            let hop = hop.map_err(|Unsignable(reason)| Later(reason))?;
             let message = Message {
                 id,
                 blueprint: pod.config.name.blueprint().to_owned(),
@@ -124,16 +147,20 @@ impl Origin {
         };
         let metrics = pod.metrics.clone();
         Ok(Box::pin(async move {
-            let branches: Vec<_> = join_all(tickets.into_iter().map(Ticket::answer)).await;
-            let acks = branches.into_iter().collect::<Result<Vec<Ack>, Later>>()?;
+            let branches: Vec<_> = join_all(tickets.into_iter().map(Ticket::timed_answer)).await;
+            let timed = branches.into_iter().collect::<Result<Vec<_>, Later>>()?;
             drop(flying);
-            let all = acks.iter().all(|ack| ack.outcome.is_delivered());
-            metrics.counted(if all {
+            let last = timed.iter().map(|(_, at)| *at).max().unwrap_or(began);
+            let answered = Answered {
+                acks: timed.into_iter().map(|(ack, _)| ack).collect(),
+                took: last.saturating_duration_since(began),
+            };
+            metrics.counted(if answered.is_delivered() {
                 Counted::Delivered
             } else {
                 Counted::Rejected
             });
-            Ok(acks)
+            Ok(answered)
         }))
     }
 
@@ -182,11 +209,17 @@ pub(crate) async fn auto_trigger(origin: Arc<Origin>, count: u32) {
     let payloads = (1..=count).map(move |number| default_payload(number, count, &name));
     let mut answers = origin.trigger(Box::new(payloads), Headers::default(), None);
     let mut delivered = 0_u32;
+    let mut times = vec![];
     while let Some(answer) = answers.recv().await {
         match answer {
-            Ok(acks) if acks.iter().all(|ack| ack.outcome.is_delivered()) => delivered += 1,
-            Ok(acks) => {
-                for ack in acks {
+            Ok(answered) if answered.is_delivered() => {
+                delivered += 1;
+                if times.len() < MAX_TIMES {
+                    times.push(answered.took.as_micros().to_string());
+                }
+            }
+            Ok(answered) => {
+                for ack in answered.acks {
                     if let Outcome::Rejected { reason } = ack.outcome {
                         tracing::warn!(id = %ack.id, reason, "a message of the auto-trigger was rejected");
                     }
@@ -196,6 +229,10 @@ pub(crate) async fn auto_trigger(origin: Arc<Origin>, count: u32) {
                 tracing::warn!(reason, "a message of the auto-trigger was not sent")
             }
         }
+    }
+    // What sinks and hops say of times is by other clocks. Of some messages only it would not be clear which.
+    if delivered == count {
+        tracing::info!("acknowledged after {} µs", times.join(", "));
     }
     tracing::info!("🔁 Auto-trigger complete — {delivered}/{count} messages sent.");
 }

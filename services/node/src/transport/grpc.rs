@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
 use messages::{
-    Ack, Message,
+    Ack, Message, TIME_HEADER,
     limits::MAX_FRAME_BYTES,
     proto::{
         self,
@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Request, Response, Status, Streaming,
+    metadata::MetadataValue,
     service::Routes,
     transport::{Channel, Endpoint},
 };
@@ -38,6 +39,7 @@ use crate::{
         Pod,
         inbound::{self, ACK_BUFFER, End},
     },
+    skew::{self, Asked},
 };
 
 /// The service's full name, as health checks ask for it.
@@ -114,7 +116,11 @@ impl Relay for Service {
         });
         let answers = ReceiverStream::new(answers).map(|ack| Ok(v1::Ack::from(ack)));
         let last = stream::once(end).filter_map(async |end| end.ok().flatten().map(Err));
-        Ok(Response::new(answers.chain(last).boxed()))
+        let mut response = Response::new(answers.chain(last).boxed());
+        if let Ok(time) = skew::time().parse() {
+            response.metadata_mut().insert(TIME_HEADER, time);
+        }
+        Ok(response)
     }
 }
 
@@ -170,19 +176,23 @@ pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
     check_health(channel.clone()).await?;
     let (outgoing, messages) = mpsc::channel::<Arc<Message>>(SESSION_BUFFER);
     let messages = ReceiverStream::new(messages).map(|message| v1::Message::from(&*message));
-    let answers = RelayClient::new(channel)
+    // The connection is warm by now, so the answer comes as fast as the way is.
+    let asked = Asked::now();
+    let answer = RelayClient::new(channel)
         .max_decoding_message_size(MAX_FRAME_BYTES)
         .carry(messages)
         .await
-        .map_err(|status| lost(&status))?
-        .into_inner();
-    let incoming = answers.map(|answer| match answer {
+        .map_err(|status| lost(&status))?;
+    let said = answer.metadata().get(TIME_HEADER);
+    let skew = asked.skew(said.map(MetadataValue::as_encoded_bytes));
+    let incoming = answer.into_inner().map(|answer| match answer {
         Ok(ack) => Ack::try_from(ack).map_err(Lost::because),
         Err(status) => Err(lost(&status)),
     });
     Ok(Session {
         outgoing,
         incoming: incoming.boxed(),
+        skew,
     })
 }
 

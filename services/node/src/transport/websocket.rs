@@ -14,7 +14,7 @@ use futures_util::{
     SinkExt as _, StreamExt as _,
     stream::{self, SplitSink, SplitStream},
 };
-use messages::{Ack, Message, json, limits::MAX_FRAME_BYTES};
+use messages::{Ack, Message, TIME_HEADER, json, limits::MAX_FRAME_BYTES};
 use tokio::{
     net::TcpStream,
     sync::mpsc,
@@ -35,9 +35,12 @@ use super::{
     Broken, Incoming, Lost, PING_INTERVAL, Received, SESSION_BUFFER, SILENCE_LIMIT, Session,
     unreadable,
 };
-use crate::relay::{
-    Pod,
-    inbound::{self, ACK_BUFFER, End},
+use crate::{
+    relay::{
+        Pod,
+        inbound::{self, ACK_BUFFER, End},
+    },
+    skew::{self, Asked},
 };
 
 /// Where a pod answers.
@@ -64,10 +67,11 @@ pub(crate) async fn upgrade(State(pod): State<Arc<Pod>>, upgrade: WebSocketUpgra
         return (StatusCode::BAD_REQUEST, reason).into_response();
     }
     let working = pod.work.begin();
-    upgrade.on_upgrade(async move |socket| {
+    let answer = upgrade.on_upgrade(async move |socket| {
         serve(&pod, socket).await;
         drop(working);
-    })
+    });
+    ([(TIME_HEADER, skew::time())], answer).into_response()
 }
 
 async fn serve(pod: &Pod, socket: WebSocket) {
@@ -197,15 +201,20 @@ pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_FRAME_BYTES))
         .max_frame_size(Some(MAX_FRAME_BYTES));
-    let (socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config))
-        .await
-        .map_err(refused)?;
+    let asked = Asked::now();
+    let (socket, answer) =
+        tokio_tungstenite::client_async_with_config(request, stream, Some(config))
+            .await
+            .map_err(refused)?;
+    let said = answer.headers().get(TIME_HEADER);
+    let skew = asked.skew(said.map(HeaderValue::as_bytes));
     let (outgoing, messages) = mpsc::channel(SESSION_BUFFER);
     let (answers, incoming) = mpsc::channel(SESSION_BUFFER);
     tokio::spawn(carry(socket, messages, answers));
     Ok(Session {
         outgoing,
         incoming: ReceiverStream::new(incoming).boxed(),
+        skew,
     })
 }
 

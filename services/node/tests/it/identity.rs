@@ -99,15 +99,16 @@ async fn lacks(pod: &Pod) -> Option<String> {
 async fn a_pod_says_before_the_end_of_its_identity_that_it_needs_a_new_one_and_works_on() {
     let root = Root::new();
     let sink = Spec::without_identity(Role::Sink, "sink");
-    root.issue(
+    // Minted for 22 s: it should have been replaced once less than 5.5 s are left. When its file was written says nothing.
+    root.issue_aged(
         &sink.config.name,
         &sink.config.identity_dir,
         Duration::from_secs(12),
+        Duration::from_secs(10),
     );
-    // As if it had been written for 22 s: it should have been replaced once less than 5.5 s are left.
     let file = File::open(sink.config.identity_dir.join(env::IDENTITY_FILE)).unwrap();
-    let earlier = SystemTime::now() - Duration::from_secs(10);
-    file.set_modified(earlier).unwrap();
+    let later = SystemTime::now() + Duration::from_secs(600);
+    file.set_modified(later).unwrap();
     let sink = sink.start().await.ready().await;
     let mut running = Socket::open(sink.relay).await;
 

@@ -127,6 +127,22 @@ fn an_authority_near_its_end_is_reported_and_then_refuses() {
 }
 
 #[test]
+fn a_clock_that_is_far_behind_is_no_end_of_an_authority() {
+    let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut rig = rig(authority.path(), identity.path());
+    write_authority(
+        authority.path(),
+        &root(10 * HOUR),
+        &Request::of(&sink(), 2 * HOUR),
+    );
+    let now = Timestamp::now();
+    assert!(rig.agent.rotate(now));
+    assert!(!rig.agent.rotate(now - 2 * HOUR));
+    assert_eq!(rig.reason(now), None, "the last identity still counts");
+    assert!(rig.agent.rotate(now));
+}
+
+#[test]
 fn a_replaced_secret_is_taken_whole() {
     let (secret, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     // As the kubelet lays a Secret out: the names point through `..data`, which is replaced by rename.

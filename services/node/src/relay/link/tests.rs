@@ -48,7 +48,14 @@ fn session() -> (Session, Far) {
     let (outgoing, messages) = mpsc::channel(1);
     let (answers, incoming) = mpsc::channel(16);
     let incoming = ReceiverStream::new(incoming).boxed();
-    (Session { outgoing, incoming }, Far { messages, answers })
+    (
+        Session {
+            outgoing,
+            incoming,
+            skew: Some(0.25),
+        },
+        Far { messages, answers },
+    )
 }
 
 struct Bench {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use messages::{WorkloadName, env};
+use messages::{WorkloadName, env, limits::BACKDATE};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints,
@@ -30,6 +30,17 @@ impl Root {
 
     /// Writes an identity of `name` into `dir` as `wosp` does: by one rename.
     pub(crate) fn issue(&self, name: &WorkloadName, dir: &Path, valid: Duration) {
+        self.issue_aged(name, dir, valid, Duration::ZERO);
+    }
+
+    /// One that was minted some time ago, and has `left` to live.
+    pub(crate) fn issue_aged(
+        &self,
+        name: &WorkloadName,
+        dir: &Path,
+        left: Duration,
+        age: Duration,
+    ) {
         let mut params = authority_params(&format!("authority of {name}"), 0);
         params.name_constraints = Some(NameConstraints {
             permitted_subtrees: vec![GeneralSubtree::DnsName(name.to_string())],
@@ -50,8 +61,8 @@ impl Root {
         ];
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let epoch = date_time_ymd(1970, 1, 1);
-        params.not_before = epoch + (now - Duration::from_secs(10));
-        params.not_after = epoch + (now + valid);
+        params.not_before = epoch + (now - age - BACKDATE);
+        params.not_after = epoch + (now + left);
         let leaf = params.signed_by(&key, &authority).unwrap();
         let file = serde_json::json!({"resources": [{
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
