@@ -94,7 +94,7 @@ impl Offset {
 
     /// The middle, in seconds.
     pub fn seconds(self) -> f64 {
-        f64::midpoint(self.least.as_secs_f64(), self.most.as_secs_f64())
+        (self.least.saturating_add(self.most) / 2).as_secs_f64()
     }
 
     /// By how much [`Self::seconds`] may be wrong.
@@ -181,20 +181,18 @@ impl From<TooFar> for Failure {
 pub struct Clocks(Vec<Seen>);
 
 impl fmt::Display for Clocks {
-    /// `cluster-a 0.0 s, cluster-b 45.0 s behind this machine's`: of each cluster the clock that is furthest off.
+    /// `cluster-a +0.0 s, cluster-b -45.0 s against this machine's`: of each cluster the clock that is furthest off.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, (cluster, offset)) in self.clusters().into_iter().enumerate() {
             let comma = if number > 0 { ", " } else { "" };
-            let seconds = offset.seconds();
-            write!(f, "{comma}{cluster} {:.1} s ", seconds.abs())?;
+            write!(f, "{comma}{cluster} {:+.1} s", offset.seconds())?;
             if offset.uncertainty() >= 0.1 {
-                write!(f, "(± {:.1} s) ", offset.uncertainty())?;
+                write!(f, " (± {:.1} s)", offset.uncertainty())?;
             }
-            f.write_str(if seconds < 0.0 { "behind" } else { "ahead" })?;
         }
         match self.0.is_empty() {
             true => f.write_str("not known"),
-            false => f.write_str(" of this machine's"),
+            false => f.write_str(" against this machine's"),
         }
     }
 }
@@ -380,7 +378,7 @@ mod tests {
         let clocks = clocks(&[("cluster-a", 12_340), ("cluster-b", -9_000)]);
         assert_eq!(
             clocks.to_string(),
-            "cluster-a 12.3 s ahead, cluster-b 9.0 s behind of this machine's"
+            "cluster-a +12.3 s, cluster-b -9.0 s against this machine's"
         );
         assert_eq!(Clocks::default().to_string(), "not known");
         let json = serde_json::to_value(&clocks).unwrap();

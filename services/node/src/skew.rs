@@ -1,12 +1,12 @@
 //! How far a peer's clock is ahead of this pod's, as it is measured when a session begins: for people who look for the reason
 //! of a trouble. Nothing is decided by it.
 //!
-//! The server says its time with the head of its answer, in the header [`TIME_HEADER`]. Where it is of an earlier version, or
+//! The server says its time with the head of its answer, in the header [`messages::TIME_HEADER`]. Where it is of an earlier version, or
 //! another's, it may say none.
 
 use std::time::Duration;
 
-use messages::{TIME_HEADER, Timestamp};
+use messages::Timestamp;
 use tokio::time::Instant;
 
 /// The moment at which a peer was asked.
@@ -37,7 +37,7 @@ impl Asked {
     }
 }
 
-/// What this pod says of its clock: the value of [`TIME_HEADER`].
+/// What this pod says of its clock: the value of [`messages::TIME_HEADER`].
 pub(crate) fn time() -> String {
     Timestamp::now().to_string()
 }
