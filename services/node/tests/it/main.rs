@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod chain;
+mod clocks;
 mod faults;
 mod identity;
 mod logs;

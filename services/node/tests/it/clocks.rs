@@ -1,0 +1,68 @@
+//! What a pod tells of its clock and of a peer's, and how long a message takes by one clock.
+
+use hyper::StatusCode;
+use messages::{Protocol, Role, Timestamp};
+use rstest::rstest;
+use serde::Deserialize;
+
+use crate::support::{
+    eventually,
+    http::{get, request, text},
+    mint::Root,
+    pod::Spec,
+};
+
+#[rstest]
+#[case::websocket(Protocol::Websocket)]
+#[case::grpc(Protocol::Grpc)]
+#[tokio::test]
+async fn a_pod_measures_its_peers_clock_at_a_session(#[case] protocol: Protocol) {
+    let root = Root::new();
+    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
+    let gateway = Spec::new(&root, Role::Gateway).to("sink", protocol, sink.relay);
+    let gateway = gateway.start().await.ready().await;
+    let name = r#"ferry_clock_skew_seconds{peer="sink"} "#;
+    let skew: f64 = eventually("the skew of the sink", async || {
+        let (_, metrics) = get(gateway.http, "/metrics").await;
+        let mut lines = metrics.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.parse().ok())
+    })
+    .await;
+    // Both pods are of this process, and so of one clock; how far off the measure may be depends on the machine.
+    assert!(skew.abs() < 60.0, "{skew}");
+}
+
+#[tokio::test]
+async fn a_pod_says_its_time_whether_it_is_ready_or_not() {
+    #[derive(Deserialize)]
+    struct Ready {
+        clock: Timestamp,
+    }
+    let before = Timestamp::now();
+    let sink = Spec::without_identity(Role::Sink, "sink").start().await;
+    let (status, body) = get(sink.http, "/ready").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let said: Ready = serde_json::from_str(&body).unwrap();
+    assert!(before <= said.clock && said.clock <= Timestamp::now());
+}
+
+#[tokio::test]
+async fn each_line_of_an_answer_says_how_long_its_message_took() {
+    #[derive(Deserialize)]
+    struct Line {
+        took_us: u64,
+    }
+    let root = Root::new();
+    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
+    let gateway = Spec::new(&root, Role::Gateway).to("sink", Protocol::Grpc, sink.relay);
+    let gateway = gateway.start().await.ready().await;
+    let trigger = request("POST", "/trigger?count=3").body(Default::default());
+    let (status, lines) = text(gateway.http, trigger.unwrap()).await;
+    assert_eq!(status, StatusCode::OK, "{lines}");
+    let lines: Vec<Line> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line.took_us > 0));
+}
