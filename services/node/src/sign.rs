@@ -13,7 +13,7 @@ use std::{
 
 use messages::{Hop, Timestamp, WorkloadName, env, signature::Signer};
 use ring::digest::{SHA256, digest};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
 use crate::{
@@ -24,6 +24,8 @@ use crate::{
 
 /// How often the file is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often somebody who waits for an identity looks.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// This part of its life before its end an identity should long have been replaced: `wosp` does so before half of it is
 /// over (`FERRY_ROTATION_INTERVAL`).
 const LAST_PART: u32 = 4;
@@ -113,9 +115,16 @@ impl Identity {
         self.state().signer.as_deref().map_or(Duration::ZERO, left)
     }
 
-    /// Whether there is a valid identity now.
-    pub(crate) fn check(&self) -> Result<(), Later> {
-        self.signer().map(drop)
+    /// Waits for a valid identity, at most `limit`: where the clock was just set there is soon one for the time of now.
+    pub(crate) async fn awaited(&self, limit: Duration) -> Result<(), Later> {
+        let end = Instant::now() + limit;
+        loop {
+            match self.signer() {
+                Ok(_) => return Ok(()),
+                Err(later) if Instant::now() >= end => return Err(later),
+                Err(_) => sleep(RETRY_INTERVAL).await,
+            }
+        }
     }
 
     /// This pod's own entry for message `id`, signed, as it follows the trail `before`. Waits for a valid identity: what
@@ -126,7 +135,7 @@ impl Identity {
                 Ok(hop) => return hop,
                 Err(Later(reason)) => {
                     tracing::debug!(%id, reason, "a message waits for the workload identity");
-                    sleep(LOOK_INTERVAL).await;
+                    sleep(RETRY_INTERVAL).await;
                 }
             }
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod clocks;
 mod e2e;
 mod endings;
 mod existing;

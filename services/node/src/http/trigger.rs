@@ -1,6 +1,6 @@
 //! `POST /trigger`: payloads in, acknowledgements out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes, to_bytes},
@@ -35,6 +35,9 @@ const MAX_COUNT: u32 = 1_000_000;
 const MAX_PENDING_KIB: u32 = 256 * 1024;
 /// What a trigger counts at least, in KiB: at most 1,024 triggers at once.
 const MIN_PENDING_KIB: u32 = 256;
+
+/// Longest wait for a valid identity. `wosp` mints one within a second after the clock was set.
+const IDENTITY_LIMIT: Duration = Duration::from_secs(3);
 
 /// What a trigger passes.
 #[derive(Clone)]
@@ -73,7 +76,7 @@ pub(super) async fn trigger(
             "the pod is ending; try again later",
         );
     }
-    if let Err(Later(reason)) = gate.pod.identity.check() {
+    if let Err(Later(reason)) = gate.pod.identity.awaited(IDENTITY_LIMIT).await {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
     }
     let Ok(pending) = gate.room.clone().try_acquire_many_owned(kib_of(&request)) else {
