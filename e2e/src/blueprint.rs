@@ -8,6 +8,7 @@ mod connections;
 mod draft;
 pub(crate) mod graph;
 mod keys;
+pub(crate) mod names;
 mod problem;
 mod read;
 mod targets;
@@ -62,6 +63,8 @@ pub const FILE_NAME: &str = "blueprint.yaml";
 pub const SCHEMA_FILE_NAME: &str = "blueprint.schema.json";
 
 const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$";
+/// A DNS label that begins with a letter, as a Service's name must (RFC 1035).
+const LETTER_LABEL: &str = "^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$";
 
 /// A Ferry blueprint: clusters, the pods in them, and the connections that carry messages from gateways to sinks.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
@@ -100,8 +103,8 @@ pub struct Blueprint {
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Pod {
-    /// Name of the pod, a DNS label, once in the blueprint. Its deployment and its service carry it too.
-    #[schemars(regex(pattern = DNS_LABEL))]
+    /// Name of the pod, a DNS label that begins with a letter, once in the blueprint. Its deployment and its service carry it too.
+    #[schemars(regex(pattern = LETTER_LABEL))]
     pub name: String,
     /// `gateway` makes messages, `processor` passes them on, `sink` stores and acknowledges them.
     #[schemars(schema_with = "role_schema")]

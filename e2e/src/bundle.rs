@@ -25,7 +25,7 @@ use crate::{
     blueprint::{Blueprint, Target},
     environment::Layout,
     failure::Failure,
-    plan::{PeerAddress, Plan, Ports, Sockets},
+    plan::{PeerAddress, Plan, Ports, Sockets, at},
     render::{self, GivenAddress, Images},
     runtime::existing::pulled_images,
 };
@@ -172,8 +172,8 @@ fn settle(request: &Request) -> anyhow::Result<Bundle<'_>> {
         .find(|pod| RECORDS.contains(&pod.name.as_str()))
     {
         return Err(Failure::usage(format!(
-            "the pod `{}` has the name of a file of the bundle",
-            pod.name
+            "{} has the name of a file of the bundle",
+            at(blueprint, pod)
         ))
         .hint("give it another name in the blueprint")
         .into());

@@ -252,7 +252,7 @@ impl Plan {
 }
 
 /// Refuses two blueprints of one name and two pods of one namespace.
-fn apart(blueprints: &[Blueprint]) -> anyhow::Result<()> {
+pub(crate) fn apart(blueprints: &[Blueprint]) -> anyhow::Result<()> {
     let mut names = BTreeMap::new();
     let mut namespaces = BTreeMap::new();
     for blueprint in blueprints {
@@ -362,7 +362,7 @@ fn workload(blueprint: &Blueprint, pod: &Pod) -> anyhow::Result<WorkloadName> {
 }
 
 /// ``pod `sink` of `international-ferry` (manifests/…/blueprint.yaml:13)``
-fn at(blueprint: &Blueprint, pod: &Pod) -> String {
+pub(crate) fn at(blueprint: &Blueprint, pod: &Pod) -> String {
     format!(
         "pod `{}` of `{}` ({}:{})",
         pod.name,

@@ -31,7 +31,7 @@ pub use targets::{
 
 use crate::{
     blueprint::{Blueprint, Target},
-    plan::{PeerAddress, Plan, PodPlan, Ports, Sockets},
+    plan::{PeerAddress, Plan, PodPlan, Ports, Sockets, apart},
 };
 
 /// Field manager of every object that the harness applies.
@@ -262,7 +262,12 @@ pub fn tree<'a>(
 
 /// The files that are checked in beside the blueprints: for two k3d clusters on one machine with the ports as written,
 /// without keys.
+///
+/// # Errors
+///
+/// A [`crate::failure::Failure::usage`] where two of them come to one name.
 pub fn checked_in(blueprints: &[Blueprint]) -> anyhow::Result<BTreeMap<String, String>> {
+    apart(blueprints)?;
     let mut files = BTreeMap::new();
     let (secrets, images, settings) = (PodSecrets::unset(), Images::checked_in(), BTreeMap::new());
     // Each by itself: the ports of one blueprint do not depend on which others there are.

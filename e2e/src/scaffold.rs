@@ -104,7 +104,7 @@ impl Scaffold {
                 wish.name,
                 problems.join("; ")
             ))
-            .hint("choose shorter names, or fewer clusters")
+            .hint("choose other names, or fewer clusters")
         })?;
         let mut all = others;
         all.push(blueprint.clone());

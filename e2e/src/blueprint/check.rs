@@ -9,29 +9,27 @@ use std::{
     path::Path,
 };
 
-use messages::{Role, is_dns_label};
+use messages::Role;
 
 use super::{
     FILE_NAME,
     connections::Connections,
     draft::{At, Draft, DraftPod},
+    names,
     problem::{Collector, list, quote},
 };
 
-/// Longest name of a namespace: a DNS label.
-const LONGEST_NAMESPACE: usize = 63;
-
 pub(super) fn check(draft: &Draft, path: &Path, problems: &mut Collector) {
-    blueprint_name(draft, path, problems);
+    names::check(draft, problems);
+    folder(draft, path, problems);
     clusters(draft, problems);
     pods(draft, problems);
     targets::check(draft, problems);
     Connections::resolve(draft, problems).check(problems);
 }
 
-fn blueprint_name(draft: &Draft, path: &Path, problems: &mut Collector) {
+fn folder(draft: &Draft, path: &Path, problems: &mut Collector) {
     let Some(name) = &draft.name else { return };
-    label("name of the blueprint", name, problems);
     let mut parts = path.iter().rev().filter_map(|part| part.to_str());
     if let (Some(FILE_NAME), Some(folder), Some("manifests")) =
         (parts.next(), parts.next(), parts.next())
@@ -46,24 +44,11 @@ fn blueprint_name(draft: &Draft, path: &Path, problems: &mut Collector) {
             ),
         );
     }
-    // Below `<blueprint>-` and `-ns` there must be room for a pod's name.
-    let longest = LONGEST_NAMESPACE - "-x-ns".len();
-    if is_dns_label(&name.value) && name.value.len() > longest {
-        problems.add(
-            name.line,
-            format!(
-                "name of the blueprint {} has {} characters, which leaves no room for a pod's in the namespace `<blueprint>-<pod>-ns`; use at most {longest}",
-                quote(&name.value),
-                name.value.len(),
-            ),
-        );
-    }
 }
 
 fn clusters(draft: &Draft, problems: &mut Collector) {
     let mut seen = BTreeMap::new();
     for cluster in &draft.clusters.items {
-        label("cluster", cluster, problems);
         once("cluster", cluster, &mut seen, problems);
     }
     let known = || {
@@ -115,33 +100,11 @@ fn clusters(draft: &Draft, problems: &mut Collector) {
 }
 
 fn pods(draft: &Draft, problems: &mut Collector) {
-    let blueprint = draft
-        .name
-        .as_ref()
-        .map(|name| name.value.as_str())
-        .filter(|name| is_dns_label(name) && name.len() + "-x-ns".len() <= LONGEST_NAMESPACE);
     let mut names = BTreeMap::new();
     let mut ports: BTreeMap<(&str, u16), &DraftPod> = BTreeMap::new();
     for pod in &draft.pods.items {
         if let Some(name) = &pod.name {
-            let labelled = label("pod", name, problems);
             once("pod", name, &mut names, problems);
-            let namespace = blueprint.map(|blueprint| format!("{blueprint}-{}-ns", name.value));
-            if let Some(namespace) = namespace
-                && labelled
-                && namespace.len() > LONGEST_NAMESPACE
-            {
-                problems.add(
-                    name.line,
-                    format!(
-                        "namespace {} of {} has {} characters, more than {LONGEST_NAMESPACE}; shorten the name of the pod or of the blueprint by {}",
-                        quote(&namespace),
-                        called(pod),
-                        namespace.len(),
-                        namespace.len() - LONGEST_NAMESPACE
-                    ),
-                );
-            }
         }
         if let (Some(cluster), Some(port)) = (&pod.cluster, &pod.port)
             && let Some(first) = ports.insert((&cluster.value, port.value), pod)
@@ -199,40 +162,6 @@ pub(super) fn called(pod: &DraftPod) -> String {
         || format!("the pod on line {}", pod.line),
         |name| format!("pod {}", quote(&name.value)),
     )
-}
-
-/// True when `name` is a DNS label; a problem otherwise.
-fn label(what: &str, name: &At<String>, problems: &mut Collector) -> bool {
-    let good = is_dns_label(&name.value);
-    if !good {
-        let slug: String = name
-            .value
-            .to_lowercase()
-            .chars()
-            .map(|letter| {
-                if letter.is_ascii_alphanumeric() {
-                    letter
-                } else {
-                    '-'
-                }
-            })
-            .take(63)
-            .collect();
-        let slug = slug.trim_matches('-');
-        let example = if is_dns_label(slug) {
-            format!(", for example `{slug}`")
-        } else {
-            String::new()
-        };
-        problems.add(
-            name.line,
-            format!(
-                "{what} {} is no DNS label; use 1 to 63 of `a-z`, `0-9` and `-`, with a letter or digit at both ends{example}",
-                quote(&name.value)
-            ),
-        );
-    }
-    good
 }
 
 fn once<'a>(

@@ -106,6 +106,9 @@ fn a_connection_may_have_a_protocol_of_its_own() {
 #[case::same_port_in_another_cluster(&[(10, "    port: 30200")])]
 #[case::document_marker(&[(1, "---")])]
 #[case::byte_order_mark(&[(1, "\u{feff}# begins with a mark")])]
+#[case::digits_where_no_service_is(&[(2, "name: 7-seas"), (5, "clusters: [1a, b]"), (9, "    cluster: 1a")])]
+#[case::longest_cluster(&[(5, "clusters: [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, b]"), (9, "    cluster: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")])]
+#[case::nearly_of_kubernetes(&[(2, "name: kubelet")])]
 #[case::longest_namespace(&[(2, "name: blueprint-whose-name-leaves-room-for-five-letters-aa")])]
 fn what_is_allowed_passes(#[case] lines: &[(usize, &str)]) {
     assert_problems(&with(lines), &[]);
@@ -144,6 +147,18 @@ fn what_is_allowed_passes(#[case] lines: &[(usize, &str)]) {
 #[case::cluster_is_a_list(&[(5, "clusters: [a, b, [c]]")], &["5: a cluster must be text, not a list; write for example `cluster-a`"])]
 #[case::pod_is_text(&[(18, "    port: 30300\n  - lost")], &["19: a pod must be a mapping of keys to values, not text `lost`; write it as lines like `name: sink`"])]
 // Names
+#[case::pod_begins_with_a_digit(&[(15, "  - name: 2nd-end"), (23, "    to: [2nd-end]")], &["15: pod `2nd-end` begins with a digit, and its Service of that name must begin with a letter; give it another name, for example `pod-2nd-end`"])]
+#[case::both_begin_with_a_digit(&[(7, "  - name: 1gate"), (15, "  - name: 2nd-end"), (20, "  - from: 1gate"), (23, "    to: [2nd-end]")], &[
+    "7: pod `1gate` begins with a digit, and its Service of that name must begin with a letter; give it another name, for example `pod-1gate`",
+    "15: pod `2nd-end` begins with a digit, and its Service of that name must begin with a letter; give it another name, for example `pod-2nd-end`",
+])]
+#[case::pod_is_a_number(&[(15, "  - name: \"7\""), (23, "    to: [\"7\"]")], &["15: pod `7` begins with a digit, and its Service of that name must begin with a letter; give it another name, for example `pod-7`"])]
+#[case::pod_with_a_hyphen_last(&[(15, "  - name: end-"), (23, "    to: [end-]")], &["15: pod `end-` is no DNS label; use 1 to 63 of `a-z`, `0-9` and `-`, with a letter or digit at both ends, for example `end`"])]
+#[case::namespaces_of_kubernetes(&[(2, "name: kube-ferry")], &["2: name of the blueprint `kube-ferry` makes namespaces that begin with `kube-`, which Kubernetes keeps for itself; use another, for example `ferry`"])]
+#[case::namespaces_of_kubernetes_by_the_hyphen(&[(2, "name: kube")], &["2: name of the blueprint `kube` makes namespaces that begin with `kube-`, which Kubernetes keeps for itself; use another, for example `ferry`"])]
+#[case::cluster_of_64(&[(5, "clusters: [a, b, aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]"), (13, "    cluster: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")], &[
+    "5: cluster `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa` is no DNS label; use 1 to 63 of `a-z`, `0-9` and `-`, with a letter or digit at both ends, for example `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa`",
+])]
 #[case::no_label(&[(2, "name: Grand_Tour")], &["2: name of the blueprint `Grand_Tour` is no DNS label; use 1 to 63 of `a-z`, `0-9` and `-`, with a letter or digit at both ends, for example `grand-tour`"])]
 #[case::cluster_no_label(&[(5, "clusters: [a, b, C!]"), (13, "    cluster: C!")], &["5: cluster `C!` is no DNS label; use 1 to 63 of `a-z`, `0-9` and `-`, with a letter or digit at both ends, for example `c`"])]
 #[case::cluster_twice(&[(5, "clusters: [a, b, a]")], &["5: cluster `a` is named twice (first on line 5); rename or remove one of them"])]

@@ -1,3 +1,5 @@
+mod accepted;
+
 use super::*;
 use crate::blueprint;
 
@@ -331,4 +333,21 @@ fn what_is_checked_in_holds_no_key() {
             "{path}"
         );
     }
+}
+
+#[test]
+fn two_blueprints_of_one_namespace_are_not_written() {
+    let named = |name: &str, pod: &str| {
+        let text = format!(
+            "name: {name}\ntitle: T\nprotocol: grpc\nclusters: [a]\npods:\n  - {{name: {pod}, role: gateway, cluster: a, port: 30100}}\n  \
+             - {{name: end, role: sink, cluster: a, port: 30200}}\nconnections:\n  - {{from: {pod}, to: end}}\n"
+        );
+        Blueprint::parse(&text, Path::new(&format!("{name}.yaml"))).unwrap()
+    };
+    let error = checked_in(&[named("a-b", "c"), named("a", "b-c")]).unwrap_err();
+    assert_eq!(crate::failure::Failure::exit_code(&error), 2);
+    assert_eq!(
+        error.to_string(),
+        "namespace `a-b-c-ns` is wanted by pod `c` of `a-b` (a-b.yaml:6) and by pod `b-c` of `a` (a.yaml:6)"
+    );
 }

@@ -10,6 +10,7 @@ mod broken;
 mod images;
 mod live;
 mod manifests;
+mod names;
 mod nodes;
 mod policies;
 mod scene;
@@ -48,6 +49,10 @@ fn checks<'a>(
         (
             "the API server takes what every target is told",
             Box::pin(targets::dry_run(scene)),
+        ),
+        (
+            "the API server takes every name that a blueprint may have",
+            Box::pin(names::dry_run(scene)),
         ),
         (
             "the API server refuses a pod that is not restricted",

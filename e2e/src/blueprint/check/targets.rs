@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use messages::is_dns_label;
-
 use super::super::{
     draft::{At, Draft},
+    names::{LONGEST_DNS_NAME, LONGEST_LABEL, Shape},
     problem::{Collector, list, quote},
     targets::{AksAddress, EksAddress, GenericAddress, GkeAddress, Target},
 };
@@ -136,8 +135,14 @@ fn gke_problems(reserved: &GkeAddress) -> Vec<String> {
     if reserved.subnet.is_some() && !reserved.internal {
         problems.push("has a subnet, which only an internal one may have; add `internal: true` or remove `subnet`".into());
     }
-    problems.extend(word("name", reserved.name.as_deref()));
-    problems.extend(word("subnet", reserved.subnet.as_deref()));
+    problems.extend(
+        word("name", reserved.name.as_deref())
+            .or_else(|| resource("name", reserved.name.as_deref())),
+    );
+    problems.extend(
+        word("subnet", reserved.subnet.as_deref())
+            .or_else(|| resource("subnet", reserved.subnet.as_deref())),
+    );
     problems.extend(word("region", reserved.region.as_deref()));
     problems.extend(ip(reserved.address.as_deref()));
     problems
@@ -228,7 +233,7 @@ fn aks_problems(reserved: &AksAddress) -> Vec<String> {
 fn generic_problems(reserved: &GenericAddress) -> Vec<String> {
     let mut problems: Vec<_> = ip(Some(&reserved.address)).into_iter().collect();
     if let Some(class) = &reserved.class
-        && !is_plain(class)
+        && !is_qualified(class)
     {
         problems.push(format!(
             "has class {}; write for example `class: metallb.io/metallb`",
@@ -265,6 +270,37 @@ fn word(key: &str, text: Option<&str>) -> Option<String> {
     })
 }
 
+/// The name of a resource of Google Cloud.
+/// <https://cloud.google.com/compute/docs/naming-resources#resource-name-format>
+fn resource(key: &str, text: Option<&str>) -> Option<String> {
+    let text = text?;
+    (!Shape::LetterFirst.fits(text)).then(|| {
+        format!(
+            "has `{key}` {}; a resource of Google Cloud has 1 to 63 of `a-z`, `0-9` and `-`, a letter first and no `-` last",
+            quote(text)
+        )
+    })
+}
+
+/// What the API server takes as the class of a load balancer: a name, and a DNS name with a slash before it where there is one.
+/// <https://kubernetes.io/docs/concepts/services-networking/service/#load-balancer-class>
+fn is_qualified(text: &str) -> bool {
+    let (prefix, name) = match text.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, text),
+    };
+    let bytes = name.as_bytes();
+    let ends = [bytes.first(), bytes.last()];
+    prefix.is_none_or(|prefix| prefix.len() <= LONGEST_DNS_NAME && Shape::Dotted.fits(prefix))
+        && name.len() <= LONGEST_LABEL
+        && ends
+            .iter()
+            .all(|end| end.is_some_and(u8::is_ascii_alphanumeric))
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+}
+
 fn is_plain(text: &str) -> bool {
     text.len() <= 256
         && text
@@ -272,11 +308,14 @@ fn is_plain(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_./:".contains(&byte))
 }
 
-/// An IP address or a host name.
+/// An IP address or a host name. What ends with a number is no host name, but an IP address with a slip in it.
+/// <https://url.spec.whatwg.org/#ends-in-a-number-checker>
 pub(crate) fn is_host(text: &str) -> bool {
-    let labels = || {
-        text.split('.')
-            .all(|label| is_dns_label(&label.to_ascii_lowercase()))
+    let is_name = || {
+        let last = text.rsplit('.').next().unwrap_or_default();
+        text.len() <= LONGEST_DNS_NAME
+            && Shape::Dotted.fits(&text.to_ascii_lowercase())
+            && !last.bytes().all(|byte| byte.is_ascii_digit())
     };
-    text.parse::<IpAddr>().is_ok() || (text.len() <= 253 && labels())
+    text.parse::<IpAddr>().is_ok() || is_name()
 }

@@ -74,6 +74,18 @@ fn every_target_is_read_by_its_name() {
     "the gke address of pod `end` has `name` `a';id'`; use 1 to 90 letters, digits, `-`, `_`, `.`"
 )]
 #[case(
+    "gke: [{pod: end, name: 1st_address}]",
+    "the gke address of pod `end` has `name` `1st_address`; a resource of Google Cloud has 1 to 63 of `a-z`, `0-9` and `-`, a letter first and no `-` last"
+)]
+#[case(
+    "generic: [{pod: end, address: 192.0.2.10, class: \"a/b/c\"}]",
+    "the generic address of pod `end` has class `a/b/c`; write for example `class: metallb.io/metallb`"
+)]
+#[case(
+    "eks: [{pod: end, allocations: [eipalloc-1], address: 203.0.113.256}]",
+    "the eks address of pod `end` is `203.0.113.256`; write an IP address or a host name"
+)]
+#[case(
     "gke: [{pod: end, address: 203.0.113}]",
     "the gke address of pod `end` is `203.0.113`; write an IP address, for example 203.0.113.10"
 )]
