@@ -18,6 +18,7 @@ mod import;
 mod request;
 mod root;
 mod server;
+mod server_check;
 mod succession;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ pub use messages::{CertificateReport, IDENTITY_REPORT_PATH, IdentityReport};
 pub use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose};
 pub use request::{drop_request, request, request_file};
 pub use root::{ROOT_CERTIFICATE, ROOT_KEY, Root};
-pub use server::Server;
+pub use server::{Clients, Server};
 pub use succession::{Succession, trusted_roots};
 
 /// How long a root is valid: one year.

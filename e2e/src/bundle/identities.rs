@@ -9,7 +9,7 @@ use messages::WorkloadName;
 use super::Bundle;
 use crate::{
     environment::{Layout, private_folder, replace_file},
-    identity::{AUTHORITY_KEY, AUTHORITY_LIFETIME, Authority, ROOT_CERTIFICATE, Root},
+    identity::{AUTHORITY_KEY, AUTHORITY_LIFETIME, Authority, Clients, ROOT_CERTIFICATE, Root},
     render::PodSecrets,
     runtime::secrets_in,
 };
@@ -40,7 +40,7 @@ pub(super) fn keep(layout: &Layout, bundle: &Bundle<'_>) -> anyhow::Result<Ident
             renew(&root, &pod.name, &layout.authority(&pod.name))?;
         }
     }
-    let secrets = secrets_in(layout, name, &bundle.plan)?;
+    let secrets = secrets_in(layout, name, &bundle.plan, Clients::Others)?;
     let root = Root::load(&layout.identity())?;
     let ends = bundle.plan.pods.iter().map(|pod| {
         let report = Authority::load(&layout.authority(&pod.name))?.report()?;

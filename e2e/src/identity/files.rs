@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use messages::{KeyProblem, PrivateKey};
 use rcgen::KeyPair;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
@@ -20,6 +21,9 @@ pub const AUTHORITY_CERTIFICATE: &str = "tls.crt";
 pub const AUTHORITY_KEY: &str = "tls.key";
 /// In an authority's folder: the trusted roots, PEM.
 pub const ROOTS: &str = "ca.crt";
+
+/// U+FEFF at the start of a text, which editors of Windows write.
+pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The link through which the names of files lead that belong together, as a kubelet has it in a mounted Secret.
 const DATA: &str = "..data";
@@ -101,17 +105,40 @@ pub(super) fn replace_together(
     Ok(())
 }
 
+/// The text of a file, without the mark that some editors put first.
 pub(super) fn read(folder: &Path, name: &str) -> anyhow::Result<String> {
     let path = folder.join(name);
-    fs::read_to_string(&path).map_err(|error| {
-        Failure::infrastructure(format!("cannot read `{}`: {error}", path.display()))
-            .hint("bring the environment up again: its certificates are made with it")
-            .into()
-    })
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(match text.strip_prefix(BYTE_ORDER_MARK) {
+            Some(rest) => rest.to_owned(),
+            None => text,
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            let (path, kind) = (
+                path.display(),
+                if name.ends_with(".key") {
+                    "pkey"
+                } else {
+                    "x509"
+                },
+            );
+            Err(Failure::usage(format!("`{path}` is no PEM text"))
+                .hint(format!(
+                    "`openssl {kind} -inform DER -in {path} -out {path}.pem` writes it as PEM, if it is DER"
+                ))
+                .into())
+        }
+        Err(error) => Err(Failure::infrastructure(format!(
+            "cannot read `{}`: {error}",
+            path.display()
+        ))
+        .hint("bring the environment up again: its certificates are made with it")
+        .into()),
+    }
 }
 
-/// Reads a key file and refuses one that other users can read.
-pub(super) fn read_key(folder: &Path, name: &str) -> anyhow::Result<KeyPair> {
+/// The text of a key file, unless other users can read it.
+fn read_closed(folder: &Path, name: &str) -> anyhow::Result<String> {
     let path = folder.join(name);
     let text = read(folder, name)?;
     let mode = fs::metadata(&path)
@@ -130,10 +157,112 @@ pub(super) fn read_key(folder: &Path, name: &str) -> anyhow::Result<KeyPair> {
         ))
         .into());
     }
+    Ok(text)
+}
+
+/// Reads a key that Ferry wrote, and refuses one that other users can read.
+pub(super) fn read_key(folder: &Path, name: &str) -> anyhow::Result<KeyPair> {
+    let text = read_closed(folder, name)?;
     PrivateKeyDer::from_pem_slice(text.as_bytes())
         .ok()
         .and_then(|der| KeyPair::try_from(&der).ok())
-        .ok_or_else(|| broken(&path, "is no PKCS #8 key in PEM"))
+        .ok_or_else(|| broken(&folder.join(name), "is no PKCS #8 key in PEM"))
+}
+
+/// Whether a key file is, or was, one that Ferry may have written; also where it is missing.
+pub(super) fn is_pkcs8(folder: &Path, name: &str) -> bool {
+    read(folder, name).map_or(true, |text| {
+        text.starts_with("-----BEGIN PRIVATE KEY-----") || !text.contains("PRIVATE KEY-----")
+    })
+}
+
+/// Reads the key of the first certificate of `chain`, in whatever form tools write one; `certificate` is that one's file.
+///
+/// # Errors
+///
+/// One that other users can read, that is no key, or that is another's.
+pub(super) fn read_key_of(
+    folder: &Path,
+    name: &str,
+    chain: &[CertificateDer<'_>],
+    certificate: &str,
+) -> anyhow::Result<KeyPair> {
+    let text = read_closed(folder, name)?;
+    let path = folder.join(name);
+    let public = |certificate: &CertificateDer<'_>| {
+        x509_parser::parse_x509_certificate(certificate)
+            .map(|(_, parsed)| parsed.public_key().raw.to_vec())
+            .map_err(|_| KeyProblem::Mismatch)
+    };
+    let key =
+        PrivateKey::from_pem(&text).map_err(|problem| refused(&path, problem, certificate))?;
+    let of = |certificate| public(certificate).and_then(|public| key.of(&public));
+    let first = chain.first().map_or(Err(KeyProblem::Mismatch), of);
+    if first == Err(KeyProblem::Mismatch)
+        && let Some(place) = chain.iter().position(|certificate| of(certificate).is_ok())
+    {
+        return Err(Failure::usage(format!(
+            "`{}` has the certificate of its key in place {}, behind others",
+            folder.join(certificate).display(),
+            place + 1
+        ))
+        .hint("put it first, and behind each certificate the one that signed it")
+        .into());
+    }
+    let pkcs8 = first.map_err(|problem| refused(&path, problem, certificate))?;
+    KeyPair::try_from(&pkcs8).map_err(|_| refused(&path, KeyProblem::Kind, certificate))
+}
+
+fn refused(path: &Path, problem: KeyProblem, certificate: &str) -> anyhow::Error {
+    let shown = path.display();
+    let cause = match problem {
+        KeyProblem::Mismatch => {
+            format!("`{shown}` is not the private key of the certificate in `{certificate}`")
+        }
+        problem => format!("`{shown}` {problem}"),
+    };
+    let hint = match problem.remedy(&shown) {
+        Some(command) => {
+            format!("`{command}` writes it as it is needed; put that in its place, with mode 600")
+        }
+        None => match problem {
+            KeyProblem::Kind => format!(
+                "make a key of one of these kinds, and a certificate of it for `{certificate}`"
+            ),
+            KeyProblem::Certificate => format!(
+                "put the private key there and the certificate into `{certificate}`: they may have been swapped"
+            ),
+            _ => format!("put the private key of the certificate in `{certificate}` there, in PEM"),
+        },
+    };
+    Failure::usage(cause).hint(hint).into()
+}
+
+/// The certificates of a file, in their order. `key` is the file of the key, which may have been put here.
+pub(super) fn chain(
+    folder: &Path,
+    name: &str,
+    key: &str,
+) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let text = read(folder, name)?;
+    let chain = certificates(&text);
+    if !chain.is_empty() {
+        return Ok(chain);
+    }
+    let path = folder.join(name);
+    let failure = if text.contains("PRIVATE KEY-----") {
+        Failure::usage(format!(
+            "`{}` holds a private key and no certificate",
+            path.display()
+        ))
+        .hint(format!(
+            "put the certificate there and the private key into `{key}`: they may have been swapped"
+        ))
+    } else {
+        Failure::usage(format!("`{}` holds no certificate in PEM", path.display()))
+            .hint("put the certificate there, in PEM, and behind it those between it and the root, if any")
+    };
+    Err(failure.into())
 }
 
 /// Reads a file with exactly one certificate.
@@ -166,6 +295,6 @@ fn one_certificate(text: &str) -> Option<CertificateDer<'static>> {
 
 pub(super) fn broken(path: &Path, what: &str) -> anyhow::Error {
     Failure::infrastructure(format!("`{}` {what}", path.display()))
-        .hint("take the environment down and bring it up again: its certificates are made anew")
+        .hint("put back what was there, or what fits the other files of its folder")
         .into()
 }

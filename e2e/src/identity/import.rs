@@ -109,8 +109,14 @@ impl Signed {
 /// A file's text; `None` where there is no such file, with a problem where it cannot be read.
 fn read(folder: &Path, file: &str, problems: &mut Vec<String>) -> Option<String> {
     match fs::read_to_string(folder.join(file)) {
-        Ok(text) => Some(text),
+        Ok(text) => Some(text.trim_start_matches(files::BYTE_ORDER_MARK).to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            problems.push(format!(
+                "`{file}` is no PEM text; `openssl x509 -inform DER -in {file} -out {file}.pem` writes it as PEM, if it is DER"
+            ));
+            None
+        }
         Err(error) => {
             problems.push(format!("`{file}` cannot be read: {error}"));
             None
@@ -179,6 +185,9 @@ pub(super) fn check(
     all.retain(|certificate| certificate != root.certificate_der());
     let certificate = match &all[..] {
         [only] => only,
+        [] if text.contains("PRIVATE KEY-----") => {
+            return Err(vec!["holds a private key and no certificate".into()]);
+        }
         [] => return Err(vec!["holds no certificate in PEM".into()]),
         [..] => return Err(vec![between(None)]),
     };
@@ -218,7 +227,11 @@ pub(super) fn check(
         root.certificate_pem().to_owned(),
     );
     // What no list of rules foresees: an identity is made and looked at as a peer would.
-    match sample(&authority, name, root) {
+    match sample(
+        &authority,
+        name,
+        std::slice::from_ref(root.certificate_der()),
+    ) {
         Ok(()) => Ok(authority),
         Err(problem) => Err(vec![problem]),
     }
@@ -239,7 +252,12 @@ fn between(issuer: Option<String>) -> String {
     )
 }
 
-fn sample(authority: &Authority, name: &WorkloadName, root: &Root) -> Result<(), String> {
+/// Makes an identity of `name` and looks at it as a peer would that trusts `roots`; else what is wrong, after the file's name.
+pub(super) fn sample(
+    authority: &Authority,
+    name: &WorkloadName,
+    roots: &[CertificateDer<'_>],
+) -> Result<(), String> {
     let mut wanted = LeafRequest::of(name);
     wanted.validity = Validity::lasting(Duration::from_secs(60));
     let leaf = authority
@@ -253,7 +271,10 @@ fn sample(authority: &Authority, name: &WorkloadName, root: &Root) -> Result<(),
     };
     let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
     let verify = || -> Result<(), webpki::Error> {
-        let anchors = [anchor_from_trusted_cert(root.certificate_der())?];
+        let anchors: Vec<_> = roots
+            .iter()
+            .map(anchor_from_trusted_cert)
+            .collect::<Result<_, _>>()?;
         let end = EndEntityCert::try_from(end)?;
         for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
             end.verify_for_usage(
@@ -339,13 +360,13 @@ fn names(parsed: &X509Certificate<'_>, name: &WorkloadName, problems: &mut Vec<S
     }
 }
 
-fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     let (rest, parsed) = x509_parser::parse_x509_certificate(der).ok()?;
     rest.is_empty().then_some(parsed)
 }
 
 /// Written anew: what a file has around its certificate is left out.
-fn pem(der: &CertificateDer<'_>) -> String {
+pub(super) fn pem(der: &CertificateDer<'_>) -> String {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
     let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
     let encoded = BASE64_STANDARD.encode(der);

@@ -3,10 +3,7 @@ use std::{fmt, path::Path};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use messages::{CertificateReport, WorkloadName};
-use rcgen::{
-    BasicConstraints, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData as _,
-};
+use rcgen::{BasicConstraints, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::CertificateDer;
 
 use super::{
@@ -17,7 +14,7 @@ use crate::failure::Failure;
 
 /// In a root's folder: its certificate, PEM.
 pub const ROOT_CERTIFICATE: &str = "root.crt";
-/// In a root's folder: its key, PKCS #8 PEM. No cluster ever sees it.
+/// In a root's folder: its key, PEM, which Ferry writes as PKCS #8. No cluster ever sees it.
 pub const ROOT_KEY: &str = "root.key";
 
 /// What every certificate of an environment goes back to.
@@ -87,19 +84,17 @@ impl Root {
     pub fn load(folder: &Path) -> anyhow::Result<Self> {
         let certificate = files::read_certificate(folder, ROOT_CERTIFICATE)?;
         let key = match folder.join(ROOT_KEY).exists() {
-            true => Some(files::read_key(folder, ROOT_KEY)?),
+            true => Some(files::read_key_of(
+                folder,
+                ROOT_KEY,
+                std::slice::from_ref(&certificate),
+                ROOT_CERTIFICATE,
+            )?),
             false => None,
         };
         let path = folder.join(ROOT_CERTIFICATE);
         let (_, parsed) = x509_parser::parse_x509_certificate(&certificate)
             .map_err(|_| files::broken(&path, "is no certificate"))?;
-        let fits = |key: &KeyPair| parsed.public_key().raw == key.subject_public_key_info();
-        if !key.as_ref().is_none_or(fits) {
-            return Err(files::broken(
-                &path,
-                &format!("does not belong to the key in `{ROOT_KEY}`"),
-            ));
-        }
         if !parsed.is_ca() {
             return Err(files::broken(&path, "is no authority's certificate"));
         }

@@ -5,13 +5,14 @@ use std::{fmt, path::Path};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use messages::WorkloadName;
-use rcgen::{
-    DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData as _,
-    SanType,
-};
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use rcgen::{DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
+use rustls_pki_types::CertificateDer;
 
-use super::{ROOTS, Root, SERVER_LIFETIME, Validity, files, new_key, parameters};
+use super::{
+    ROOTS, Root, SERVER_LIFETIME, Validity, files,
+    import::{parse, pem},
+    new_key, parameters, server_check,
+};
 use crate::{
     envoy::{SERVER_CERTIFICATE, SERVER_KEY},
     failure::Failure,
@@ -24,6 +25,15 @@ pub struct Server {
     certificate_pem: String,
     key_pem: String,
     roots_pem: String,
+}
+
+/// Who looks at a pinhole's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// Ferry's own commands, which trust the `ca.crt` beside it.
+    Commands,
+    /// Others, who may trust what they like: a bundle's scripts do not ask by HTTPS.
+    Others,
 }
 
 impl Root {
@@ -65,11 +75,31 @@ impl Root {
 }
 
 impl Server {
-    /// The one in `folder`, where it is the operator's, which goes back to other roots, or this root's with more than a
-    /// third of its life left; otherwise a new one, saved there. Without the root's key it is kept whatever it is.
-    pub fn keep(root: &Root, pod: &WorkloadName, folder: &Path) -> anyhow::Result<Self> {
+    /// The one in `folder`, where it is the operator's, or this root's with more than a third of its life left; otherwise a new
+    /// one, saved there. `clients` says who will look at it.
+    ///
+    /// # Errors
+    ///
+    /// A usage failure where the one in `folder` is the operator's and cannot work, or Ferry's own, broken, and the root's key is
+    /// elsewhere.
+    pub fn keep(
+        root: &Root,
+        pod: &WorkloadName,
+        folder: &Path,
+        clients: Clients,
+    ) -> anyhow::Result<Self> {
         if folder.join(ROOTS).exists() && !Self::is_due(root, folder)? {
-            return Self::load(folder);
+            let trusted = files::certificates(&files::read(folder, ROOTS)?);
+            // A `ca.crt` that is as Ferry made it says nothing of the operator's certificate.
+            let is_ferrys = trusted.contains(root.certificate_der())
+                && !Self::is_of(folder, std::slice::from_ref(root.certificate_der()))?;
+            let roots = match clients {
+                Clients::Others if is_ferrys => None,
+                Clients::Others | Clients::Commands => Some(&trusted[..]),
+            };
+            let server = Self::load(folder)?;
+            server.fits(pod, folder, roots)?;
+            return Ok(server);
         }
         let server = root.server(pod)?;
         server.save(folder)?;
@@ -82,13 +112,29 @@ impl Server {
         if !root.has_key() || !Self::is_of(folder, std::slice::from_ref(root.certificate_der()))? {
             return Ok(false);
         }
-        Ok(!Self::load(folder)?.is_good()?)
+        match Self::load(folder) {
+            Ok(server) => Ok(!server.has_long()),
+            // What is wrong with one of Ferry's own is mended by another. A key in a form that Ferry does not write is an
+            // operator's, whose certificate is still to come.
+            Err(_) => Ok(files::is_pkcs8(folder, SERVER_KEY)),
+        }
     }
 
     /// Whether the one in `folder` goes back to one of `roots`: if not, it is the operator's own, and none of Ferry's business.
     pub fn is_of(folder: &Path, roots: &[CertificateDer<'_>]) -> anyhow::Result<bool> {
         let trusted = files::certificates(&files::read(folder, ROOTS)?);
-        Ok(trusted.iter().any(|root| roots.contains(root)))
+        if !trusted.iter().any(|root| roots.contains(root)) {
+            return Ok(false);
+        }
+        // An operator may have put a certificate there and left `ca.crt`, which only Ferry's commands read.
+        let text = files::read(folder, SERVER_CERTIFICATE)?;
+        let chain = files::certificates(&text);
+        Ok(chain.first().and_then(parse).is_none_or(|leaf| {
+            roots
+                .iter()
+                .filter_map(parse)
+                .any(|root| root.subject().as_raw() == leaf.issuer().as_raw())
+        }))
     }
 
     /// Has clients of the one in `folder` trust `root` besides those that they trust already.
@@ -116,25 +162,52 @@ impl Server {
         files::write_private(folder, ROOTS, &self.roots_pem)
     }
 
-    /// Reads what [`Self::save`] or the operator wrote; the operator's certificate may have others above it in the file.
+    /// Reads what [`Self::save`] or the operator wrote. The operator's certificate may have others above it in the file, and the
+    /// key may be of any form that tools write; both become what every Envoy reads.
     fn load(folder: &Path) -> anyhow::Result<Self> {
+        let chain = files::chain(folder, SERVER_CERTIFICATE, SERVER_KEY)?;
+        let key = files::read_key_of(folder, SERVER_KEY, &chain, SERVER_CERTIFICATE)?;
         Ok(Self {
-            key_pem: files::read_key(folder, SERVER_KEY)?.serialize_pem(),
-            certificate_pem: files::read(folder, SERVER_CERTIFICATE)?,
+            key_pem: key.serialize_pem(),
+            certificate_pem: chain.iter().map(pem).collect(),
             roots_pem: files::read(folder, ROOTS)?,
         })
     }
 
-    /// It is of its key, and not old.
-    fn is_good(&self) -> anyhow::Result<bool> {
-        let der = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes())
-            .context("read a pinhole's certificate")?;
-        let (_, parsed) =
-            x509_parser::parse_x509_certificate(&der).context("read a pinhole's certificate")?;
-        let key = KeyPair::from_pem(&self.key_pem).context("read a pinhole's key")?;
-        let third = i64::try_from(SERVER_LIFETIME.as_secs() / 3)?;
-        let left = parsed.validity().not_after.timestamp() - Timestamp::now().as_second();
-        Ok(parsed.public_key().raw == key.subject_public_key_info() && left > third)
+    /// # Errors
+    ///
+    /// A usage failure with all that a client would find wrong with it.
+    fn fits(
+        &self,
+        pod: &WorkloadName,
+        folder: &Path,
+        roots: Option<&[CertificateDer<'_>]>,
+    ) -> anyhow::Result<()> {
+        let name = pinhole_name(pod);
+        let chain = files::certificates(&self.certificate_pem);
+        let problems = server_check::problems(&chain, &name, roots);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let path = folder.join(SERVER_CERTIFICATE);
+        Err(
+            Failure::usage(format!("`{}` {}", path.display(), problems.join("; it ")))
+                .hint(format!(
+                    "put a certificate for `{name}` there, its key in `{SERVER_KEY}`, and the certificate of the CA that signed it in `{ROOTS}`; \
+                     or delete `{}`, and Ferry makes its own",
+                    folder.display()
+                ))
+                .into(),
+        )
+    }
+
+    /// It has more than a third of its life left.
+    fn has_long(&self) -> bool {
+        let third = i64::try_from(SERVER_LIFETIME.as_secs() / 3).unwrap_or(i64::MAX);
+        let chain = files::certificates(&self.certificate_pem);
+        chain.first().and_then(parse).is_some_and(|leaf| {
+            leaf.validity().not_after.timestamp() - Timestamp::now().as_second() > third
+        })
     }
 
     /// What goes into [`SERVER_CERTIFICATE`].

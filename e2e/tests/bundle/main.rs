@@ -5,5 +5,6 @@
 
 mod contents;
 mod fake;
+mod keys;
 mod pages;
 mod scripts;

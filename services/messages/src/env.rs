@@ -16,7 +16,7 @@ pub const NAMESPACE: &str = "FERRY_NAMESPACE";
 /// The Kubernetes node, or the machine's host name.
 pub const NODE: &str = "FERRY_NODE";
 
-/// `IP:PORT` of the HTTP side: `/health`, `/ready`, `/metrics`, and on boundary pods `/trigger` or `/output`.
+/// `IP:PORT` of the HTTP side, `[::]:PORT` for every address of both families: `/health`, `/ready`, `/metrics`, and on boundary pods `/trigger` or `/output`.
 pub const HTTP_LISTEN: &str = "FERRY_HTTP_LISTEN";
 /// `IP:PORT` of the relay protocol, plaintext, for the pod's own Envoy.
 pub const RELAY_LISTEN: &str = "FERRY_RELAY_LISTEN";
@@ -38,9 +38,9 @@ pub const SESSION_LIFETIME: &str = "FERRY_SESSION_LIFETIME";
 /// Longest time to finish what is in flight after SIGTERM. Default `10s`.
 pub const DRAIN_LIMIT: &str = "FERRY_DRAIN_LIMIT";
 
-/// `wosp`: folder with `tls.crt` (the pod authority's certificate), `tls.key` (its PKCS #8 key) and `ca.crt` (the roots), all PEM.
+/// `wosp`: folder with `tls.crt` (the pod authority's certificate), `tls.key` (its key, PKCS #8 or SEC1) and `ca.crt` (the roots), all PEM.
 pub const AUTHORITY_DIR: &str = "FERRY_AUTHORITY_DIR";
-/// `wosp`: `IP:PORT` of `/ready` and `/metrics`.
+/// `wosp`: `IP:PORT` of `/ready` and `/metrics`, `[::]:PORT` for every address of both families.
 pub const WOSP_LISTEN: &str = "FERRY_WOSP_LISTEN";
 /// `wosp`: how long an identity is valid. Default `60s`.
 pub const IDENTITY_LIFETIME: &str = "FERRY_IDENTITY_LIFETIME";

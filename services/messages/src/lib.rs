@@ -8,7 +8,9 @@ mod check;
 mod decode_error;
 pub mod env;
 pub mod json;
+mod key;
 pub mod limits;
+pub mod listen;
 mod message;
 mod name;
 mod payload;
@@ -24,6 +26,7 @@ mod timestamp;
 
 pub use check::Rejection;
 pub use decode_error::DecodeError;
+pub use key::{KeyProblem, PrivateKey};
 pub use message::{Ack, Hop, Message, Outcome};
 pub use name::{InvalidName, WorkloadName, is_dns_label};
 pub use payload::{InvalidPayload, Payload};

@@ -8,14 +8,14 @@ use std::{
 };
 
 use jiff::Timestamp;
-use messages::{CertificateReport, WorkloadName};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use messages::{CertificateReport, KeyProblem, PrivateKey, WorkloadName};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
 
 /// The authority's certificate, PEM; what stands between it and the root, if anything, follows it.
 pub const CERTIFICATE: &str = "tls.crt";
-/// Its key, PKCS #8 PEM.
+/// Its key, PEM: PKCS #8, or SEC1 as `openssl ecparam` and cert-manager write it.
 pub const KEY: &str = "tls.key";
 /// The trusted roots, PEM.
 pub const ROOTS: &str = "ca.crt";
@@ -93,12 +93,25 @@ impl Authority {
                 ));
             }
         };
+        let parsed = parse(&certificate)
+            .ok_or_else(|| broken(&certificate_path, "holds no X.509 certificate"))?;
         let key_path = folder.join(KEY);
-        let key = PrivateKeyDer::from_pem_slice(read(&key_path)?.as_bytes())
+        let key = PrivateKey::from_pem(&read(&key_path)?)
+            .and_then(|key| key.of(parsed.public_key().raw))
+            .map_err(|problem| match problem {
+                KeyProblem::Mismatch => broken(
+                    &certificate_path,
+                    &format!("does not belong to the key in `{KEY}`"),
+                ),
+                problem => broken(
+                    &key_path,
+                    &format!("holds no ECDSA P-256 key: it {problem}"),
+                ),
+            })?;
+        let key = KeyPair::try_from(&key)
             .ok()
-            .and_then(|der| KeyPair::try_from(&der).ok())
             .filter(|key| key.is_compatible(&PKCS_ECDSA_P256_SHA256))
-            .ok_or_else(|| broken(&key_path, "holds no ECDSA P-256 key in PKCS #8 PEM"))?;
+            .ok_or_else(|| broken(&key_path, "holds no ECDSA P-256 key"))?;
         let roots_path = folder.join(ROOTS);
         let roots_pem = read(&roots_path)?;
         let roots = certificates(&roots_pem);
@@ -106,14 +119,6 @@ impl Authority {
             return Err(broken(&roots_path, "holds no certificate"));
         }
 
-        let parsed = parse(&certificate)
-            .ok_or_else(|| broken(&certificate_path, "holds no X.509 certificate"))?;
-        if parsed.public_key().raw != key.subject_public_key_info() {
-            return Err(broken(
-                &certificate_path,
-                &format!("does not belong to the key in `{KEY}`"),
-            ));
-        }
         if !parsed.is_ca() {
             return Err(AuthorityError::Refused(format!(
                 "`{}` is no authority's certificate",
@@ -284,7 +289,8 @@ fn read(path: &Path) -> Result<String, AuthorityError> {
 
 /// All certificates of a PEM file; none if one of them is broken.
 fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(pem.as_bytes())
+    // Some editors put a mark first, which would hide the first line.
+    CertificateDer::pem_slice_iter(pem.trim_start_matches('\u{feff}').as_bytes())
         .collect::<Result<_, _>>()
         .unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     environment::{Environment, Layout, PodRecord, ProcessRecord, private_folder, replace_file},
     envoy::{self, EnvoyPaths},
-    identity::{self, Root, Server},
+    identity::{self, Clients, Root, Server},
     plan::{PeerAddress, PodPlan},
     process::Launch,
     runtime::Container,
@@ -76,7 +76,12 @@ impl Workshop<'_> {
             .save(&self.layout.authority(name))?;
         if let Some(token_file) = &record.token_file {
             replace_file(token_file, identity::token().as_bytes(), 0o600)?;
-            Server::keep(self.root, name, &self.layout.pinhole(name))?;
+            Server::keep(
+                self.root,
+                name,
+                &self.layout.pinhole(name),
+                Clients::Commands,
+            )?;
             replace_file(
                 &folder.join(&paths.pinhole_file),
                 &serde_json::to_vec_pretty(&envoy::pinhole(&paths))?,

@@ -7,7 +7,7 @@ use messages::WorkloadName;
 
 use crate::{
     environment::{Environment, Layout, private_folder, replace_file},
-    identity::{self, Authority, Root, Server},
+    identity::{self, Authority, Clients, Root, Server},
     plan::{Plan, PodPlan},
     render::PodSecrets,
 };
@@ -18,14 +18,20 @@ pub(in crate::runtime) fn secrets(
     environment: &Environment,
     plan: &Plan,
 ) -> anyhow::Result<BTreeMap<WorkloadName, PodSecrets>> {
-    secrets_in(environment.layout(), environment.name().as_str(), plan)
+    secrets_in(
+        environment.layout(),
+        environment.name().as_str(),
+        plan,
+        Clients::Commands,
+    )
 }
 
-/// The same in any folder of that layout; a root that is made gets this label.
+/// The same in any folder of that layout; a root that is made gets this label. `clients` are those of the pinholes.
 pub(crate) fn secrets_in(
     layout: &Layout,
     label: &str,
     plan: &Plan,
+    clients: Clients,
 ) -> anyhow::Result<BTreeMap<WorkloadName, PodSecrets>> {
     let folder = layout.identity();
     let root = if folder.join(identity::ROOT_CERTIFICATE).exists() {
@@ -37,16 +43,23 @@ pub(crate) fn secrets_in(
     };
     plan.pods
         .iter()
-        .map(|pod| Ok((pod.name.clone(), pod_secrets(layout, &root, pod)?)))
+        .map(|pod| Ok((pod.name.clone(), pod_secrets(layout, &root, pod, clients)?)))
         .collect()
 }
 
-fn pod_secrets(layout: &Layout, root: &Root, pod: &PodPlan) -> anyhow::Result<PodSecrets> {
+fn pod_secrets(
+    layout: &Layout,
+    root: &Root,
+    pod: &PodPlan,
+    clients: Clients,
+) -> anyhow::Result<PodSecrets> {
     let folder = layout.pod(&pod.name);
     private_folder(&folder)?;
     let authority_folder = layout.authority(&pod.name);
     let authority = if authority_folder.join(identity::AUTHORITY_KEY).exists() {
-        Authority::load(&authority_folder)?
+        let authority = Authority::load(&authority_folder)?;
+        authority.speaks_for(&pod.name, &authority_folder)?;
+        authority
     } else {
         let authority = root.authority(&pod.name)?;
         authority.save(&authority_folder)?;
@@ -66,7 +79,7 @@ fn pod_secrets(layout: &Layout, root: &Root, pod: &PodPlan) -> anyhow::Result<Po
         (identity::AUTHORITY_KEY, authority.key_pem()),
         (identity::ROOTS, authority.roots_pem().to_owned()),
     ];
-    let server = Server::keep(root, &pod.name, &layout.pinhole(&pod.name))?;
+    let server = Server::keep(root, &pod.name, &layout.pinhole(&pod.name), clients)?;
     Ok(PodSecrets {
         authority: files.map(|(name, text)| (name.to_owned(), text)).into(),
         token,
