@@ -26,7 +26,7 @@ use crate::{
     environment::Layout,
     failure::Failure,
     plan::{PeerAddress, Plan, Ports, Sockets, at},
-    render::{self, GivenAddress, Images},
+    render::{self, Architecture, GivenAddress, Images},
     runtime::existing::pulled_images,
 };
 
@@ -54,6 +54,8 @@ pub struct Request {
     pub envoy_image: Option<String>,
     /// Docker's `config.json` with the credentials for the images.
     pub pull_secret: Option<PathBuf>,
+    /// What the images are for; none are named where that is this machine's architecture.
+    pub architectures: Vec<Architecture>,
     /// A folder, or a file that ends with `.tar.gz`; `None` for `<blueprint>-<target>` in the working folder.
     pub out: Option<PathBuf>,
     /// The operator's folder; `None` for `<out>.identity`.
@@ -182,6 +184,7 @@ fn settle(request: &Request) -> anyhow::Result<Bundle<'_>> {
         request.image.clone(),
         request.envoy_image.clone(),
         request.pull_secret.as_deref(),
+        &request.architectures,
     )?;
     let mut plan = Plan::of(std::slice::from_ref(blueprint), Ports::AsWritten, &|_| {
         Sockets::in_pod()

@@ -317,6 +317,8 @@ async fn dial_from(
         "spec": {
             "imagePullSecrets": request.images.pull_secret.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
             "restartPolicy": "Never",
+            "nodeSelector": render::node_selector(),
+            "affinity": render::node_affinity(&request.images.architectures),
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
             "terminationGracePeriodSeconds": 0,

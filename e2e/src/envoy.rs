@@ -2,6 +2,7 @@
 //!
 //! * [`bootstrap`]: the one Envoy of a pod. Ingress takes the tunnel (mutual TLS), plaintext `/health` and, told by its server
 //!   name, the pinhole's HTTPS on one port, egress takes the pod's plaintext and carries it to exactly one peer.
+//! * [`listeners`]: the same by IPv6, in a file of its own, since not every node has that family.
 //! * [`pinhole`]: where the server certificate of that HTTPS is.
 //! * [`peers`]: where the peers are, in a file of its own that Envoy watches.
 //! * [`load_balancer`]: what stands for a cluster's load balancer where there is no cluster.
@@ -25,6 +26,7 @@ mod tls;
 
 use std::{
     collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -96,6 +98,8 @@ pub const SERVER_CERTIFICATE: &str = "tls.crt";
 pub const SERVER_KEY: &str = "tls.key";
 /// Name of the [`pinhole`] file.
 pub const PINHOLE_FILE: &str = "pinhole.json";
+/// Name of the [`listeners`] file.
+pub const LISTENERS_FILE: &str = "listeners.json";
 const ADMIN_SOCKET: &str = "admin.sock";
 
 /// The files that a pod's Envoy reads and makes.
@@ -110,6 +114,8 @@ pub struct EnvoyPaths {
     pub pinhole_dir: PathBuf,
     /// The [`pinhole`] file, which never changes.
     pub pinhole_file: PathBuf,
+    /// The [`listeners`] file, where there is one. Its folder is watched.
+    pub listeners_file: PathBuf,
     /// Unix socket of the admin interface, made by Envoy with mode 0600. At most 107 bytes long (unix(7)).
     pub admin_socket: PathBuf,
 }
@@ -120,6 +126,7 @@ impl EnvoyPaths {
         Self {
             pinhole_dir: "/etc/ferry/pinhole".into(),
             pinhole_file: Path::new("/etc/ferry/envoy").join(PINHOLE_FILE),
+            listeners_file: Path::new("/etc/ferry/envoy").join(LISTENERS_FILE),
             ..Self::below(Path::new("/run/ferry"), Path::new("/run/ferry/envoy"))
         }
     }
@@ -135,6 +142,7 @@ impl EnvoyPaths {
             peers_file: folder.join(PEERS_FOLDER).join(PEERS_FILE),
             pinhole_dir: folder.join(PINHOLE_FOLDER),
             pinhole_file: folder.join(PINHOLE_FILE),
+            listeners_file: folder.join(LISTENERS_FILE),
             admin_socket: admin.join(ADMIN_SOCKET),
         }
     }
@@ -162,9 +170,15 @@ pub fn arguments(config: &Path) -> Vec<String> {
 /// The bootstrap of a pod's Envoy.
 /// <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/bootstrap/v3/bootstrap.proto>
 pub fn bootstrap(pod: &PodPlan, paths: &EnvoyPaths) -> Value {
-    let mut listeners = vec![ingress::listener(pod, paths)];
+    let (ingress, ingress_v6) = families(pod.sockets.ingress);
+    let (stats, stats_v6) = families(pod.sockets.envoy_stats);
+    let mut listeners = vec![ingress::listener(pod, ingress, paths)];
     listeners.extend(pod.egress.iter().map(egress::listener));
-    listeners.push(ingress::stats_listener(pod.sockets.envoy_stats));
+    listeners.push(ingress::stats_listener(stats));
+    let mut dynamic = json!({ "cds_config": parts::watched_file(&paths.peers_file) });
+    if ingress_v6.or(stats_v6).is_some() {
+        dynamic["lds_config"] = parts::watched_file(&paths.listeners_file);
+    }
     json!({
         "node": { "id": pod.name, "cluster": pod.name },
         "admin": parts::admin(&paths.admin_socket),
@@ -172,9 +186,37 @@ pub fn bootstrap(pod: &PodPlan, paths: &EnvoyPaths) -> Value {
             "listeners": listeners,
             "clusters": ingress::clusters(pod, paths),
         },
-        "dynamic_resources": { "cds_config": parts::watched_file(&paths.peers_file) },
+        "dynamic_resources": dynamic,
         "overload_manager": ingress::overload_manager(MAX_CONNECTIONS),
     })
+}
+
+/// The listeners by IPv6 of a pod that listens on every address; `None` for one that has an address of its own.
+///
+/// They are not in the bootstrap, which Envoy refuses whole, with all that is in it, where a node has no IPv6 ("malformed IP
+/// address"). From a file it takes what it can, says in its log what it cannot, and serves by IPv4. Each counts and logs as its twin in
+/// the bootstrap; limits on plaintext connections are for each by itself.
+/// <https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/listeners/lds>
+pub fn listeners(pod: &PodPlan, paths: &EnvoyPaths) -> Option<Value> {
+    let (_, ingress) = families(pod.sockets.ingress);
+    let (_, stats) = families(pod.sockets.envoy_stats);
+    let all = [
+        ingress.map(|address| ingress::listener(pod, address, paths)),
+        stats.map(ingress::stats_listener),
+    ];
+    let resources: Vec<_> = all.into_iter().flatten().map(parts::by_v6).collect();
+    (!resources.is_empty()).then(|| json!({ "resources": resources }))
+}
+
+/// Where an address is listened on: `[::]` is every address of IPv4, and apart from that of IPv6.
+fn families(address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
+    match address.ip() {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            let all = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+            (all, Some(address))
+        }
+        _ => (address, None),
+    }
 }
 
 /// What leads Envoy to the pinhole's server certificate: an SDS resource that names two files, since only for such a one

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use messages::{Protocol, Role, WorkloadName};
@@ -128,10 +128,11 @@ pub const ENVOY_STATS_PORT: u16 = 9902;
 pub const WOSP_PORT: u16 = 9903;
 
 impl Sockets {
-    /// In a Kubernetes pod: what the kubelet or a Service reaches is open to the pod network, the rest is loopback.
+    /// In a Kubernetes pod: what the kubelet or a Service reaches is open to the pod network, by IPv4 and IPv6, the rest is
+    /// loopback. `[::]` stands for every address of both families, or of IPv4 alone where the node has no other.
     pub const fn in_pod() -> Self {
         Self::new(
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             IpAddr::V4(Ipv4Addr::LOCALHOST),
         )
     }

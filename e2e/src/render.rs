@@ -3,6 +3,7 @@
 //! The same objects are applied by the harness and written beside each blueprint, one file per kind in the order they
 //! must be applied.
 
+mod nodes;
 mod objects;
 mod policies;
 mod targets;
@@ -23,6 +24,7 @@ use k8s_openapi::api::{
 use messages::WorkloadName;
 use serde::Serialize;
 
+pub use nodes::{Architecture, UnknownArchitecture, node_affinity, node_selector};
 pub use policies::{METRICS_LABEL, dialling};
 pub use targets::{
     GivenAddress, InvalidAddress, TargetGroupBinding, bound_to, check_address, commands, give,
@@ -67,6 +69,8 @@ pub struct Images {
     pub pull_policy: String,
     /// Secret with the registry's credentials, in the pod's own namespace.
     pub pull_secret: Option<String>,
+    /// The architectures that the images are for: pods go to nodes of these. Empty where that is not known: to any.
+    pub architectures: Vec<Architecture>,
 }
 
 /// What a pod must keep to itself. No `Debug`: it holds keys.
@@ -94,6 +98,7 @@ impl Images {
             envoy: ENVOY_IMAGE.into(),
             pull_policy: "Never".into(),
             pull_secret: None,
+            architectures: vec![],
         }
     }
 }
@@ -161,6 +166,9 @@ pub fn pod(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<Vec<Manifest>
         &crate::envoy::EnvoyPaths::in_pod(),
     ))?;
     let mut envoy_files = BTreeMap::from([(objects::BOOTSTRAP_FILE.to_owned(), bootstrap.clone())]);
+    if let Some(file) = crate::envoy::listeners(pod, &crate::envoy::EnvoyPaths::in_pod()) {
+        envoy_files.insert(crate::envoy::LISTENERS_FILE.into(), pretty(&file)?);
+    }
     if pod.pinhole {
         let file = crate::envoy::pinhole(&crate::envoy::EnvoyPaths::in_pod());
         envoy_files.insert(crate::envoy::PINHOLE_FILE.into(), pretty(&file)?);

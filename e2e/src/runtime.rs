@@ -45,6 +45,9 @@ pub enum PublicAddress {
     Localhost,
     /// An address per cluster, shared with nobody.
     OwnNetwork,
+    /// The same by IPv6 on the embedded runtime, pods included: `[::1]`, the only loopback address of that family, where each has
+    /// ports of its own.
+    OwnNetworkV6,
 }
 
 /// Who removes the environment.

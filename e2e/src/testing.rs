@@ -70,6 +70,7 @@ pub struct Setup {
     needs: Needs,
     /// Turns that it takes on an environment that is shared.
     turns: u32,
+    public: PublicAddress,
 }
 
 #[derive(Clone, Debug)]
@@ -95,6 +96,7 @@ impl Setup {
             store: None,
             needs: Needs::default(),
             turns: AT_ONCE,
+            public: PublicAddress::OwnNetwork,
         }
     }
 
@@ -145,6 +147,13 @@ impl Setup {
         self
     }
 
+    /// Every pod and load balancer is at `[::1]`, and reaches the others there; then no environment is attached to.
+    #[must_use]
+    pub fn by_ipv6(mut self) -> Self {
+        self.public = PublicAddress::OwnNetworkV6;
+        self
+    }
+
     /// The run that [`Self::run`] would make, for a test of runs themselves.
     pub fn prepare(self, name: Name) -> anyhow::Result<(Run, UpRequest)> {
         let blueprint = match self.blueprint {
@@ -163,7 +172,7 @@ impl Setup {
             runtime: RuntimeKind::Embedded,
             blueprints: vec![blueprint],
             ports: Ports::Spread,
-            public: PublicAddress::OwnNetwork,
+            public: self.public,
             lifetime: Lifetime::Command,
             on_failure: OnFailure::LeaveToCaller,
             settings: self.needs.these,
@@ -181,6 +190,7 @@ impl Setup {
         let attach = std::env::var(ENVIRONMENT_VARIABLE)
             .ok()
             .filter(|name| !name.is_empty());
+        let attach = attach.filter(|_| self.public == PublicAddress::OwnNetwork);
         if let (Some(name), Source::Named(blueprint), None) = (attach, &self.blueprint, &self.store)
         {
             // Tests that share an environment take turns: each counts what arrives.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use e2e::{
     blueprint::Target,
-    render::GivenAddress,
+    render::{Architecture, GivenAddress},
     runtime::{
         Container, RuntimeChoice,
         existing::{AddressOf, ContextOf, Destination},
@@ -129,6 +129,10 @@ pub(crate) struct Clusters {
     /// A Docker `config.json` with the credentials that the nodes need for the images
     #[arg(long, value_name = "FILE")]
     pull_secret: Option<PathBuf>,
+    /// The architectures that the images are for, as `kubernetes.io/arch` names them: pods go to nodes of these. Unless given,
+    /// this machine's, for which `cargo xtask image` builds
+    #[arg(long = "arch", value_name = "ARCH,…", value_delimiter = ',')]
+    architectures: Vec<Architecture>,
     /// What the clusters are, `gke`, `eks`, `aks` or `generic`: their Services then ask for the addresses that the blueprint
     /// reserves, and for each `--address`
     #[arg(long)]
@@ -149,6 +153,7 @@ impl Clusters {
             || !self.addresses.is_empty()
             || !self.reach.is_empty()
             || self.target.is_some()
+            || !self.architectures.is_empty()
             || [&self.image, &self.envoy_image]
                 .iter()
                 .any(|image| image.is_some())
@@ -165,6 +170,7 @@ impl Clusters {
             image: self.image.clone(),
             envoy_image: self.envoy_image.clone(),
             pull_secret: self.pull_secret.clone(),
+            architectures: self.architectures.clone(),
             addresses: self.addresses.clone(),
             reach: self.reach.clone(),
         }
@@ -416,6 +422,10 @@ pub(crate) struct Bundle {
     /// A Docker `config.json` with the credentials that the nodes need for the images; those go into the bundle
     #[arg(long, value_name = "FILE")]
     pub(crate) pull_secret: Option<PathBuf>,
+    /// The architectures that the images are for, as `kubernetes.io/arch` names them: pods go to nodes of these. Unless given,
+    /// this machine's, for which `cargo xtask image` builds
+    #[arg(long = "arch", value_name = "ARCH,…", value_delimiter = ',')]
+    pub(crate) architectures: Vec<Architecture>,
     /// The folder to write, or the file if it ends with `.tar.gz`; `BLUEPRINT-TARGET` here unless given
     #[arg(long, value_name = "DIR|FILE.tar.gz")]
     pub(crate) out: Option<PathBuf>,

@@ -76,7 +76,9 @@ pub(super) fn peer(target: &WorkloadName, address: &PeerAddress, paths: &EnvoyPa
                 "envoy.clusters.dns",
                 "envoy.extensions.clusters.dns.v3.DnsCluster",
                 json!({
-                    "dns_lookup_family": "V4_PREFERRED",
+                    // Which family leads there, the pod's network decides: all are tried, one after the other (RFC 8305).
+                    "dns_lookup_family": "ALL",
+                    "all_addresses_in_single_endpoint": true,
                     "dns_refresh_rate": duration(DNS_REFRESH),
                 }),
             ),

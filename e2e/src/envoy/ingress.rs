@@ -23,7 +23,7 @@ const RELAY_CLUSTER: &str = "relay";
 /// TLS goes to the tunnel where the pod has upstreams, plaintext to the HTTP routes; on a boundary pod TLS for the pinhole's
 /// name goes to these, too. What is neither matches no chain and is closed; so is all other TLS on a pod without upstreams.
 /// <https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/listeners/listener_filters/tls_inspector>
-pub(super) fn listener(pod: &PodPlan, paths: &EnvoyPaths) -> Value {
+pub(super) fn listener(pod: &PodPlan, address: SocketAddr, paths: &EnvoyPaths) -> Value {
     let mut chains = vec![];
     if !pod.upstreams.is_empty() {
         chains.push(json!({
@@ -51,7 +51,7 @@ pub(super) fn listener(pod: &PodPlan, paths: &EnvoyPaths) -> Value {
         "filter_chain_match": { "transport_protocol": "raw_buffer" },
         "filters": [connection_limit("plaintext", MAX_PLAINTEXT_CONNECTIONS), http("ingress", &routes(pod))],
     }));
-    let mut listener = outer_listener("ingress", pod.sockets.ingress, &chains);
+    let mut listener = outer_listener("ingress", address, &chains);
     listener["listener_filters"] = json!([extension(
         "envoy.filters.listener.tls_inspector",
         "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",

@@ -23,7 +23,9 @@ pub fn load_balancer(
     let mut listeners = vec![inner_listener("claim", claim, &stats_filters())];
     let mut clusters = vec![admin_cluster(admin_socket)];
     for (public, ingress) in routes {
-        let name = format!("public_{}", public.port());
+        // One port may be public by both families.
+        let family = if public.is_ipv6() { "_v6" } else { "" };
+        let name = format!("public_{}{family}", public.port());
         let proxy = extension(
             "envoy.filters.network.tcp_proxy",
             "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",

@@ -39,11 +39,12 @@ pub(super) fn listen(address: SocketAddr) -> Value {
     socket(&address.ip().to_string(), address.port())
 }
 
-/// An address to dial. Who listens on every address is found on loopback.
+/// An address to dial. Who listens on every address is found on loopback, and on that of IPv4, which every node has.
 pub(super) fn dial(address: SocketAddr) -> Value {
     let ip = match address.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            Ipv4Addr::LOCALHOST.into()
+        }
         ip => ip,
     };
     socket(&ip.to_string(), address.port())
@@ -89,6 +90,15 @@ pub(super) fn listener(name: &str, address: SocketAddr, filter_chains: &[Value])
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "filter_chains": filter_chains,
     })
+}
+
+/// A listener as a resource of its own, beside one of that name for IPv4. Its socket takes no IPv4 (`ipv4_compat` is off), so
+/// both can have one port.
+pub(super) fn by_v6(mut listener: Value) -> Value {
+    if let Some(name) = listener["name"].as_str() {
+        listener["name"] = json!(format!("{name}-v6"));
+    }
+    any("envoy.config.listener.v3.Listener", listener)
 }
 
 /// A listener that the pod's own side uses: neither the limit on connections from outside nor a memory shortage that

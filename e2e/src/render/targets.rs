@@ -44,6 +44,19 @@ impl Wish {
     }
 }
 
+/// A Service is reached by both families where its cluster has both. One that asks for an address is of that address's family: a
+/// load balancer that is to give one address for two families refuses.
+/// <https://kubernetes.io/docs/concepts/services-networking/dual-stack/#services>
+fn families(wish: &Wish) -> (&'static str, Option<Vec<String>>) {
+    let address = |text: &String| text.parse::<IpAddr>().ok();
+    let asked = wish.load_balancer_ip.as_ref().and_then(address);
+    match asked.or_else(|| wish.annotations.values().find_map(address)) {
+        None => ("PreferDualStack", None),
+        Some(IpAddr::V4(_)) => ("SingleStack", Some(vec!["IPv4".into()])),
+        Some(IpAddr::V6(_)) => ("SingleStack", Some(vec!["IPv6".into()])),
+    }
+}
+
 /// What a Service can ask for: an IP address. A host name is for those who dial.
 fn can_be_asked_for(address: &str) -> bool {
     address.parse::<IpAddr>().is_ok()
@@ -69,6 +82,7 @@ pub(super) fn service(pod: &PodPlan, options: &Options<'_>) -> Vec<Object> {
     } else {
         "LoadBalancer"
     };
+    let (policy, families) = families(&wish);
     let mut metadata = metadata(pod, options, pod.name.pod());
     if !wish.annotations.is_empty() {
         metadata.annotations = Some(wish.annotations);
@@ -82,6 +96,8 @@ pub(super) fn service(pod: &PodPlan, options: &Options<'_>) -> Vec<Object> {
     };
     let spec = ServiceSpec {
         type_: Some(kind.into()),
+        ip_family_policy: Some(policy.into()),
+        ip_families: families,
         selector: Some(selector(pod)),
         ports: Some(vec![port]),
         load_balancer_class: wish.load_balancer_class,

@@ -23,7 +23,7 @@ use messages::{Role, env};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    AUTHORITY_SECRET, Options, PEERS_CONFIG_MAP, PINHOLE_SECRET, TOKEN_KEY, USER,
+    AUTHORITY_SECRET, Options, PEERS_CONFIG_MAP, PINHOLE_SECRET, TOKEN_KEY, USER, nodes,
     objects::{self, BOOTSTRAP_CONFIG_MAP, BOOTSTRAP_FILE},
 };
 use crate::{
@@ -87,6 +87,8 @@ fn pod_spec(pod: &PodPlan, options: &Options<'_>) -> PodSpec {
         init_containers: Some(vec![wosp(pod, options), proxy(pod, options)]),
         containers: vec![app(pod, options)],
         volumes: Some(volumes(pod)),
+        node_selector: Some(nodes::node_selector()),
+        affinity: nodes::node_affinity(&options.images.architectures),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         image_pull_secrets: options
             .images

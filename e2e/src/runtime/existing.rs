@@ -19,6 +19,7 @@ use crate::{
     failure::Failure,
     kubernetes::Cluster,
     plan::Plan,
+    render::Architecture,
 };
 
 pub use addresses::AddressOf;
@@ -41,6 +42,8 @@ pub struct Destination {
     pub envoy_image: Option<String>,
     /// Docker's `config.json` with the credentials for the images.
     pub pull_secret: Option<PathBuf>,
+    /// What the images are for; none are named where that is this machine's architecture.
+    pub architectures: Vec<Architecture>,
     /// Where pods of other clusters dial, in place of what the load balancers got.
     pub addresses: Vec<AddressOf>,
     /// Where this machine asks, in place of what the load balancers got.

@@ -33,6 +33,7 @@ pub(crate) fn request(blueprint: Blueprint, target: Target, out: PathBuf) -> Req
         image: "registry.example/ferry:1.0".into(),
         envoy_image: None,
         pull_secret: None,
+        architectures: vec!["amd64".parse().unwrap()],
         out: Some(out),
         identity: None,
     }

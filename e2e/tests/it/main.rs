@@ -6,6 +6,7 @@
 
 mod attackers;
 mod clients;
+mod families;
 mod fast_international_ferry;
 mod grand_tour_ferry;
 mod harbour_ferry;

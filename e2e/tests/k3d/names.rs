@@ -151,6 +151,7 @@ fn objects(blueprint: &Blueprint) -> anyhow::Result<Vec<Object>> {
         envoy: render::ENVOY_IMAGE.into(),
         pull_policy: "Never".into(),
         pull_secret: None,
+        architectures: vec![],
     };
     let (peers, secrets, settings) = (BTreeMap::new(), PodSecrets::unset(), BTreeMap::new());
     let mut objects = vec![];

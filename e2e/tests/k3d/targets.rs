@@ -125,6 +125,7 @@ fn tree(plan: &Plan, target: Target) -> anyhow::Result<BTreeMap<String, String>>
         envoy: render::ENVOY_IMAGE.into(),
         pull_policy: "IfNotPresent".into(),
         pull_secret: None,
+        architectures: vec![],
     };
     let (secrets, settings) = (PodSecrets::unset(), BTreeMap::new());
     let peers = render::reserved_peers(plan, target);

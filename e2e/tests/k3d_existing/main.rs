@@ -229,6 +229,7 @@ async fn start_alone(hand: &Hand, cluster: &Cluster) -> anyhow::Result<()> {
         envoy: render::ENVOY_IMAGE.into(),
         pull_policy: "IfNotPresent".into(),
         pull_secret: None,
+        architectures: vec![],
     };
     let peers = render::peers(
         &gateway,

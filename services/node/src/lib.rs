@@ -66,9 +66,9 @@ pub enum ServeError {
 impl Listeners {
     /// Binds both ports of `config`; port 0 takes a free one.
     pub async fn bind(config: &Config) -> Result<Self, ServeError> {
-        let bind = async |address, what, variable| {
-            TcpListener::bind(address)
-                .await
+        let bind = |address, what, variable| {
+            messages::listen::bind(address)
+                .and_then(TcpListener::from_std)
                 .map_err(|cause| ServeError::Listen {
                     address,
                     what,
@@ -77,8 +77,8 @@ impl Listeners {
                 })
         };
         Ok(Self {
-            http: bind(config.http_listen, "HTTP", messages::env::HTTP_LISTEN).await?,
-            relay: bind(config.relay_listen, "relay", messages::env::RELAY_LISTEN).await?,
+            http: bind(config.http_listen, "HTTP", messages::env::HTTP_LISTEN)?,
+            relay: bind(config.relay_listen, "relay", messages::env::RELAY_LISTEN)?,
         })
     }
 

@@ -63,6 +63,16 @@ impl Wanted {
     }
 }
 
+impl Target {
+    /// As the `Host` header has it: an IPv6 address in brackets.
+    fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
 fn parse(url: &str) -> Result<Target, String> {
     let uri: Uri = url
         .parse()
@@ -90,7 +100,7 @@ async fn ask(target: &Target) -> Result<StatusCode, String> {
         .await
         .map_err(|error| error.to_string())?;
     let request = Request::get(&target.path)
-        .header(HOST, format!("{}:{}", target.host, target.port))
+        .header(HOST, target.authority())
         .body(Empty::<Bytes>::new());
     let request = request.map_err(|error| error.to_string())?;
     let answer = sender.send_request(request);
@@ -177,6 +187,8 @@ mod tests {
             Ok(target("host.k3d.internal", 30200, "/health"))
         );
         assert_eq!(parse("http://[::1]/"), Ok(target("::1", 80, "/")));
+        assert_eq!(target("::1", 80, "/").authority(), "[::1]:80");
+        assert_eq!(target("a.example", 80, "/").authority(), "a.example:80");
         for wrong in ["", "host:80", "https://host/", "http://", "ftp://x/"] {
             assert!(parse(wrong).is_err(), "`{wrong}` must be refused");
         }

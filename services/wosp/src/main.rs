@@ -44,12 +44,14 @@ async fn serve(config: Config) -> Result<(), String> {
         signal(SignalKind::terminate()).map_err(|error| format!("SIGTERM: {error}"))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|error| format!("SIGINT: {error}"))?;
-    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-        format!(
-            "cannot listen on {}: {error}; free it or set another address",
-            config.listen
-        )
-    })?;
+    let listener = messages::listen::bind(config.listen)
+        .and_then(TcpListener::from_std)
+        .map_err(|error| {
+            format!(
+                "cannot listen on {}: {error}; free it or set another address",
+                config.listen
+            )
+        })?;
     let address = listener
         .local_addr()
         .map_err(|error| format!("no address: {error}"))?;

@@ -21,6 +21,7 @@ pub(crate) fn run(args: Bundle, context: &Context) -> anyhow::Result<()> {
         image: args.image,
         envoy_image: args.envoy_image,
         pull_secret: args.pull_secret,
+        architectures: args.architectures,
         out: args.out,
         identity: args.identity,
     })?;

@@ -6,7 +6,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{
-    super::{EnvoyPaths, bootstrap, load_balancer, peers},
+    super::{EnvoyPaths, bootstrap, listeners, load_balancer, peers},
     fixture::{Pods, paths},
 };
 use crate::{
@@ -21,6 +21,7 @@ fn generated(case: &str) -> Value {
     match case {
         "gateway" => bootstrap(&ferry.gateway, &in_pod),
         "sink" => bootstrap(&ferry.sink, &in_pod),
+        "sink-listeners" => listeners(&ferry.sink, &in_pod).unwrap(),
         "gateway-peers" => peers(&ferry.gateway, &ferry.addresses, &in_pod),
         "fan-out-gateway" => bootstrap(&Pods::fan_out().gateway, &paths()),
         "fan-in-sink" => bootstrap(&Pods::fan_in().sink, &paths()),
@@ -48,6 +49,7 @@ fn configuration_is_as_in_its_golden_file(
     #[values(
         "gateway",
         "sink",
+        "sink-listeners",
         "gateway-peers",
         "fan-out-gateway",
         "fan-in-sink",
@@ -129,6 +131,16 @@ async fn envoy_accepts_the_configuration(
             .replace("/etc/ferry/", "");
         super::live::lab::replace(
             &folder.path().join(server),
+            &serde_json::from_str(&text).unwrap(),
+        );
+    }
+    for file in ["envoy/listeners.json", "listeners.json"] {
+        let text = generated("sink-listeners")
+            .to_string()
+            .replace("/run/ferry/", "")
+            .replace("/etc/ferry/", "");
+        super::live::lab::replace(
+            &folder.path().join(file),
             &serde_json::from_str(&text).unwrap(),
         );
     }

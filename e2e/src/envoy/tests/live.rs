@@ -1,5 +1,6 @@
 //! Real Envoys: what the configuration does, beyond what it says.
 
+mod families;
 pub(super) mod lab;
 mod pair;
 pub(super) mod pki;

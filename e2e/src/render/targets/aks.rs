@@ -10,6 +10,7 @@ const RESOURCE_GROUP: &str = "service.beta.kubernetes.io/azure-load-balancer-res
 const INTERNAL: &str = "service.beta.kubernetes.io/azure-load-balancer-internal";
 const SUBNET: &str = "service.beta.kubernetes.io/azure-load-balancer-internal-subnet";
 const ADDRESS: &str = "service.beta.kubernetes.io/azure-load-balancer-ipv4";
+const ADDRESS_V6: &str = "service.beta.kubernetes.io/azure-load-balancer-ipv6";
 
 pub(super) fn wish(reserved: Option<&AksAddress>) -> Wish {
     let mut wish = Wish::default();
@@ -27,7 +28,14 @@ pub(super) fn wish(reserved: Option<&AksAddress>) -> Wish {
     }
     match (&reserved.name, &reserved.address) {
         (Some(name), _) => wish.annotate(NAME, name),
-        (None, Some(address)) if can_be_asked_for(address) => wish.annotate(ADDRESS, address),
+        (None, Some(address)) if can_be_asked_for(address) => {
+            let name = if address.contains(':') {
+                ADDRESS_V6
+            } else {
+                ADDRESS
+            };
+            wish.annotate(name, address);
+        }
         (None, _) => {}
     }
     wish

@@ -38,6 +38,7 @@ fn services(plan: &Plan, target: Target) -> BTreeMap<String, Vec<Object>> {
         envoy: "envoyproxy/envoy:v1.40.0".into(),
         pull_policy: "IfNotPresent".into(),
         pull_secret: None,
+        architectures: vec![],
     };
     let options = Options {
         environment: "cloud",
@@ -79,6 +80,7 @@ fn is_own(path: &str) -> bool {
         "/spec/selector/",
         "/spec/ports/0/",
         "/spec/serviceRef/",
+        "/spec/ipFamil",
     ]
     .iter()
     .any(|own| path.starts_with(own))

@@ -93,7 +93,7 @@ pub(in crate::runtime) async fn up(
     let (envoy, binaries) = try_join(tools::envoy(timeline), services::binaries(timeline)).await?;
     // Again, since a build takes its time.
     network::check_public_ports(&plan, &networks)?;
-    network::place_pods(&mut plan, &networks)?;
+    network::place_pods(&mut plan, &networks, request.public)?;
     let environment = store.create(lock, request.draft())?;
     let layout = environment.layout().clone();
     let shared = Shared {
@@ -210,6 +210,12 @@ fn start_load_balancer(
         .iter()
         .filter(|pod| pod.name.cluster() == cluster)
         .filter_map(|pod| Some((*own.public.get(&pod.public_port)?, pod.sockets.ingress)))
+        .flat_map(|(public, ingress)| {
+            let all = [Some(public), network::by_v6(public)];
+            all.into_iter()
+                .flatten()
+                .map(move |public| (public, ingress))
+        })
         .collect();
     let folder = workshop.layout.cluster(cluster);
     private_folder(&folder)?;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
 };
 
 use anyhow::Context as _;
@@ -30,6 +30,10 @@ const CLAIM_PORT: u16 = 18999;
 
 /// The command listens here as long as it brings the cluster up, until the load balancer has made its claim.
 const RESERVATION_PORT: u16 = 18998;
+
+/// Ports that pods and load balancers get on `[::1]`, which they share with all of this machine: below those that the kernel gives
+/// to outgoing connections (32768 to 60999, `net.ipv4.ip_local_port_range`).
+const SHARED_PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// How many networks are tried. With half of all networks taken, one in 2^64 attempts finds none.
 const ATTEMPTS: usize = 64;
@@ -116,6 +120,7 @@ pub(super) fn networks(plan: &Plan, public: PublicAddress) -> anyhow::Result<Net
             let socket = match public {
                 PublicAddress::Localhost => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
                 PublicAddress::OwnNetwork => free(SocketAddr::new(network.load_balancer(), port))?,
+                PublicAddress::OwnNetworkV6 => shared()?,
             };
             let other = networks
                 .iter()
@@ -182,10 +187,18 @@ pub(super) fn check_public_ports(plan: &Plan, networks: &Networks) -> anyhow::Re
         .into())
 }
 
-/// Gives every pod of the plan an address of its own in its cluster's network.
-pub(super) fn place_pods(plan: &mut Plan, networks: &Networks) -> anyhow::Result<()> {
+/// Gives every pod of the plan an address of its own in its cluster's network, or ports of its own where all share one.
+pub(super) fn place_pods(
+    plan: &mut Plan,
+    networks: &Networks,
+    public: PublicAddress,
+) -> anyhow::Result<()> {
     let mut used: BTreeMap<String, u8> = BTreeMap::new();
     for pod in &mut plan.pods {
+        if public == PublicAddress::OwnNetworkV6 {
+            place_on_shared(pod)?;
+            continue;
+        }
         let cluster = pod.name.cluster();
         let network = networks
             .get(cluster)
@@ -206,6 +219,21 @@ pub(super) fn place_pods(plan: &mut Plan, networks: &Networks) -> anyhow::Result
     Ok(())
 }
 
+fn place_on_shared(pod: &mut PodPlan) -> anyhow::Result<()> {
+    pod.sockets = Sockets {
+        http: shared()?,
+        relay: shared()?,
+        ingress: shared()?,
+        envoy_stats: shared()?,
+        wosp: shared()?,
+        egress_host: Ipv6Addr::LOCALHOST.into(),
+    };
+    for egress in &mut pod.egress {
+        egress.listen = shared()?;
+    }
+    Ok(())
+}
+
 fn place(pod: &mut PodPlan, ip: IpAddr) -> anyhow::Result<()> {
     let sockets = Sockets::at(ip);
     pod.sockets = Sockets {
@@ -220,6 +248,34 @@ fn place(pod: &mut PodPlan, ip: IpAddr) -> anyhow::Result<()> {
         egress.listen = free(SocketAddr::new(ip, egress.listen.port()))?;
     }
     Ok(())
+}
+
+/// A free port of `[::1]`.
+fn shared() -> anyhow::Result<SocketAddr> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let [high, low] = random_octets();
+        let offset = u16::from_be_bytes([high, low]) % (SHARED_PORTS.end - SHARED_PORTS.start);
+        let socket = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), SHARED_PORTS.start + offset);
+        match TcpListener::bind(socket) {
+            Ok(_) => return Ok(socket),
+            Err(error) => last = Some(error),
+        }
+    }
+    let cause = last.map_or_else(String::new, |error| format!(": {error}"));
+    Err(
+        Failure::infrastructure(format!("no port of [::1] is free{cause}"))
+            .hint("see that this machine has IPv6: `ip -6 address show dev lo` must show `::1`")
+            .into(),
+    )
+}
+
+/// Where the public port of a load balancer is reached by IPv6, too: the same port of `[::1]`, if this machine has that and the port
+/// is free. `None` also for a load balancer with an address of its own.
+pub(super) fn by_v6(public: SocketAddr) -> Option<SocketAddr> {
+    let twin = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), public.port());
+    (public.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) && TcpListener::bind(twin).is_ok())
+        .then_some(twin)
 }
 
 /// The wanted socket of an address that is ours, or another port of it where a process that listens on *every* address
@@ -267,6 +323,19 @@ mod tests {
         drop(network);
         let error = Network::try_reserve(octets).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn only_a_port_of_localhost_has_a_twin_by_ipv6() {
+        let Ok(taken) = TcpListener::bind("[::1]:0") else {
+            return;
+        };
+        let port = taken.local_addr().unwrap().port();
+        let at = |host: &str| SocketAddr::new(host.parse().unwrap(), port);
+        assert_eq!(by_v6(at("127.0.0.1")), None, "it is taken");
+        drop(taken);
+        assert_eq!(by_v6(at("127.0.0.1")), Some(at("::1")));
+        assert_eq!(by_v6(at("127.81.0.1")), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
     failure::Failure,
     kubernetes::Cluster,
     plan::{PeerAddress, Plan, Sockets},
-    render::{ENVOY_IMAGE, Images, PULL_SECRET},
+    render::{Architecture, ENVOY_IMAGE, Images, PULL_SECRET},
     runtime::{Container, UpRequest, on_clusters},
     timeline::Timeline,
 };
@@ -100,6 +100,7 @@ fn settle(request: &UpRequest) -> anyhow::Result<Settled<'_>> {
         services,
         destination.envoy_image.clone(),
         destination.pull_secret.as_deref(),
+        &destination.architectures,
     )?;
     let kubeconfig = kubeconfig::read(&kubeconfig::files(destination.kubeconfig.as_deref())?)?;
     for context in contexts.values() {
@@ -116,7 +117,8 @@ fn settle(request: &UpRequest) -> anyhow::Result<Settled<'_>> {
 }
 
 /// Images that nodes pull where they do not have them, and what the Secret that the pods name then holds. `envoy` is another
-/// than [`ENVOY_IMAGE`]; `pull_secret` is Docker's `config.json`.
+/// than [`ENVOY_IMAGE`]; `pull_secret` is Docker's `config.json`. `architectures` are those that the images are for; none are named
+/// where they are as `cargo xtask image` builds them, for this machine's.
 ///
 /// # Errors
 ///
@@ -125,12 +127,17 @@ pub(crate) fn pulled_images(
     services: String,
     envoy: Option<String>,
     pull_secret: Option<&Path>,
+    architectures: &[Architecture],
 ) -> anyhow::Result<(Images, Option<String>)> {
     let images = Images {
         services,
         envoy: envoy.unwrap_or_else(|| ENVOY_IMAGE.into()),
         pull_policy: "IfNotPresent".into(),
         pull_secret: pull_secret.map(|_| PULL_SECRET.into()),
+        architectures: match architectures {
+            [] => Architecture::here().into_iter().collect(),
+            given => given.to_vec(),
+        },
     };
     if let Some(bad) = images.all().iter().find(|image| !is_image(image)) {
         return Err(Failure::usage(format!("`{bad}` is no image name"))

@@ -82,6 +82,7 @@ mod tests {
             envoy: envoy.into(),
             pull_policy: "IfNotPresent".into(),
             pull_secret: None,
+            architectures: vec![],
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     image,
     kubernetes::Cluster,
     plan::{PeerAddress, Plan, PodPlan, Sockets},
-    render::{Images, K3D_HOST},
+    render::{Architecture, Images, K3D_HOST},
     runtime::{PublicAddress, UpRequest, on_clusters},
     services,
     timeline::Timeline,
@@ -39,7 +39,7 @@ pub(in crate::runtime) async fn up(
             .iter()
             .flat_map(|cluster| cluster.public_ports.iter().copied())
             .collect(),
-        PublicAddress::OwnNetwork => vec![],
+        PublicAddress::OwnNetwork | PublicAddress::OwnNetworkV6 => vec![],
     };
     check_machine(&ports, timeline).await?;
     let mut environment = store.create(lock, request.draft())?;
@@ -196,14 +196,16 @@ fn spec(request: &UpRequest, cluster: &crate::plan::ClusterPlan) -> ClusterSpec 
             host: HostPort::Fixed(service),
             service,
         },
-        PublicAddress::OwnNetwork => PortMapping {
+        PublicAddress::OwnNetwork | PublicAddress::OwnNetworkV6 => PortMapping {
             host: HostPort::Free,
             service,
         },
     };
     let name = match request.public {
         PublicAddress::Localhost => cluster.name.clone(),
-        PublicAddress::OwnNetwork => clusters::cluster_name(request.name.as_str(), &cluster.name),
+        PublicAddress::OwnNetwork | PublicAddress::OwnNetworkV6 => {
+            clusters::cluster_name(request.name.as_str(), &cluster.name)
+        }
     };
     ClusterSpec {
         name,
@@ -219,6 +221,7 @@ async fn make_images(timeline: &Timeline) -> anyhow::Result<Images> {
         envoy,
         pull_policy: "Never".into(),
         pull_secret: None,
+        architectures: Architecture::here().into_iter().collect(),
     })
 }
 
