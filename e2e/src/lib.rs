@@ -35,6 +35,7 @@ pub mod scaffold;
 pub mod select;
 pub mod services;
 pub mod testing;
+pub mod text;
 pub mod timeline;
 pub mod tools;
 pub mod trail;

@@ -319,6 +319,9 @@ pub fn differences(
     for (path, text) in checked_in {
         match std::fs::read_to_string(manifests.join(path)) {
             Ok(found) if found == *text => {}
+            Ok(found) if found.replace("\r\n", "\n") == *text => differences.push(format!(
+                "{path} has the line ends of Windows; `git config core.autocrlf false` and `git checkout-index --force --all` give it those of the repository"
+            )),
             Ok(_) => differences.push(format!("{path} is not what the plan renders")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 differences.push(format!("{path} is missing"))

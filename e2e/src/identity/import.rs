@@ -1,6 +1,6 @@
 //! Authorities that an operator's own CA has signed, checked before anything of them is put in force.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use jiff::Timestamp;
 use messages::WorkloadName;
@@ -108,8 +108,8 @@ impl Signed {
 
 /// A file's text; `None` where there is no such file, with a problem where it cannot be read.
 fn read(folder: &Path, file: &str, problems: &mut Vec<String>) -> Option<String> {
-    match fs::read_to_string(folder.join(file)) {
-        Ok(text) => Some(text.trim_start_matches(files::BYTE_ORDER_MARK).to_owned()),
+    match crate::text::read(&folder.join(file)) {
+        Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             problems.push(format!(

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::{
@@ -10,7 +9,7 @@ use crate::{
     failure::Failure,
     identity,
     pinhole::Pinhole,
-    select,
+    select, text,
     trail::{self, Audit, Evidence, Route, Scene, StoredMessage},
 };
 
@@ -21,8 +20,8 @@ pub fn roots(environment: &Environment) -> anyhow::Result<Vec<CertificateDer<'st
 
 /// The roots of a PEM file: all certificates in it.
 pub fn roots_of(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let text = read(path)?;
-    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let pem = read(path)?;
+    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match roots {
         Ok(roots) if !roots.is_empty() => Ok(roots),
         Ok(_) => Err(no_roots(path, "it holds no certificate")),
@@ -37,8 +36,12 @@ fn no_roots(path: &Path, cause: &str) -> anyhow::Error {
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).map_err(|error| {
-        Failure::usage(format!("cannot read `{}`: {error}", path.display()))
+    usable(&format!("`{}`", path.display()), text::read(path))
+}
+
+fn usable(name: &str, read: std::io::Result<String>) -> anyhow::Result<String> {
+    read.map_err(|error| {
+        Failure::usage(format!("cannot read {name}: {error}"))
             .hint("name a file that is there and that you may read")
             .into()
     })
@@ -46,12 +49,12 @@ fn read(path: &Path) -> anyhow::Result<String> {
 
 /// The output of sinks from a file, or from standard input where `path` is `-`.
 pub fn evidence_of(path: &Path) -> anyhow::Result<Vec<Evidence>> {
-    let text = if path == Path::new("-") {
-        std::io::read_to_string(std::io::stdin()).context("read standard input")?
+    let output = if path == Path::new("-") {
+        usable("standard input", text::read_standard_input())?
     } else {
         read(path)?
     };
-    Evidence::parse_all(&text)
+    Evidence::parse_all(&output)
 }
 
 /// Audits all that `sink` holds.

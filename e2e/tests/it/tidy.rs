@@ -219,6 +219,7 @@ fn the_top_level_holds_what_the_design_names() {
         ".cargo",
         ".ci",
         ".github",
+        ".gitattributes",
         ".gitignore",
         ".dockerignore",
         "ARCHITECTURE.md",
@@ -246,6 +247,26 @@ fn the_top_level_holds_what_the_design_names() {
         assert!(
             allowed.contains(top),
             "`{top}` has no place at the top level"
+        );
+    }
+}
+
+/// Whatever `core.autocrlf` says: shells and tests read what is checked out.
+#[test]
+fn files_have_the_same_line_ends_in_every_checkout() {
+    let listing = Command::new("git")
+        .args(["ls-files", "--eol"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    assert!(listing.lines().count() > 100);
+    for line in listing.lines() {
+        let kept = line.contains(" attr/-text") && line.contains("fuzz/corpus/");
+        let is_lf = line.starts_with("i/lf ") || line.starts_with("i/none ");
+        assert!(
+            kept || (is_lf && line.contains("eol=lf")),
+            "line ends must be those of Unix, by `.gitattributes`: {line}"
         );
     }
 }

@@ -1,10 +1,9 @@
-use std::{collections::BTreeSet, io::Read as _, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
-use anyhow::Context as _;
 use e2e::{
     failure::Failure,
     pinhole::{Pinhole, Trigger as Sending},
-    select,
+    select, text,
 };
 
 use crate::{cli::Trigger, context::Context, view};
@@ -55,23 +54,21 @@ async fn sending(args: &Trigger) -> anyhow::Result<Sending> {
     };
     let shown = path.display().to_string();
     // Standard input may take for ever; an interrupt leaves the read behind.
-    let text = tokio::task::spawn_blocking(move || read(&path)).await??;
-    let payload = e2e::pinhole::payload(text).map_err(|error| {
+    let json = tokio::task::spawn_blocking(move || read(&path)).await??;
+    let payload = e2e::pinhole::payload(json).map_err(|error| {
         Failure::usage(format!("`{shown}`: {error}")).hint("give one JSON value")
     })?;
     Ok(Sending::Same { payload, count })
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    if path.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .context("cannot read standard input")?;
-        return Ok(text);
-    }
-    std::fs::read_to_string(path).map_err(|error| {
-        Failure::usage(format!("cannot read `{}`: {error}", path.display()))
+    let (name, read) = if path.as_os_str() == "-" {
+        ("standard input".to_owned(), text::read_standard_input())
+    } else {
+        (format!("`{}`", path.display()), text::read(path))
+    };
+    read.map_err(|error| {
+        Failure::usage(format!("cannot read {name}: {error}"))
             .hint("name a file with one JSON value, or `-` for standard input")
             .into()
     })

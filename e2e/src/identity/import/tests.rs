@@ -1,3 +1,5 @@
+use std::fs;
+
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, GeneralSubtree, IsCa, Issuer, KeyUsagePurpose,
     NameConstraints, PKCS_ECDSA_P384_SHA384,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{failure::Failure, render::Images};
+use crate::{failure::Failure, render::Images, text};
 
 /// What Docker Hub is called in the names of images, and in what `docker login` writes.
 const DOCKER_HUB: [&str; 2] = ["docker.io", "index.docker.io"];
@@ -22,9 +22,9 @@ pub(super) fn read(path: &Path, images: &Images) -> anyhow::Result<String> {
              -o jsonpath='{.data.\\.dockerconfigjson}' … | base64 -d` makes one",
         )
     };
-    let text = std::fs::read_to_string(path).map_err(|error| refused(&error.to_string()))?;
+    let config = text::read(path).map_err(|error| refused(&error.to_string()))?;
     let config: serde_json::Value =
-        serde_json::from_str(&text).map_err(|_| refused("it is no JSON"))?;
+        serde_json::from_str(&config).map_err(|_| refused("it is no JSON"))?;
     let usable = |entry: &serde_json::Value| {
         ["auth", "password", "identitytoken"]
             .iter()

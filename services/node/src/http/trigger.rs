@@ -204,6 +204,8 @@ fn payloads(
     }
     let text = std::str::from_utf8(body)
         .map_err(|error| bad(format!("the body is not UTF-8: {error}")))?;
+    // What editors of other systems put before a text (RFC 8259, section 8.1).
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match media_type {
         Some(NDJSON) if count.is_some() => Err(bad(
             "`count` is for one payload; with lines, each is sent once".into(),
@@ -281,6 +283,24 @@ mod tests {
         );
         assert_eq!(count(Some(NDJSON), "1\n\n\"two\"\n[3]\n", None).unwrap(), 3);
         assert_eq!(count(Some(NDJSON), "", None).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_payload() {
+        for (media_type, body, number) in [
+            (None, "\u{feff}", 1),
+            (None, "\u{feff}{\"a\":1}\r\n", 1),
+            (Some("application/json"), "\u{feff}[1]", 1),
+            (Some(NDJSON), "\u{feff}1\r\n2\r\n", 2),
+        ] {
+            let all = payloads(media_type, body.as_bytes(), None, "gateway-1").unwrap();
+            let all: Vec<_> = all.collect();
+            assert_eq!(all.len(), number, "`{body}`");
+            assert!(
+                all.iter()
+                    .all(|payload| !payload.as_str().contains('\u{feff}'))
+            );
+        }
     }
 
     #[test]
