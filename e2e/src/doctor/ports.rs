@@ -17,8 +17,9 @@ use crate::{
 /// ports of the blueprints and of NodePort Services (30000 and up).
 const FREE_PORTS: std::ops::Range<u16> = 20_000..30_000;
 
-/// `TCP_LISTEN` of `include/net/tcp_states.h`, as `/proc/net/tcp` writes it.
-const LISTENING: &str = "0A";
+/// Ports that the kernel gives to no outgoing connection, and what it gives them from.
+/// <https://docs.kernel.org/networking/ip-sysctl.html>
+const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
 
 /// Who has a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,13 @@ pub enum Holder {
     Process(ProcessId),
     /// A process that this user cannot look into.
     Hidden,
+    /// Nobody listens: a connection to elsewhere has it as its own port.
+    Connection {
+        port: u16,
+        remote: SocketAddr,
+        /// `None` where it has ended and the port is kept for another minute, or where this user cannot look into it.
+        process: Option<ProcessId>,
+    },
 }
 
 impl Holder {
@@ -45,6 +53,14 @@ impl Holder {
             }
             Self::Process(process) => format!("end it (`kill {}`)", process.pid),
             Self::Hidden => "find it with `sudo ss -ltnp` and end it".into(),
+            Self::Connection { port, .. } => {
+                let name = RESERVED.replace('.', "/");
+                let reserved = std::fs::read_to_string(format!("/proc/sys/{name}"));
+                let reserved = also_reserved(&reserved.unwrap_or_default(), *port);
+                format!(
+                    "wait until it has ended, and keep the port from such connections (`sudo sysctl -w {RESERVED}={reserved}`)"
+                )
+            }
         }
     }
 }
@@ -58,7 +74,24 @@ impl fmt::Display for Holder {
             }
             Self::Process(process) => write!(f, "`{}` ({process})", process.name()),
             Self::Hidden => f.write_str("a process of another user"),
+            Self::Connection {
+                remote, process, ..
+            } => {
+                write!(f, "an outgoing connection to {remote}")?;
+                match process {
+                    Some(process) => write!(f, " of `{}` ({process})", process.name()),
+                    None => Ok(()),
+                }
+            }
         }
+    }
+}
+
+/// The kernel's list of reserved ports, which is replaced as a whole, with one more.
+fn also_reserved(list: &str, port: u16) -> String {
+    match list.trim() {
+        "" => port.to_string(),
+        list => format!("{list},{port}"),
     }
 }
 
@@ -83,15 +116,44 @@ pub async fn holder(port: u16) -> Option<Holder> {
 
 /// As [`holder`], without asking Docker.
 pub fn local_holder(port: u16) -> Option<Holder> {
-    holder_among(|listener| listener.address.port() == port)
+    let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+    holder_among(|listener| listener.address.port() == port).or_else(|| connection_on(everywhere))
 }
 
 /// Who keeps this address from being bound; `None` where nobody does any more.
 pub fn holder_of(address: SocketAddr) -> Option<Holder> {
-    holder_among(|listener| listener.blocks(address))
+    holder_among(|listener| listener.blocks(address)).or_else(|| connection_on(address))
 }
 
-fn holder_among(is_meant: impl Fn(&Listener) -> bool) -> Option<Holder> {
+/// A connection that keeps this address from being bound. Many have a port of this machine and keep nobody from it, those
+/// that a server has taken among them: the kernel alone knows which do.
+fn connection_on(address: SocketAddr) -> Option<Holder> {
+    let mut there = sockets().filter(|socket| {
+        socket.state != State::Listening && socket.address.port() == address.port()
+    });
+    let first = there.next()?;
+    if TcpListener::bind(address).is_ok() {
+        return None;
+    }
+    let all: Vec<_> = std::iter::once(first).chain(there).collect();
+    let is_at = |socket: &&Socket| socket.blocks(address);
+    let connection = all.iter().find(is_at).or_else(|| all.first())?;
+    // One that has ended belongs to nobody any more, and has no inode.
+    let process = (connection.inode != 0)
+        .then(|| owner(&[connection.inode].into()))
+        .flatten();
+    Some(Holder::Connection {
+        port: address.port(),
+        remote: canonical(connection.remote),
+        process,
+    })
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn holder_among(is_meant: impl Fn(&Socket) -> bool) -> Option<Holder> {
     let look = || -> BTreeSet<u64> {
         listeners()
             .filter(&is_meant)
@@ -144,32 +206,49 @@ fn can_bind(port: u16) -> bool {
 
 /// A line of `/proc/net/tcp` or `tcp6` (proc_net_tcp in the kernel's documentation).
 #[derive(Debug, PartialEq, Eq)]
-struct Listener {
+struct Socket {
     address: SocketAddr,
+    remote: SocketAddr,
+    state: State,
     inode: u64,
 }
 
-fn listeners() -> impl Iterator<Item = Listener> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Listening,
+    /// Connected, or on the way there or back.
+    Other,
+}
+
+impl State {
+    /// `TCP_LISTEN` of `include/net/tcp_states.h` is 10.
+    fn of(number: &str) -> Self {
+        if number == "0A" {
+            Self::Listening
+        } else {
+            Self::Other
+        }
+    }
+}
+
+fn listeners() -> impl Iterator<Item = Socket> {
+    sockets().filter(|socket| socket.state == State::Listening)
+}
+
+fn sockets() -> impl Iterator<Item = Socket> {
     ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
         .filter_map(|table| std::fs::read_to_string(table).ok())
-        .flat_map(|table| {
-            table
-                .lines()
-                .filter_map(Listener::parse)
-                .collect::<Vec<_>>()
-        })
+        .flat_map(|table| table.lines().filter_map(Socket::parse).collect::<Vec<_>>())
 }
 
-impl Listener {
+impl Socket {
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<_> = line.split_ascii_whitespace().collect();
-        let (ip, port) = fields.get(1)?.split_once(':')?;
-        if *fields.get(3)? != LISTENING {
-            return None;
-        }
         Some(Self {
-            address: SocketAddr::new(ip_address(ip)?, u16::from_str_radix(port, 16).ok()?),
+            address: socket_address(fields.get(1)?)?,
+            remote: socket_address(fields.get(2)?)?,
+            state: State::of(fields.get(3)?),
             inode: fields.get(9)?.parse().ok()?,
         })
     }
@@ -179,6 +258,14 @@ impl Listener {
         let ip = self.address.ip().to_canonical();
         self.address.port() == address.port() && (ip == address.ip() || ip.is_unspecified())
     }
+}
+
+fn socket_address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    Some(SocketAddr::new(
+        ip_address(ip)?,
+        u16::from_str_radix(port, 16).ok()?,
+    ))
 }
 
 /// An address as the kernel prints it: 32-bit words in the byte order of the machine, in hex.
@@ -222,20 +309,70 @@ mod tests {
     #[test]
     fn a_listener_is_read_from_the_kernels_table() {
         let line = "   1: 0100007F:75F8 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 41873 1 0000 100 0 0 10 0";
-        assert_eq!(
-            Listener::parse(line),
-            Some(Listener {
-                address: "127.0.0.1:30200".parse().unwrap(),
-                inode: 41873
-            })
-        );
-        for other in [
-            line.replace(" 0A ", " 01 "),
-            String::new(),
-            "sl local_address rem_address st".into(),
-        ] {
-            assert_eq!(Listener::parse(&other), None);
+        let listener = Socket {
+            address: "127.0.0.1:30200".parse().unwrap(),
+            remote: "0.0.0.0:0".parse().unwrap(),
+            state: State::Listening,
+            inode: 41873,
+        };
+        assert_eq!(Socket::parse(line), Some(listener));
+        let connected = line.replace(" 0A ", " 01 ");
+        assert_eq!(Socket::parse(&connected).unwrap().state, State::Other);
+        for other in ["", "sl local_address rem_address st"] {
+            assert_eq!(Socket::parse(other), None);
         }
+    }
+
+    #[tokio::test]
+    async fn an_outgoing_connection_that_has_the_port_is_named() {
+        let there = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let remote = there.local_addr().unwrap();
+        // As the kernel would choose a port for it, had it been told to choose among all.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = socket.connect(remote).await.unwrap();
+        let address = client.local_addr().unwrap();
+        let (server, _) = there.accept().await.unwrap();
+        for holder in [holder_of(address), local_holder(address.port())] {
+            let holder = holder.unwrap();
+            let Holder::Connection { process, .. } = &holder else {
+                panic!("{holder:?}");
+            };
+            assert_eq!(process.unwrap().pid, std::process::id());
+            let said = holder.to_string();
+            assert!(
+                said.starts_with(&format!("an outgoing connection to {remote} of `")),
+                "{said}"
+            );
+            let remedy = holder.remedy();
+            assert!(
+                remedy.contains("ip_local_reserved_ports=")
+                    && remedy.ends_with(&format!("{}`)", address.port())),
+                "{remedy}"
+            );
+        }
+        // The server's end of it keeps nobody from the server's port.
+        drop(there);
+        // A process that another test has just forked has the listener too, until it runs its own program.
+        Wait::until("a port that only an accepted connection has")
+            .poll(|| async {
+                Ok(match holder_of(remote) {
+                    None => Seen::Ready(()),
+                    Some(holder) => Seen::Waiting(holder.to_string()),
+                })
+            })
+            .await
+            .unwrap();
+        drop((client, server));
+    }
+
+    #[test]
+    fn a_reserved_port_is_added_to_those_there_are() {
+        assert_eq!(also_reserved("\n", 30100), "30100");
+        assert_eq!(
+            also_reserved("8080,9000-9100\n", 30100),
+            "8080,9000-9100,30100"
+        );
     }
 
     #[tokio::test]
