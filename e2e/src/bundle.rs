@@ -23,7 +23,7 @@ use messages::WorkloadName;
 
 use crate::{
     blueprint::{Blueprint, Target},
-    environment::Layout,
+    environment::{Content, Layout, check_file_system},
     failure::Failure,
     plan::{PeerAddress, Plan, Ports, Sockets, at},
     render::{self, Architecture, GivenAddress, Images},
@@ -143,6 +143,12 @@ pub fn write(request: &Request) -> anyhow::Result<Written> {
     } else {
         folder::look(&path)?
     };
+    let elsewhere = "name a folder on a file system of Linux with `--identity`";
+    check_file_system(&identity, Content::State, elsewhere)?;
+    if !archive {
+        let elsewhere = "name a folder on a file system of Linux with `--out`";
+        check_file_system(&path, Content::Keys, elsewhere)?;
+    }
     let identities = identities::keep(&Layout::new(&identity), &bundle)?;
     let files = bundle.files(&identities)?;
     if archive {

@@ -102,6 +102,7 @@ async fn embedded(host_ports: &[u16]) -> Vec<Check> {
         programs::envoy().await,
         machine::disk(&root, machine::EMBEDDED),
         machine::memory(machine::EMBEDDED),
+        machine::state(RuntimeKind::Embedded),
     ];
     checks.extend(
         host_ports
@@ -130,6 +131,7 @@ async fn k3d(host_ports: &[u16]) -> Vec<Check> {
         }
     }
     checks.push(machine::memory(machine::K3D));
+    checks.push(machine::state(RuntimeKind::K3d));
     checks.extend(machine::inotify());
     let has_engine = info.is_some();
     let holders = host_ports.iter().map(|port| async move {

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{envoy::EnvoyPaths, plan::PeerAddress, process::ProcessId};
 
+mod filesystem;
 mod lock;
 mod name;
 mod store;
 
+pub(crate) use filesystem::{Content, check as check_file_system};
 pub use lock::Lock;
 pub(crate) use name::random_hex;
 pub use name::{InvalidName, Name};

@@ -3,6 +3,10 @@
 use std::path::Path;
 
 use super::Check;
+use crate::{
+    environment::{RuntimeKind, Store},
+    failure::Failure,
+};
 
 const GB: u64 = 1_000_000_000;
 
@@ -81,6 +85,25 @@ fn disk_space(folder: &Path, free: u64, total: u64, needs: Needs) -> Check {
         Check::warn("disk", detail, fix)
     } else {
         Check::ok("disk", detail)
+    }
+}
+
+/// Whether the state root lies where it can.
+pub(super) fn state(runtime: RuntimeKind) -> Check {
+    const NAME: &str = "state folder";
+    let looked = Store::find().and_then(|store| {
+        Store::check_file_system(store.root(), runtime)?;
+        Ok(store.root().display().to_string())
+    });
+    match looked {
+        Ok(root) => Check::ok(NAME, format!("`{root}`")),
+        Err(error) => {
+            let fix = Failure::of(&error).and_then(Failure::next_step);
+            let fix = fix.unwrap_or(
+                "make it a folder that you may write in, or set `FERRY_STATE` to another",
+            );
+            Check::fail(NAME, format!("{error:#}"), fix)
+        }
     }
 }
 
