@@ -1,6 +1,6 @@
 //! The way out: one plaintext port per connection, each to exactly one peer.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use messages::WorkloadName;
 use serde_json::{Value, json};
@@ -61,6 +61,20 @@ pub(super) fn listener(egress: &Egress) -> Value {
     inner_listener(&name, egress.listen, &[proxy])
 }
 
+/// A host as the resolver of a pod is to look it up: by its whole name first and last. A pod has search domains and tries
+/// them first for a name of fewer than five dots (`ndots:5`), and where a domain of the company answers for every name, that
+/// answer would be dialled. <https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-config>
+///
+/// What only a search domain completes stays as it is: a name without a dot, and the short name of a Service.
+fn absolute(host: &str) -> String {
+    let is_name = host.parse::<IpAddr>().is_err() && host.contains('.');
+    if is_name && !host.ends_with('.') && !host.ends_with(".svc") {
+        format!("{host}.")
+    } else {
+        host.to_owned()
+    }
+}
+
 /// A peer in the peers file. By strict DNS, since a load balancer may have a host name; an IP address passes as it is.
 /// The extension is what `type: STRICT_DNS` has become: that one's `dns_refresh_rate` is deprecated.
 /// <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/clusters/dns/v3/dns_cluster.proto>
@@ -84,7 +98,7 @@ pub(super) fn peer(target: &WorkloadName, address: &PeerAddress, paths: &EnvoyPa
             ),
             // A name that does not resolve yet must not keep the pod's own ports closed.
             "wait_for_warm_on_init": false,
-            "load_assignment": endpoint(&name, &socket(&address.host, address.port)),
+            "load_assignment": endpoint(&name, &socket(&absolute(&address.host), address.port)),
             "transport_socket": tls::connect(target, paths),
             "upstream_connection_options": {
                 "tcp_keepalive": {
@@ -95,4 +109,29 @@ pub(super) fn peer(target: &WorkloadName, address: &PeerAddress, paths: &EnvoyPa
             },
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_looked_up_as_it_is() {
+        for (host, dialled) in [
+            ("host.k3d.internal", "host.k3d.internal."),
+            ("lb-1.elb.example.com", "lb-1.elb.example.com."),
+            ("example.com.", "example.com."),
+            (
+                "sink.harbour.svc.cluster.local",
+                "sink.harbour.svc.cluster.local.",
+            ),
+            ("sink.harbour.svc", "sink.harbour.svc"),
+            ("localhost", "localhost"),
+            ("203.0.113.7", "203.0.113.7"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("::ffff:203.0.113.7", "::ffff:203.0.113.7"),
+        ] {
+            assert_eq!(absolute(host), dialled);
+        }
+    }
 }

@@ -66,6 +66,12 @@ fn a_changed_a_missing_and_a_foreign_file_are_each_named() {
             .into();
     assert_eq!(write(folder.path(), &files, None).unwrap(), 2);
     assert!(differences(folder.path(), &files, None).unwrap().is_empty());
+    std::fs::write(folder.path().join("b/c/p/01-a.yaml"), "one\r\n").unwrap();
+    let found = differences(folder.path(), &files, None).unwrap();
+    assert!(
+        matches!(&found[..], [one] if one.starts_with("b/c/p/01-a.yaml has the line ends of Windows")),
+        "{found:?}"
+    );
     std::fs::write(folder.path().join("b/c/p/01-a.yaml"), "other").unwrap();
     std::fs::rename(
         folder.path().join("b/c/p/02-b.yaml"),
@@ -216,7 +222,7 @@ fn the_public_port_leads_to_envoys_ingress_and_the_peer_is_one_value() {
         .unwrap();
     assert_eq!(
         peers
-            .matches(&format!("\"address\": \"{K3D_HOST}\""))
+            .matches(&format!("\"address\": \"{K3D_HOST}.\""))
             .count(),
         1,
         "{peers}"

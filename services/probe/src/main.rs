@@ -4,7 +4,7 @@
 //! The harness runs it as a short-lived pod, to know from inside a cluster that the way to another one is open. Exit codes:
 //! 0 the address answered so, 1 it did not in time, 2 wrong usage. The last thing seen is on standard error.
 
-use std::{process::ExitCode, time::Duration};
+use std::{net::IpAddr, process::ExitCode, time::Duration};
 
 use http_body_util::Empty;
 use hyper::{Request, StatusCode, Uri, body::Bytes, header::HOST};
@@ -92,8 +92,19 @@ fn parse(url: &str) -> Result<Target, String> {
     })
 }
 
+/// A name by which the same host is dialled that Envoy dials: whole, so that no search domain of the pod comes before it.
+/// A name without a dot, and the short name of a Service, are left to the search domains.
+fn dialled(host: &str) -> String {
+    let is_name = host.parse::<IpAddr>().is_err() && host.contains('.');
+    if is_name && !host.ends_with('.') && !host.ends_with(".svc") {
+        format!("{host}.")
+    } else {
+        host.to_owned()
+    }
+}
+
 async fn ask(target: &Target) -> Result<StatusCode, String> {
-    let stream = TcpStream::connect((target.host.as_str(), target.port))
+    let stream = TcpStream::connect((dialled(&target.host), target.port))
         .await
         .map_err(|error| format!("cannot connect: {error}"))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -191,6 +202,20 @@ mod tests {
         assert_eq!(target("a.example", 80, "/").authority(), "a.example:80");
         for wrong in ["", "host:80", "https://host/", "http://", "ftp://x/"] {
             assert!(parse(wrong).is_err(), "`{wrong}` must be refused");
+        }
+    }
+
+    #[test]
+    fn a_name_is_dialled_as_envoy_dials_it() {
+        for (host, whole) in [
+            ("host.k3d.internal", "host.k3d.internal."),
+            ("example.com.", "example.com."),
+            ("sink.harbour.svc", "sink.harbour.svc"),
+            ("localhost", "localhost"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("::1", "::1"),
+        ] {
+            assert_eq!(dialled(host), whole);
         }
     }
 

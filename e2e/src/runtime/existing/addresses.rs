@@ -48,6 +48,8 @@ fn split(address: &str) -> Option<(&str, Option<u16>)> {
         let inner = inner.strip_suffix(']')?;
         return matches!(inner.parse(), Ok(IpAddr::V6(_))).then_some((inner, port));
     }
+    // A dot at its end says that it is whole, as it is taken to be anyway.
+    let host = host.strip_suffix('.').unwrap_or(host);
     // A name that DNS can have (RFC 1123), or an IPv4 address.
     let is_name = host.len() <= 253
         && host.split('.').all(|label| {
@@ -166,6 +168,8 @@ mod tests {
             "cluster-b=a b",
             "cluster-b=-x",
             "cluster-b=a..b",
+            "cluster-b=a..",
+            "cluster-b=.",
             "cluster-b=[1.2.3.4]:1",
             "cluster-b=[::1",
         ] {
@@ -175,6 +179,11 @@ mod tests {
             );
         }
         assert_eq!(split("::1"), Some(("::1", None)));
+        assert_eq!(split("lb.example.com."), Some(("lb.example.com", None)));
+        assert_eq!(
+            split("lb.example.com.:80"),
+            Some(("lb.example.com", Some(80)))
+        );
     }
 
     #[test]
