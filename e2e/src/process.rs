@@ -16,10 +16,12 @@ use crate::failure::Failure;
 
 mod child;
 mod detached;
+mod limits;
 
 pub(crate) use child::GroupChild;
 pub(crate) use detached::{LABEL, started_in};
 pub use detached::{Launch, freeze, kill, log_tail, processes_under, stop, thaw};
+pub use limits::raise_open_files;
 
 /// A command line without secrets: those go by file or stdin, so the command is always safe to print.
 #[derive(Clone, Debug)]

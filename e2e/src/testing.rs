@@ -8,21 +8,16 @@ mod inside;
 mod metrics;
 mod sessions;
 mod settings;
-
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+mod turns;
 
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
-use tokio::sync::Semaphore;
 
 use crate::{
     blueprint::{self, Blueprint},
     environment::{Name, RuntimeKind, Store, workspace_root},
     plan::Ports,
-    process::tail,
+    process::{self, tail},
     proof,
     run::Run,
     runtime::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
@@ -43,6 +38,7 @@ pub(crate) use sessions::End;
 pub use sessions::TunnelSession;
 use settings::Needs;
 pub use settings::{LASTING_IDENTITIES, QUICK_IDENTITIES};
+pub use turns::{Turn, Turns};
 
 /// Names an environment that is up, for tests to attach to instead of making their own.
 pub const ENVIRONMENT_VARIABLE: &str = "FERRY_ENVIRONMENT";
@@ -50,7 +46,7 @@ pub const ENVIRONMENT_VARIABLE: &str = "FERRY_ENVIRONMENT";
 /// Environments that are up at once: a message needs four Envoys' turns, and a laptop has two processors.
 const AT_ONCE: u32 = 2;
 
-static TURNS: Semaphore = Semaphore::const_new(AT_ONCE as usize);
+const TURNS: Turns = Turns::new("environments", AT_ONCE);
 
 /// Runs `body` on an environment with the blueprint of this name: the one that `FERRY_ENVIRONMENT` names, or one that is
 /// made for it and removed after it, also when the body panics. After a failure there is evidence in the error.
@@ -194,9 +190,9 @@ impl Setup {
         if let (Some(name), Source::Named(blueprint), None) = (attach, &self.blueprint, &self.store)
         {
             // Tests that share an environment take turns: each counts what arrives.
-            let turn = turn_of(blueprint);
-            let _turn = turn.lock().await;
-            let _turns = TURNS.acquire_many(self.turns).await?;
+            let _turn = Turns::of_blueprint(blueprint).take().await?;
+            let _turns = TURNS.take_many(self.turns).await?;
+            process::raise_open_files()?;
             let (store, name) = (Store::find()?, name.parse()?);
             settings::fit(&store.load(&name)?.record, &self.needs)?;
             return body(Ferry::new(store, name, blueprint.clone(), Origin::Attached)).await;
@@ -206,20 +202,13 @@ impl Setup {
     }
 }
 
-/// Held by the one test that has a blueprint of an environment that is attached to.
-fn turn_of(blueprint: &str) -> Arc<tokio::sync::Mutex<()>> {
-    static BLUEPRINTS: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>> =
-        Mutex::new(BTreeMap::new());
-    let mut turns = BLUEPRINTS.lock().unwrap_or_else(PoisonError::into_inner);
-    turns.entry(blueprint.into()).or_default().clone()
-}
-
 async fn on_own_environment<B, F>(mut run: Run, request: UpRequest, body: B) -> anyhow::Result<()>
 where
     B: FnOnce(Ferry) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
-    let _turn = TURNS.acquire().await?;
+    process::raise_open_files()?;
+    let _turn = TURNS.take().await?;
     let blueprint = request
         .blueprints
         .first()

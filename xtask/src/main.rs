@@ -44,6 +44,8 @@ fn start(cli: Cli, output: Output) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads of the runtime")?;
+    // With fewer than there may be, little is different.
+    let _ = e2e::process::raise_open_files();
     let result = runtime.block_on(async {
         let context = Context::new(output)?;
         route(cli.command, &context).await

@@ -147,7 +147,7 @@ mod tests {
     };
 
     /// Where a test that was started by itself has its command write down which processes it is.
-    const PIDS: &str = "FERRY_TEST_PIDS";
+    const PIDS: &str = "TEST_PIDS";
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");

@@ -37,6 +37,9 @@ pub(super) use tear_down::{down, remove_unrecorded};
 /// How many lines of a log a message shows.
 const TAIL: usize = 20;
 
+/// Longest wait for metrics: a container that is flooded with connections answers late.
+const METRICS_LIMIT: Duration = Duration::from_secs(60);
+
 /// Longest time that a container may take to drain when it is stopped on purpose: more than the 10 s that `app` allows
 /// itself.
 const DRAIN_LIMIT: Duration = Duration::from_secs(12);
@@ -146,7 +149,8 @@ pub(super) async fn metrics(
         Container::Envoy => file.envoy_stats,
     };
     let path = container.metrics_path();
-    let answer = Request::get(address, path).send().await?;
+    let request = Request::get(address, path).within(METRICS_LIMIT);
+    let answer = request.send().await?;
     anyhow::ensure!(
         answer.status == 200,
         "{container} of {pod} answers {path} with {}",

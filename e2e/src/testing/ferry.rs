@@ -4,6 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, resume_unwind},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -30,6 +31,9 @@ use crate::{
     trail::StoredMessage,
     wait::{Seen, Wait},
 };
+
+/// Longest wait for an answer that comes at once, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What of `pod.json` is of use here.
 #[derive(serde::Deserialize)]
@@ -213,7 +217,8 @@ impl Ferry {
         let inside = self.inside().await?;
         let address = inside.pod(pod)?.local_address;
         let address = address.with_context(|| format!("{pod} has no address inside"))?;
-        let answer = Request::get(address, "/ready").send().await?;
+        let request = Request::get(address, "/ready").within(PATIENCE);
+        let answer = request.send().await?;
         Ok((answer.status != 200).then(|| answer.text()))
     }
 
@@ -409,7 +414,8 @@ impl Ferry {
     /// What a pod's Envoy answers at its admin interface.
     pub async fn envoy_admin(&self, pod: &str, path: &str) -> anyhow::Result<String> {
         let socket = self.pod_folder(pod)?.join("admin.sock");
-        let answer = Request::get(Endpoint::Unix(socket), path).send().await?;
+        let request = Request::get(Endpoint::Unix(socket), path).within(PATIENCE);
+        let answer = request.send().await?;
         anyhow::ensure!(
             answer.status == 200,
             "Envoy of {pod} answers {path} with {}",

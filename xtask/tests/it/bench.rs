@@ -5,15 +5,16 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, OnceLock},
+    sync::OnceLock,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use e2e::testing::{Turn, Turns};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Longest wait of a test: for what takes no time at all, on a machine that has much else to do.
-const LONGEST: Duration = Duration::from_secs(300);
+pub(crate) const LONGEST: Duration = Duration::from_secs(300);
 
 /// Waits for what `look` finds.
 #[track_caller]
@@ -166,6 +167,7 @@ impl Bench {
 
     #[track_caller]
     pub(crate) fn assert_no_process(&self) {
+        self.wait_for_the_tools_of_a_killed_command();
         let processes = processes_of(&self.state());
         assert!(
             processes.is_empty(),
@@ -173,7 +175,8 @@ impl Bench {
         );
     }
 
-    /// Waits for the end of what a killed command had started beside its pods, which `sweep` finds: its compilers and tools.
+    /// Waits for the end of what a command had started beside its pods: its compilers and tools. They are killed with it, and
+    /// are gone when the system comes to it; pods are gone when the command says so.
     #[track_caller]
     pub(crate) fn wait_for_the_tools_of_a_killed_command(&self) {
         let gone = || {
@@ -360,42 +363,13 @@ pub(crate) fn fixed_ports() -> File {
 }
 
 /// Several whole runs at once would only make each other slow: as many tests at once as there are processors.
-pub(crate) fn turn() -> impl Drop {
-    static FREE: Mutex<Option<Arc<Turns>>> = Mutex::new(None);
-    let turns = FREE
-        .lock()
+pub(crate) fn turn() -> Turn {
+    let count = std::thread::available_parallelism().map_or(2, usize::from);
+    let turns = Turns::new("command-line", u32::try_from(count).unwrap());
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
         .unwrap()
-        .get_or_insert_with(|| {
-            let count = std::thread::available_parallelism().map_or(2, usize::from);
-            Arc::new(Turns {
-                free: Mutex::new(count),
-                given_back: std::sync::Condvar::new(),
-            })
-        })
-        .clone();
-    let mut free = turns.free.lock().unwrap();
-    while *free == 0 {
-        free = turns.given_back.wait(free).unwrap();
-    }
-    *free -= 1;
-    drop(free);
-    Turn(turns)
-}
-
-struct Turns {
-    free: Mutex<usize>,
-    given_back: std::sync::Condvar,
-}
-
-struct Turn(Arc<Turns>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *self
-            .0
-            .free
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) += 1;
-        self.0.given_back.notify_one();
-    }
+        .block_on(turns.take())
+        .unwrap()
 }

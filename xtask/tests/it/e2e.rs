@@ -1,8 +1,10 @@
 //! `cargo xtask e2e`: from nothing to proof to nothing.
 
+use std::{fs, process::Command};
+
 use serde_json::Value;
 
-use crate::bench::{Bench, turn};
+use crate::bench::{Bench, finish, turn};
 
 #[test]
 fn every_blueprint_is_proven_and_nothing_is_left() {
@@ -77,5 +79,47 @@ fn a_kept_run_can_be_looked_at_and_taken_down() {
     let trail = bench.run(&["trail", "--name", &name, "--json"]);
     assert_eq!(trail.assert_code(0).json_lines().len(), 5, "{trail}");
     bench.run(&["local-down", "--name", &name]).assert_code(0);
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_checkout_may_lie_deep() {
+    let _turn = turn();
+    let bench = Bench::new();
+    // The address of a Unix socket holds 107 bytes.
+    let deep = bench.state().join("d".repeat(100)).join("e".repeat(200));
+    let state = deep.join("state");
+    let mut command = bench.command(&["e2e", "international-ferry"]);
+    finish(command.env("FERRY_STATE", &state)).assert_code(0);
+    assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
+    bench.assert_no_process();
+}
+
+#[test]
+fn pods_have_more_files_open_than_a_shell() {
+    let _turn = turn();
+    let bench = Bench::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -Sn 256; exec "$@""#, "sh"]);
+    bench.wrap(&mut command, &["e2e", "international-ferry", "--keep"]);
+    finish(&mut command).assert_code(0);
+    let record = &bench.records()[0];
+    let pods = record["pods"].as_array().unwrap().iter();
+    let processes = pods.flat_map(|pod| pod["processes"].as_array().unwrap());
+    let mut looked = 0;
+    for process in processes {
+        let pid = &process["id"]["pid"];
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let files = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let mut words = files.unwrap().split_whitespace().skip(3);
+        let [soft, hard] = [words.next(), words.next()].map(|word| word.unwrap().parse::<u64>());
+        let enough = hard.unwrap_or(u64::MAX).min(4096);
+        assert!(soft.unwrap_or(u64::MAX) >= enough, "{limits}");
+        looked += 1;
+    }
+    assert_eq!(looked, 6);
+    bench.run(&["local-down", "--all"]).assert_code(0);
     bench.assert_nothing_left();
 }

@@ -7,7 +7,7 @@ use crate::bench::{Bench, finish, services, turn};
 const ONE: &str = "fast-international-ferry";
 
 /// A folder with the services, one of them replaced by a shell script.
-fn services_but(bench: &Bench, replaced: &str, script: &str) -> String {
+pub(crate) fn services_but(bench: &Bench, replaced: &str, script: &str) -> String {
     let (real, folder) = (services(), bench.file("bin", "").with_extension("d"));
     fs::create_dir(&folder).unwrap();
     for name in ["gateway", "processor", "sink", "wosp", "probe"] {

@@ -4,20 +4,17 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use crate::{
-    bench::{Bench, fixed_ports, turn},
+    bench::{Bench, LONGEST, fixed_ports, turn},
     report,
 };
 
 /// What `curl` would print of `http://127.0.0.1:<port><path>`.
 fn get(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    stream.set_read_timeout(Some(LONGEST)).unwrap();
     write!(
         stream,
         "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
@@ -192,7 +189,7 @@ fn a_payload_comes_from_standard_input_and_a_bad_one_is_refused() {
     bench
         .run(&["local-up", "international-ferry", "--name", "stdin"])
         .assert_code(0);
-    let trigger = |input: &str| {
+    let trigger = |input: &[u8]| {
         let mut child = bench
             .command(&["trigger", "--name", "stdin", "--payload", "-", "--json"])
             .stdin(Stdio::piped())
@@ -200,22 +197,32 @@ fn a_payload_comes_from_standard_input_and_a_bad_one_is_refused() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
         let output = child.wait_with_output().unwrap();
         (
             output.status.code(),
             String::from_utf8(output.stderr).unwrap(),
         )
     };
-    assert_eq!(trigger("[1, 2]").0, Some(0));
-    let (code, said) = trigger("[1, 2");
-    assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("JSON"), "{said}");
+    assert_eq!(trigger(b"[1, 2]").0, Some(0));
+    // As editors and shells of other systems write it.
+    let marked = [&b"\xef\xbb\xbf"[..], b"[1, 2]\r\n"].concat();
+    let wide: Vec<u8> = "\u{feff}[1, 2]"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    for input in [marked, wide] {
+        assert_eq!(trigger(&input).0, Some(0), "{input:?}");
+    }
+    for (input, says) in [
+        (&b"[1, 2"[..], "JSON"),
+        (b"[\xff]", "UTF-8"),
+        (b"\xef\xbb\xbf", "JSON"),
+    ] {
+        let (code, said) = trigger(input);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
     bench.run(&["local-down", "--all"]).assert_code(0);
     bench.assert_nothing_left();
 }
@@ -255,6 +262,8 @@ fn verified(bench: &Bench, lines: &str) {
         ])
     };
     verify(lines).assert_code(0).assert_says("9 messages");
+    let foreign = format!("\u{feff}{}", lines.replace('\n', "\r\n"));
+    verify(&foreign).assert_code(0).assert_says("9 messages");
     let tampered = lines.replacen("\"role\":\"sink\"", "\"role\":\"processor\"", 1);
     assert_ne!(tampered, lines);
     verify(&tampered)

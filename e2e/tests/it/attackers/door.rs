@@ -38,7 +38,7 @@ use tokio_rustls::{
 };
 
 /// Longest wait for an answer, or for the end of a connection that is to be refused.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
 /// What opens a relay session over WebSocket.
 pub(crate) const OPENING: &str = "GET /v1/carry HTTP/1.1\r\nhost: sink\r\nconnection: upgrade\r\n\

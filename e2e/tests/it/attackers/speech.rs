@@ -22,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 use super::door::{Door, Version};
 
 /// Longest wait for an answer.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Kinds of WebSocket frames (RFC 6455, section 5.2).
 pub(crate) const TEXT: u8 = 1;

@@ -104,12 +104,13 @@ fn a_failing_agent_keeps_what_is_published_until_it_runs_out() {
 fn an_authority_near_its_end_is_reported_and_then_refuses() {
     let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut rig = rig(authority.path(), identity.path());
-    let now = Timestamp::now();
     write_authority(
         authority.path(),
         &root(10 * HOUR),
         &Request::of(&sink(), Duration::from_secs(100)),
     );
+    // After it, however long that took: the times that follow count from its end.
+    let now = Timestamp::now();
     assert!(rig.agent.rotate(now));
     rig.assert_metric(now, "ferry_wosp_authority_renewal_due 1");
     let later = now + Duration::from_secs(45);
