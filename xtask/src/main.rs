@@ -27,14 +27,7 @@ fn main() -> ExitCode {
             output.finish(result)
         }
         // Help and wrong usage end here, before anything is started.
-        Err(words) if words.use_stderr() => {
-            output.say(words.render().to_string().trim_end());
-            e2e::failure::Kind::Usage.exit_code()
-        }
-        Err(help) => {
-            output.data(help.render().to_string().trim_end());
-            output.finish(Ok(()))
-        }
+        Err(words) => output.finish_usage(&words),
     };
     ExitCode::from(code)
 }

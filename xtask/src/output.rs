@@ -13,7 +13,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use e2e::{failure::Failure, timeline::Timeline};
+use e2e::{
+    failure::{Failure, Kind},
+    timeline::Timeline,
+};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
 pub(crate) use progress::seconds;
@@ -138,6 +141,17 @@ impl Output {
             }
         }
         code
+    }
+
+    /// Shows help or what is wrong with the usage, and gives the exit code.
+    pub(crate) fn finish_usage(&self, words: &clap::Error) -> u8 {
+        let text = words.render().to_string();
+        if words.use_stderr() {
+            self.say(text.trim_end());
+            return Kind::Usage.exit_code();
+        }
+        self.data(text.trim_end());
+        self.finish(Ok(()))
     }
 
     /// Shows an error that does not decide the command's exit code.
