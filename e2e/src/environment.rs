@@ -16,7 +16,7 @@ mod lock;
 mod name;
 mod store;
 
-pub(crate) use filesystem::{Content, check as check_file_system};
+pub(crate) use filesystem::{Content, check as check_file_system, check_state};
 pub use lock::Lock;
 pub(crate) use name::random_hex;
 pub use name::{InvalidName, Name};

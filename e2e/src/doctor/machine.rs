@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Check;
 use crate::{
-    environment::{RuntimeKind, Store},
+    environment::{RuntimeKind, Store, check_state},
     failure::Failure,
 };
 
@@ -92,7 +92,7 @@ fn disk_space(folder: &Path, free: u64, total: u64, needs: Needs) -> Check {
 pub(super) fn state(runtime: RuntimeKind) -> Check {
     const NAME: &str = "state folder";
     let looked = Store::find().and_then(|store| {
-        Store::check_file_system(store.root(), runtime)?;
+        check_state(store.root(), runtime)?;
         Ok(store.root().display().to_string())
     });
     match looked {

@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::Context as _;
 
+use super::{RuntimeKind, STATE_VARIABLE};
 use crate::failure::Failure;
 
 /// Mode of a file with a key.
@@ -53,6 +54,18 @@ pub(crate) enum Content {
     State,
     /// The same, and the sockets of processes.
     Processes,
+}
+
+/// Refuses a folder, a state root or one in it, that cannot keep an environment of this runtime.
+pub(crate) fn check_state(folder: &Path, runtime: RuntimeKind) -> anyhow::Result<()> {
+    let content = match runtime {
+        RuntimeKind::Embedded => Content::Processes,
+        RuntimeKind::K3d | RuntimeKind::Existing => Content::State,
+    };
+    let fix = format!(
+        "set `{STATE_VARIABLE}` to a folder on a file system of Linux, such as `$HOME/.local/state/ferry`"
+    );
+    check(folder, content, &fix)
 }
 
 /// Refuses a folder on a file system that cannot keep `content`; where it is not there yet, by the folder in which it will

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Content, Layout, Lock, Name, Record, RuntimeKind, SCHEMA_VERSION, check_file_system};
+use super::{Layout, Lock, Name, Record, RuntimeKind, SCHEMA_VERSION, filesystem};
 use crate::{
     failure::Failure,
     process::{self, ProcessId},
@@ -147,18 +147,6 @@ impl Store {
             .with_context(|| format!("cannot create the state root `{}`", self.root.display()))
     }
 
-    /// Refuses a folder, a state root or one in it, that cannot keep an environment of this runtime.
-    pub(crate) fn check_file_system(folder: &Path, runtime: RuntimeKind) -> anyhow::Result<()> {
-        let content = match runtime {
-            RuntimeKind::Embedded => Content::Processes,
-            RuntimeKind::K3d | RuntimeKind::Existing => Content::State,
-        };
-        let fix = format!(
-            "set `{STATE_VARIABLE}` to a folder on a file system of Linux, such as `$HOME/.local/state/ferry`"
-        );
-        check_file_system(folder, content, &fix)
-    }
-
     fn layout(&self, name: &Name) -> Layout {
         Layout::new(canonical(&self.root).join(name.as_str()))
     }
@@ -190,7 +178,7 @@ impl Store {
             }
         }
         // Inside, where nothing stays that is not found again, whatever ends this.
-        if let Err(error) = Self::check_file_system(layout.root(), draft.runtime) {
+        if let Err(error) = filesystem::check_state(layout.root(), draft.runtime) {
             let _ = fs::remove_dir_all(layout.root());
             return Err(error);
         }
