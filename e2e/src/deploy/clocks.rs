@@ -3,9 +3,14 @@
 
 use std::{
     future::pending,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
+
+use tokio::time::timeout;
 
 use super::{Request, cluster_of};
 use crate::{
@@ -15,6 +20,8 @@ use crate::{
     wait::{self, Wait},
 };
 
+/// Longest look at a pod that is up: one that says nothing holds up nothing.
+const LOOK_LIMIT: Duration = Duration::from_secs(3);
 /// Pause between two looks at a pod whose app does not answer yet.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -26,6 +33,7 @@ pub(super) async fn unless_apart<T>(
     clocks: &Mutex<Clocks>,
     up: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
+    let is_seen = AtomicBool::new(false);
     let first_look = async {
         let seen = Wait::until(format!("the clock of {}", pod.name))
             .within(request.limits.rollout)
@@ -38,6 +46,7 @@ pub(super) async fn unless_apart<T>(
             });
         match seen.await {
             Ok(Some(offset)) => {
+                is_seen.store(true, Ordering::Relaxed);
                 check(request, pod, clocks, offset)?;
                 pending().await
             }
@@ -50,7 +59,9 @@ pub(super) async fn unless_apart<T>(
         value = up => value?,
     };
     // It may have come up before the first look was over; the next pods are held against it.
-    if let Ok(Some(offset)) = look(request, pod).await {
+    if !is_seen.load(Ordering::Relaxed)
+        && let Ok(Ok(Some(offset))) = timeout(LOOK_LIMIT, look(request, pod)).await
+    {
         check(request, pod, clocks, offset)?;
     }
     Ok(value)

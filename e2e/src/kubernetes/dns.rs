@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::ListParams;
+use messages::limits::MAX_CLOCK_SKEW;
 
 use super::{Cluster, diagnose};
 use crate::{
@@ -51,7 +52,8 @@ impl Cluster {
             .as_ref()
             .map(|time| time.0));
         let recently = |changed: &Timestamp| {
-            Timestamp::now().duration_since(*changed).unsigned_abs() < SYNCED_AFTER
+            // The API server's clock may be another.
+            Timestamp::now().duration_since(*changed).unsigned_abs() < SYNCED_AFTER + MAX_CLOCK_SKEW
         };
         let Some(changed) = changed.filter(recently) else {
             return Ok(());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
+use messages::limits::MAX_CLOCK_SKEW;
 
 use super::TAIL;
 use crate::{
@@ -141,12 +142,10 @@ pub(crate) async fn auto_trigger_is_over(
     gateway: &PodRecord,
     step: &Step,
 ) -> anyhow::Result<()> {
-    // The log of a gateway that has been up for long may have been rotated.
+    // The log of a gateway that has been up for long may have been rotated. On clusters the times are of their clocks.
     let is_young = |started: jiff::Timestamp| {
-        jiff::Timestamp::now()
-            .duration_since(started)
-            .unsigned_abs()
-            < LIMIT
+        let age = jiff::Timestamp::now().duration_since(started);
+        age.unsigned_abs() < LIMIT + MAX_CLOCK_SKEW
     };
     let young = [gateway.started_at, gateway.ready_at]
         .into_iter()

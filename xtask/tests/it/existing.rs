@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     bench::{Bench, Done, turn},
-    fake_api::{Answer, FakeServer, kubeconfig, status, version},
+    fake_api::{Answer, FakeServer, kubeconfig, kubeconfig_of, status, version},
 };
 
 const IMAGE: &[&str] = &["--image", "registry.example/ferry:1"];
@@ -185,6 +185,56 @@ fn an_api_server_that_refuses_or_is_too_old_ends_it_at_once() {
         let asked = server.asked();
         assert!(
             asked.iter().all(|request| request == "GET /version"),
+            "{asked:#?}"
+        );
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn api_servers_whose_clocks_are_far_apart_are_named() {
+    let bench = Bench::new();
+    let answer: Answer = |path| match path {
+        "/version" => (200, version("34")),
+        "/api/v1/namespaces/fast-international-ferry-terminator-ns" => (
+            200,
+            json!({ "kind": "Namespace", "apiVersion": "v1", "metadata": { "name": "x", "labels": {} } }),
+        ),
+        _ => (404, status(404, "not found")),
+    };
+    for (ahead, says) in [
+        (
+            120,
+            &[
+                "the clock of cluster-b is 1",
+                " s (± 0.",
+                " s) ahead of cluster-a's",
+                "chronyc makestep",
+            ][..],
+        ),
+        (
+            -120,
+            &["the clock of cluster-a is 1", " ahead of cluster-b's"],
+        ),
+        // What is no trouble is said, too, and the next thing looked at.
+        (
+            30,
+            &[
+                "clocks: cluster-a ",
+                "namespace fast-international-ferry-terminator-ns is there already",
+            ],
+        ),
+    ] {
+        let [one, two] = [0, ahead].map(|ahead| FakeServer::with_clock(answer, ahead));
+        let config = kubeconfig_of(&bench, [one.port, two.port]);
+        let done = deploy(&bench, &config, &[IMAGE, BOTH]);
+        done.assert_code(3);
+        for says in says {
+            done.assert_says(says);
+        }
+        let asked = [one.asked(), two.asked()].concat();
+        assert!(
+            asked.iter().all(|request| request.starts_with("GET ")),
             "{asked:#?}"
         );
     }

@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimePrinter};
 use serde_json::json;
 
 use crate::bench::Bench;
@@ -22,6 +23,11 @@ pub(crate) type Answer = fn(&str) -> (u16, serde_json::Value);
 
 impl FakeServer {
     pub(crate) fn start(answer: Answer) -> Self {
+        Self::with_clock(answer, 0)
+    }
+
+    /// One whose clock is so many seconds before this machine's.
+    pub(crate) fn with_clock(answer: Answer, ahead: i64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self {
             port: listener.local_addr().unwrap().port(),
@@ -31,7 +37,7 @@ impl FakeServer {
         std::thread::spawn(move || {
             for connection in listener.incoming() {
                 let asked = asked.clone();
-                std::thread::spawn(move || serve(&connection.unwrap(), answer, &asked));
+                std::thread::spawn(move || serve(&connection.unwrap(), answer, ahead, &asked));
             }
         });
         server
@@ -43,7 +49,7 @@ impl FakeServer {
 }
 
 /// Answers requests without a body until the client goes away.
-fn serve(connection: &TcpStream, answer: Answer, asked: &Mutex<Vec<String>>) {
+fn serve(connection: &TcpStream, answer: Answer, ahead: i64, asked: &Mutex<Vec<String>>) {
     let mut lines = BufReader::new(connection).lines();
     while let Some(Ok(first)) = lines.next() {
         while lines
@@ -54,8 +60,11 @@ fn serve(connection: &TcpStream, answer: Answer, asked: &Mutex<Vec<String>>) {
         asked.lock().unwrap().push(request.join(" "));
         let (status, body) = answer(request[1]);
         let body = body.to_string();
+        let now = Timestamp::now() + SignedDuration::from_secs(ahead);
+        let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+        let date = date.unwrap();
         let head = format!(
-            "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            "HTTP/1.1 {status} x\r\ndate: {date}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         if (&mut &*connection)
@@ -88,12 +97,21 @@ pub(crate) fn status(code: u16, message: &str) -> serde_json::Value {
 
 /// A kubeconfig with the contexts `one` and `two`, both of this server.
 pub(crate) fn kubeconfig(bench: &Bench, port: u16) -> PathBuf {
-    let context = |name: &str| json!({ "name": name, "context": { "cluster": "c", "user": "u" } });
+    kubeconfig_of(bench, [port; 2])
+}
+
+/// A kubeconfig with the contexts `one` and `two`, each of a server of its own.
+pub(crate) fn kubeconfig_of(bench: &Bench, ports: [u16; 2]) -> PathBuf {
+    let names = ["one", "two"];
+    let context = |name| json!({ "name": name, "context": { "cluster": name, "user": "u" } });
+    let clusters = names.iter().zip(ports).map(|(name, port)| {
+        json!({ "name": name, "cluster": { "server": format!("http://127.0.0.1:{port}") } })
+    });
     let config = json!({
         "apiVersion": "v1", "kind": "Config",
-        "clusters": [{ "name": "c", "cluster": { "server": format!("http://127.0.0.1:{port}") } }],
+        "clusters": clusters.collect::<Vec<_>>(),
         "users": [{ "name": "u", "user": { "token": "s3cret" } }],
-        "contexts": [context("one"), context("two")],
+        "contexts": names.map(context),
     });
     bench.file("kubeconfig", &config.to_string())
 }
