@@ -117,6 +117,10 @@ async fn a_variable_leads_there_and_its_exceptions_do_not() {
         assert_eq!(version.as_deref(), Ok("v1.34.0"), "{name}");
     }
     assert!(proxy.heard().is_empty());
+    // One that is not there is named.
+    let nowhere = kubeconfig(json!({ "server": "http://127.0.0.1:9" }));
+    let error = ask(nowhere, &[("HTTP_PROXY", &*url)]).await.unwrap_err();
+    assert!(error.contains("127.0.0.1:9: Connection refused"), "{error}");
     // A name that only the proxy knows.
     let asked = fake(Answer::Says("HTTP/1.1 404 Not Found\r\n\r\n"), None).await;
     let url = format!("http://{}", asked.address);

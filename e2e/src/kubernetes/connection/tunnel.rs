@@ -73,15 +73,26 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, server: Uri) -> Self::Future {
-        let mut http = self.http.clone();
+        let http = self.http.clone();
         let way = self.way.clone();
         Box::pin(async move {
             Ok(TokioIo::new(match way {
-                None => Line::new(http.call(server).await?.into_inner()),
+                None => direct(http, server).await?,
                 Some(way) => way.open(http).await?,
             }))
         })
     }
+}
+
+/// An error names whom it did not reach.
+async fn direct(mut http: HttpConnector, server: Uri) -> Result<Line, io::Error> {
+    let address = server.authority().map(ToString::to_string);
+    let connected = http.call(server).await;
+    let connected = connected.map_err(|error| {
+        let address = address.unwrap_or_default();
+        io::Error::other(format!("{address}: {}", innermost(&error)))
+    })?;
+    Ok(Line::new(connected.into_inner()))
 }
 
 impl Way {
