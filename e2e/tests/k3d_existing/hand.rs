@@ -94,6 +94,16 @@ impl Hand {
         Cluster::connect_by(letter, config, &context).await
     }
 
+    /// Has every command reach the clusters by a proxy on a port of this machine.
+    pub(crate) fn behind(&self, proxy: u16) -> anyhow::Result<()> {
+        let config = std::fs::read_to_string(self.kubeconfig())?;
+        let line = format!("    proxy-url: http://127.0.0.1:{proxy}\n    server: ");
+        let behind = config.replace("    server: ", &line);
+        ensure!(behind.matches("proxy-url").count() == 2, "two clusters");
+        std::fs::write(self.kubeconfig(), behind)?;
+        Ok(())
+    }
+
     /// The lines of the guide, and the image in both.
     pub(crate) async fn make_clusters(&self) -> anyhow::Result<()> {
         let make = |letter: &'static str, pod: usize, more: &'static [&str]| async move {
@@ -184,6 +194,33 @@ impl Hand {
         self.on_clusters(&["deploy", &blueprint], more).await
     }
 
+    /// As [`Self::deploy`], with another context for the sink's cluster.
+    pub(crate) async fn deploy_on(&self, context: &str, more: &[&str]) -> anyhow::Result<Output> {
+        let blueprint = self.blueprint(0)?;
+        let contexts = [
+            format!("cluster-a=k3d-{}", self.cluster("a")),
+            format!("cluster-b={context}"),
+        ];
+        self.on(&contexts, &["deploy", &blueprint], more).await
+    }
+
+    /// A kubeconfig with another context for the cluster of a letter.
+    pub(crate) fn named_again(&self, letter: &str, context: &str) -> anyhow::Result<String> {
+        let mut config = kube::config::Kubeconfig::read_from(self.kubeconfig())?;
+        let known = format!("k3d-{}", self.cluster(letter));
+        let found = config.contexts.iter().find(|named| named.name == known);
+        let again = kube::config::NamedContext {
+            name: context.into(),
+            ..found.context("no context")?.clone()
+        };
+        let of_it = kube::config::Kubeconfig {
+            contexts: vec![again],
+            ..kube::config::Kubeconfig::default()
+        };
+        config = config.merge(of_it)?;
+        self.file("again", &serde_json::to_string_pretty(&config)?)
+    }
+
     /// Both ferries at once.
     pub(crate) async fn e2e(&self, more: &[&str]) -> anyhow::Result<Output> {
         let both = [self.blueprint(0)?, self.blueprint(1)?];
@@ -194,6 +231,15 @@ impl Hand {
     async fn on_clusters(&self, command: &[&str], more: &[&str]) -> anyhow::Result<Output> {
         let contexts =
             ["a", "b"].map(|letter| format!("cluster-{letter}=k3d-{}", self.cluster(letter)));
+        self.on(&contexts, command, more).await
+    }
+
+    async fn on(
+        &self,
+        contexts: &[String; 2],
+        command: &[&str],
+        more: &[&str],
+    ) -> anyhow::Result<Output> {
         let clusters = [
             "--context",
             &contexts[0],

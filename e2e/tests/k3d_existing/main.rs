@@ -1,5 +1,5 @@
 //! `deploy` and what belongs to it, as commands, on two clusters that were made by hand: one whose load balancers have IP
-//! addresses, and one where they have host names, as on some clouds.
+//! addresses, and one where they have host names, as on some clouds. Both are reached by a proxy alone.
 //!
 //! Runs with `FERRY_TEST_K3D=1`, since it needs Docker, `k3d` and some GB of memory. The steps run one after the other, each on
 //! what the one before has left; the clusters are removed whatever they come to.
@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod hand;
+mod proxy;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,6 +36,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt as _, watcher},
 };
+use proxy::Proxy;
 use serde_json::json;
 
 /// How a pod of a k3d cluster reaches this machine; here the host name that a load balancer gets.
@@ -59,7 +61,13 @@ async fn clusters_that_somebody_else_made() {
     let hand = Hand::new();
     let work = AssertUnwindSafe(async {
         hand.make_clusters().await?;
-        steps(&hand).await
+        let proxy = Proxy::start().await?;
+        hand.behind(proxy.port)?;
+        steps(&hand).await?;
+        let told = proxy.told();
+        ensure!(told.matches("CONNECT ").count() > 10, "{told}");
+        ensure!(!told.to_lowercase().contains("authorization"), "{told}");
+        Ok(())
     });
     let outcome = work.catch_unwind().await;
     hand.remove_clusters().await;
@@ -73,6 +81,12 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
     let [a, b] = [hand.connect("a").await?, hand.connect("b").await?];
     let cloud = tokio::spawn(load_balancers(b.clone()));
     let before = [namespaces(&a).await?, namespaces(&b).await?];
+
+    show("two contexts of one cluster are refused");
+    let again = hand.named_again("a", "again")?;
+    let done = hand.deploy_on("again", &["--kubeconfig", &again]).await?;
+    expect(&done, 2, "are one cluster")?;
+    ensure!(namespaces(&a).await? == before[0], "nothing may be made");
 
     show("a foreign namespace is refused");
     let sink_ns = hand.pod("sink")?.name.namespace();
