@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use futures_util::future::try_join_all;
+use futures_util::future::{BoxFuture, try_join_all};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use messages::WorkloadName;
@@ -71,6 +71,21 @@ pub enum Dialling {
     UpstreamNamespace,
 }
 
+/// A pod that does not answer from inside a cluster.
+#[derive(Clone, Debug)]
+pub struct Unreached {
+    /// The cluster that dialled, by its name in the blueprint.
+    pub from: String,
+    pub pod: WorkloadName,
+    /// The address that it was dialled at.
+    pub address: PeerAddress,
+    /// What the dialling pod saw last, in the words of `/probe`.
+    pub seen: String,
+}
+
+/// Looks for the reason where a pod is not reached; `None` where there is nothing to find.
+pub type Explain<'a> = dyn Fn(Unreached) -> BoxFuture<'a, Option<Failure>> + Sync + 'a;
+
 /// What is to be deployed, and where. No `Debug`: it holds keys.
 pub struct Request<'a> {
     /// Value of [`ENVIRONMENT_LABEL`] on every object.
@@ -87,6 +102,8 @@ pub struct Request<'a> {
     pub peer_address: &'a (dyn Fn(&PodPlan, &str) -> PeerAddress + Sync),
     /// Whether the nodes are on this machine: then each must answer before anything dials the load balancer before them.
     pub nodes_are_here: bool,
+    /// Knows what may be in the way between clusters.
+    pub explain: Option<&'a Explain<'a>>,
     /// Docker's `config.json` with the registry's credentials, for the Secret [`render::PULL_SECRET`].
     pub pull_secret: Option<&'a str>,
     pub dialling: Dialling,
@@ -338,19 +355,51 @@ async fn dial_from(
     let ended = cluster.ended(&namespace, &name, &what, limit, step).await;
     // The verdict stands whatever becomes of the probe's remains; the namespace goes with its environment.
     let removed = cluster.delete_pod(&namespace, &name).await;
-    ended.map_err(|error| {
-        // The pod has not dialled where something else is known to be wrong with it.
-        if Failure::of(&error).and_then(Failure::next_step).is_some() {
-            return error;
-        }
-        let other = match request.dialling {
-            Dialling::OwnNamespace => "",
-            Dialling::UpstreamNamespace => "; `--address CLUSTER=HOST[:PORT]` names another address",
+    let Err(error) = ended else {
+        return removed;
+    };
+    if let Some(explain) = request.explain {
+        let unreached = Unreached {
+            from: cluster.name().to_owned(),
+            pod: pod.name.clone(),
+            address: address.clone(),
+            seen: format!("{error:#}"),
         };
-        let hint = format!("see that {address} is reachable from the nodes of {}, and that nothing else answers there{other}", cluster.name());
-        error.context(Failure::infrastructure(format!("{}: {} is not reachable at {address}", cluster.name(), pod.name)).hint(hint))
-    })?;
-    removed
+        if let Some(failure) = explain(unreached).await {
+            return Err(error.context(failure));
+        }
+    }
+    Err(unreachable(request, cluster, pod, address, error))
+}
+
+/// The failure of a pod that does not answer where it is dialled.
+fn unreachable(
+    request: &Request<'_>,
+    cluster: &Cluster,
+    pod: &PodPlan,
+    address: &PeerAddress,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    // The pod has not dialled where something else is known to be wrong with it.
+    if Failure::of(&error).and_then(Failure::next_step).is_some() {
+        return error;
+    }
+    let other = match request.dialling {
+        Dialling::OwnNamespace => "",
+        Dialling::UpstreamNamespace => "; `--address CLUSTER=HOST[:PORT]` names another address",
+    };
+    let hint = format!(
+        "see that {address} is reachable from the nodes of {}, and that nothing else answers there{other}",
+        cluster.name()
+    );
+    error.context(
+        Failure::infrastructure(format!(
+            "{}: {} is not reachable at {address}",
+            cluster.name(),
+            pod.name
+        ))
+        .hint(hint),
+    )
 }
 
 /// The namespace for a pod that dials `pod` from inside `cluster`, made where it is not there yet.

@@ -10,57 +10,22 @@ use crate::{
     process::{self, CommandLine, Done},
 };
 
+mod engine;
 mod images;
 mod objects;
+mod place;
+mod saved;
 
-pub use images::{Image, Load, build, image, load, pull, remove_image, tag, tags};
+pub use engine::{
+    AddressPool, ApiVersion, Engine, Found, Info, engine, find, info, podman, version_numbers,
+};
+pub use images::{Build, Image, Load, build, image, load, pull, remove_image, tag, tags};
 pub use objects::{
     Binding, Container, Network, container_on_port, containers, networks, remove_containers,
     remove_network, remove_volume, volumes,
 };
-
-/// How the engine describes itself: the part of `docker info` that is looked at.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Info {
-    pub server_version: String,
-    /// `1` or `2`; absent on engines that do not tell.
-    #[serde(default)]
-    pub cgroup_version: Option<String>,
-    /// Folder of images, containers and volumes, on the engine's machine.
-    pub docker_root_dir: String,
-    /// The engine's clock, RFC 3339.
-    pub system_time: String,
-    /// Bytes.
-    pub mem_total: u64,
-    /// `None`: the pools that are built in.
-    #[serde(default)]
-    pub default_address_pools: Option<Vec<AddressPool>>,
-}
-
-/// Networks of `size` bits that the engine cuts out of `base`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "PascalCase")]
-pub struct AddressPool {
-    /// CIDR, such as `172.80.0.0/16`.
-    pub base: String,
-    /// Prefix length of each network.
-    pub size: u8,
-}
-
-/// What the engine says of itself; an infrastructure failure with the fix where none answers.
-pub async fn info() -> anyhow::Result<Info> {
-    let done =
-        run(&docker(["info", "--format", "{{json .}}"]).within(Duration::from_secs(15))).await?;
-    // Where no engine answers, some versions print the client's half and end with 0.
-    serde_json::from_str(&done.stdout).map_err(|error| {
-        unreachable_engine(&done.stderr)
-            .unwrap_or_else(|| {
-                Failure::infrastructure(format!("`docker info` cannot be read: {error}"))
-            })
-            .into()
-    })
-}
+pub use place::{Place, by_port, place};
+pub use saved::config_digest;
 
 /// Runs a command in a container and returns how it ended, whatever its exit status.
 pub async fn exec(container: &str, args: &[&str], limit: Duration) -> anyhow::Result<Done> {
@@ -158,21 +123,5 @@ mod tests {
                 .contains("usermod")
         );
         assert!(unreachable_engine("Error response from daemon: No such image: a:b").is_none());
-    }
-
-    #[test]
-    fn the_description_of_an_engine_is_read_with_and_without_pools() {
-        let text = r#"{"ServerVersion":"28.5.1","CgroupVersion":"2","DockerRootDir":"/var/lib/docker","NCPU":2,
-            "SystemTime":"2026-01-02T03:04:05.6Z","MemTotal":8000,
-            "DefaultAddressPools":[{"Base":"172.80.0.0/16","Size":24}]}"#;
-        let info: Info = parse("it", text).unwrap();
-        assert_eq!(info.default_address_pools.unwrap()[0].size, 24);
-        let none = text.replace(r#"[{"Base":"172.80.0.0/16","Size":24}]"#, "null");
-        assert!(
-            parse::<Info>("it", &none)
-                .unwrap()
-                .default_address_pools
-                .is_none()
-        );
     }
 }

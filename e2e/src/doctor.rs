@@ -1,12 +1,15 @@
 //! Whether this machine can run Ferry: each check with what was found and the exact fix. Decides nothing, starts nothing.
 
-use std::path::Path;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use serde::Serialize;
 
 use crate::{
     clock,
-    environment::{Environment, RuntimeKind, workspace_root},
+    environment::{Environment, Layout, RuntimeKind, workspace_root},
     runtime,
 };
 
@@ -104,20 +107,24 @@ async fn embedded(host_ports: &[u16]) -> Vec<Check> {
         machine::memory(machine::EMBEDDED),
         machine::state(RuntimeKind::Embedded),
     ];
-    checks.extend(
-        host_ports
-            .iter()
-            .map(|port| port_check(*port, ports::local_holder(*port).as_ref())),
-    );
+    checks.extend(host_ports.iter().map(|port| {
+        let socket = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), *port);
+        port_check(*port, ports::holder_of(socket).as_ref())
+    }));
     checks
 }
 
 async fn k3d(host_ports: &[u16]) -> Vec<Check> {
-    let (docker, info) = clusters::engine().await;
+    let (docker, engine) = clusters::engine().await;
     let mut checks = vec![docker];
-    let (k3d, kubectl) = tokio::join!(programs::k3d(), programs::kubectl());
+    let (k3d, kubectl) = tokio::join!(programs::k3d(engine.as_ref()), programs::kubectl());
     checks.extend([k3d, kubectl]);
+    let info = engine.map(|engine| engine.info);
     if let Some(info) = &info {
+        let place = clusters::place(info).await;
+        let is_elsewhere = place.outcome == Outcome::Fail;
+        checks.push(place);
+        checks.extend(clusters::architecture(info));
         checks.extend([
             clusters::cgroups(info),
             clusters::clock(info),
@@ -125,8 +132,8 @@ async fn k3d(host_ports: &[u16]) -> Vec<Check> {
         ]);
         checks.push(clusters::leftovers().await);
         let root = Path::new(&info.docker_root_dir);
-        // An engine in a virtual machine keeps its data where this machine has no such folder.
-        if root.exists() {
+        // An engine in a virtual machine keeps its data where this machine has no such folder, or has another.
+        if root.exists() && !is_elsewhere {
             checks.push(machine::disk(root, machine::K3D));
         }
     }
@@ -150,12 +157,45 @@ fn port_check(port: u16, holder: Option<&ports::Holder>) -> Check {
     let name = format!("port {port}");
     match holder {
         None => Check::ok(&name, "free"),
+        Some(ports::Holder::Environment {
+            what,
+            name: environment,
+            state,
+        }) => held_by_ferry(&name, what, environment, state),
         Some(holder) => Check::fail(
             &name,
             format!("taken by {holder}"),
             format!("{}, or change the port in the blueprint", holder.remedy()),
         ),
     }
+}
+
+/// A port that Ferry itself has shows that this machine can run it.
+fn held_by_ferry(check: &str, what: &str, environment: &str, state: &Path) -> Check {
+    let other = ports::elsewhere(state);
+    let of = other
+        .as_ref()
+        .map_or_else(String::new, |root| format!(" of `{}`", root.display()));
+    let there = if other.is_some() {
+        ", in the checkout that it belongs to"
+    } else {
+        ""
+    };
+    if !Layout::new(state).record().exists() {
+        return Check::warn(
+            check,
+            format!("held by what is left of Ferry's `{environment}`{of} ({what})"),
+            format!("`cargo xtask sweep`{there}"),
+        );
+    }
+    if other.is_some() {
+        return Check::warn(
+            check,
+            format!("in use by Ferry's `{environment}`{of} ({what})"),
+            format!("before `local-up` here: `cargo xtask local-down --name {environment}`{there}"),
+        );
+    }
+    Check::ok(check, format!("in use by Ferry's `{environment}` ({what})"))
 }
 
 #[cfg(test)]
@@ -201,6 +241,41 @@ mod tests {
                 .starts_with("stop it (`docker stop web`)")
         );
         assert_eq!(port_check(30200, None).outcome, Outcome::Ok);
+    }
+
+    #[test]
+    fn a_port_that_ferry_has_is_no_fault() {
+        let root = crate::environment::Store::find().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let check = |state: &Path| {
+            let holder = ports::Holder::Environment {
+                what: "container `k3d-cluster-a-serverlb`".into(),
+                name: "local".into(),
+                state: state.into(),
+            };
+            port_check(30100, Some(&holder))
+        };
+        let elsewhere = folder.path().join("local");
+        let left = check(&elsewhere);
+        assert_eq!(left.outcome, Outcome::Warn);
+        assert!(
+            left.detail.starts_with("held by what is left of"),
+            "{left:?}"
+        );
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(Layout::new(&elsewhere).record(), "{}").unwrap();
+        let other = check(&elsewhere);
+        assert_eq!(other.outcome, Outcome::Warn);
+        assert!(other.fix.unwrap().contains("cargo xtask local-down"));
+        std::fs::create_dir_all(root.root()).unwrap();
+        let own = tempfile::tempdir_in(root.root()).unwrap();
+        std::fs::write(Layout::new(own.path()).record(), "{}").unwrap();
+        let own = check(own.path());
+        assert_eq!(own.outcome, Outcome::Ok);
+        assert_eq!(
+            own.detail,
+            "in use by Ferry's `local` (container `k3d-cluster-a-serverlb`)"
+        );
     }
 
     #[tokio::test]

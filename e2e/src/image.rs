@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use anyhow::Context as _;
 use futures_util::future::try_join_all;
 
 use crate::{
@@ -15,6 +14,7 @@ use crate::{
     wait::{Seen, Wait},
 };
 
+pub mod architecture;
 mod context;
 mod node;
 
@@ -67,31 +67,63 @@ async fn build(
 ) -> anyhow::Result<String> {
     let context = BuildContext::of(programs).await?;
     let reference = format!("{REPOSITORY}:{}", &context.hash()[..TAG_LENGTH]);
-    let found = docker::image(&reference).await?;
-    if found.is_some_and(|image| {
-        image
-            .labels
-            .get(CONTENT_LABEL)
-            .is_some_and(|hash| hash == context.hash())
-    }) {
+    if is_there(&context, &reference).await? {
         return Ok(reference);
     }
     timeline
         .run(format!("build image `{reference}`"), |_| async {
-            let folder =
-                tempfile::tempdir().context("cannot make a folder for the image's content")?;
-            context.write(folder.path()).await?;
-            docker::build(
-                folder.path(),
-                &reference,
-                &[(CONTENT_LABEL, context.hash())],
-                BUILD_LIMIT,
-            )
-            .await
+            make(&context, &reference).await
         })
         .await?;
     remove_old(&reference, timeline).await;
     Ok(reference)
+}
+
+/// Builds the image, and looks whether the engine has it: a builder with a store of its own ends well and keeps it.
+async fn make(context: &BuildContext, reference: &str) -> anyhow::Result<()> {
+    let archive = context.archive().await?;
+    let build = docker::Build {
+        context: &archive,
+        tag: reference,
+        labels: &[(CONTENT_LABEL, context.hash())],
+        architecture: architecture::of_programs(),
+        limit: BUILD_LIMIT,
+    };
+    docker::build(build, false).await?;
+    if is_there(context, reference).await? {
+        return Ok(());
+    }
+    let loaded = docker::build(build, true).await;
+    if is_there(context, reference).await? {
+        return Ok(());
+    }
+    let why = match loaded {
+        Ok(()) => String::new(),
+        Err(error) => {
+            let said = error.to_string();
+            format!(
+                "; with `--load`: {}",
+                said.lines().last().unwrap_or_default()
+            )
+        }
+    };
+    Err(Failure::infrastructure(format!(
+        "image `{reference}`: `docker build` ended well, and the engine does not have the image{why}"
+    ))
+    .hint(
+        "a builder with a store of its own keeps what it builds: `docker buildx ls` shows it, `docker buildx use default` takes \
+         the engine's",
+    )
+    .into())
+}
+
+/// Whether the engine has the image with this very content.
+async fn is_there(context: &BuildContext, reference: &str) -> anyhow::Result<bool> {
+    let found = docker::image(reference).await?;
+    Ok(found.is_some_and(|image| {
+        let hash = image.labels.get(CONTENT_LABEL);
+        hash.is_some_and(|hash| hash == context.hash())
+    }))
 }
 
 /// Removes the images that earlier versions of the services have left. What cannot be removed is no reason to fail.
@@ -131,6 +163,7 @@ pub async fn envoy(timeline: &Timeline) -> anyhow::Result<String> {
                     "`docker pull {image}` shows why; `{ENVOY_IMAGE_VARIABLE}` names another image"
                 ))
             })?;
+        local_ids(std::slice::from_ref(&image)).await?;
     }
     Ok(image)
 }
@@ -227,12 +260,22 @@ async fn verify_node(ids: &BTreeMap<String, String>, node: &str) -> anyhow::Resu
                     Presence::Unnoticed => {
                         return Ok(Seen::Waiting(format!("`{image}` is not noticed yet")));
                     }
+                    Presence::Other(ids) if is_saved_as(image, &ids).await => {}
                     other => return Err(different(node, image, local, &other)),
                 }
             }
             Ok(Seen::Ready(()))
         })
         .await
+}
+
+/// Whether what this machine hands out under this name is what a node has by these ids: an engine that keeps its images in
+/// containerd has an id of its own for an image of several platforms.
+async fn is_saved_as(image: &str, ids: &[String]) -> bool {
+    match docker::config_digest(image, IMPORT_LIMIT).await {
+        Ok(digest) => ids.contains(&digest),
+        Err(_) => false,
+    }
 }
 
 fn different(node: &str, image: &str, local: &str, found: &Presence) -> anyhow::Error {
@@ -269,11 +312,14 @@ async fn missing(
 ) -> anyhow::Result<BTreeMap<Vec<String>, Vec<String>>> {
     let looks = nodes.iter().map(|node| async move {
         let listing = list(node).await?;
-        let absent: Vec<_> = ids
-            .iter()
-            .filter(|(image, local)| !matches!(listing.presence(image, local), Presence::Same))
-            .map(|(image, _)| image.clone())
-            .collect();
+        let mut absent = vec![];
+        for (image, local) in ids {
+            match listing.presence(image, local) {
+                Presence::Same => {}
+                Presence::Other(ids) if is_saved_as(image, &ids).await => {}
+                _ => absent.push(image.clone()),
+            }
+        }
         anyhow::Ok((absent, node.clone()))
     });
     let mut groups = BTreeMap::<Vec<String>, Vec<String>>::new();

@@ -1,6 +1,6 @@
 //! Images: look, pull, build, and stream into containers.
 
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, process::Stdio, time::Duration};
 
 use futures_util::future::{join_all, try_join_all};
 use serde::Deserialize;
@@ -24,12 +24,16 @@ pub struct Image {
     /// `sha256:…` of its configuration; of its manifest or index where the engine keeps images in containerd.
     pub id: String,
     pub labels: BTreeMap<String, String>,
+    /// As Go names it, such as `amd64`; `None` where the engine does not tell.
+    pub architecture: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspected {
     id: String,
+    #[serde(default)]
+    architecture: Option<String>,
     config: Option<Config>,
 }
 
@@ -46,7 +50,9 @@ pub async fn image(reference: &str) -> anyhow::Result<Option<Image>> {
     let done = process::output(&line).await?;
     if !done.status.success() {
         let said = done.stderr.to_lowercase();
-        if said.contains("no such image") || said.contains("no such object") {
+        // The last is Podman's.
+        let absent = ["no such image", "no such object", "image not known"];
+        if absent.iter().any(|words| said.contains(words)) {
             return Ok(None);
         }
         return Err(failed(&line, &done));
@@ -55,6 +61,7 @@ pub async fn image(reference: &str) -> anyhow::Result<Option<Image>> {
     Ok(seen.into_iter().next().map(|image| Image {
         id: image.id,
         labels: image.config.map(|config| config.labels).unwrap_or_default(),
+        architecture: image.architecture.filter(|name| !name.is_empty()),
     }))
 }
 
@@ -64,23 +71,33 @@ pub async fn pull(reference: &str, limit: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the `Dockerfile` in `folder`, with BuildKit or without.
-pub async fn build(
-    folder: &Path,
-    tag: &str,
-    labels: &[(&str, &str)],
-    limit: Duration,
-) -> anyhow::Result<()> {
-    let labels = labels
-        .iter()
-        .map(|(key, value)| format!("--label={key}={value}"));
-    let line = docker(["build", "--quiet", "--tag", tag])
+/// An image to build.
+#[derive(Clone, Copy, Debug)]
+pub struct Build<'a> {
+    /// A tar archive with the `Dockerfile` and what it copies. By standard input, since a `docker` that runs confined, as a
+    /// snap does, sees no temporary folder.
+    pub context: &'a [u8],
+    pub tag: &'a str,
+    pub labels: &'a [(&'a str, &'a str)],
+    /// Architecture of the programs in it, as Go names it, whatever the engine's default is.
+    pub architecture: &'a str,
+    pub limit: Duration,
+}
+
+/// Builds an image, with BuildKit or without. That it ends well is no proof that the engine has the image: a builder with a
+/// store of its own may keep it, unless it is told to `load` it; builders that know no such store do not know that flag.
+pub async fn build(what: Build<'_>, load: bool) -> anyhow::Result<()> {
+    let labels = what.labels.iter();
+    let labels = labels.map(|(key, value)| format!("--label={key}={value}"));
+    let line = docker(["build", "--quiet", "--tag", what.tag])
         .args(labels)
-        .args(["."])
-        .folder(folder)
+        .args([format!("--platform=linux/{}", what.architecture)])
+        .args(load.then_some("--load"))
+        .args(["-"])
+        .stdin(what.context)
         // An attestation would make the image an index, for nothing: it never leaves this machine.
         .env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")
-        .within(limit);
+        .within(what.limit);
     run(&line).await?;
     Ok(())
 }
@@ -236,7 +253,7 @@ impl Taker {
     }
 }
 
-fn spawn(args: &[&str], more: &[String], stdin: Stdio) -> anyhow::Result<GroupChild> {
+pub(super) fn spawn(args: &[&str], more: &[String], stdin: Stdio) -> anyhow::Result<GroupChild> {
     let mut command = Command::new("docker");
     command
         .args(args)
@@ -251,6 +268,6 @@ fn spawn(args: &[&str], more: &[String], stdin: Stdio) -> anyhow::Result<GroupCh
     })
 }
 
-fn no_pipe() -> anyhow::Error {
+pub(super) fn no_pipe() -> anyhow::Error {
     anyhow::anyhow!("a pipe to `docker` is missing")
 }

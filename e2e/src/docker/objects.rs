@@ -1,6 +1,10 @@
 //! Containers, networks and volumes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use serde::Deserialize;
 
@@ -137,7 +141,12 @@ pub async fn containers(labels: &[String]) -> anyhow::Result<Vec<Container>> {
     if ids.is_empty() {
         return Ok(vec![]);
     }
-    let line = docker(["container", "inspect"]).args(&ids);
+    inspect(&ids).await
+}
+
+/// These containers, ordered by name.
+async fn inspect(ids: &[&str]) -> anyhow::Result<Vec<Container>> {
+    let line = docker(["container", "inspect"]).args(ids);
     let done = process::output(&line).await?;
     // One that went away since it was listed makes the exit status 1; the others are printed all the same.
     if !done.status.success() && !only_absent(&done.stderr) {
@@ -149,8 +158,8 @@ pub async fn containers(labels: &[String]) -> anyhow::Result<Vec<Container>> {
     Ok(containers)
 }
 
-/// Name of the running container that publishes this port of the host.
-pub async fn container_on_port(port: u16) -> anyhow::Result<Option<String>> {
+/// The running container that publishes this port of the host.
+pub async fn container_on_port(port: u16) -> anyhow::Result<Option<Container>> {
     let filter = format!("--filter=publish={port}/tcp");
     let done = run(&docker(["ps", &filter, "--format={{.Names}}"]).within(Duration::from_secs(10)))
         .await?;
@@ -158,7 +167,7 @@ pub async fn container_on_port(port: u16) -> anyhow::Result<Option<String>> {
     for name in done.stdout.lines() {
         let ports = run(&docker(["port", name])).await?;
         if ports.stdout.lines().any(|line| publishes(line, port)) {
-            return Ok(Some(name.into()));
+            return Ok(inspect(&[name]).await?.into_iter().next());
         }
     }
     Ok(None)
@@ -244,6 +253,46 @@ pub struct Network {
     /// Running containers on it, by id.
     #[serde(default)]
     pub containers: BTreeMap<String, Attached>,
+    #[serde(rename = "IPAM", default)]
+    ipam: Ipam,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Ipam {
+    #[serde(default)]
+    config: Option<Vec<Addresses>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Addresses {
+    subnet: String,
+    gateway: String,
+}
+
+impl Network {
+    fn addresses(&self) -> impl Iterator<Item = &Addresses> {
+        self.ipam.config.iter().flatten()
+    }
+
+    /// The engine's own addresses on it. Where it is not told, that is the first one.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses().filter_map(|each| {
+            let told = each.gateway.split('/').next().unwrap_or_default();
+            let first = || {
+                let network: Ipv4Addr = each.subnet.split('/').next()?.parse().ok()?;
+                Some(Ipv4Addr::from(u32::from(network).checked_add(1)?).into())
+            };
+            told.parse().ok().or_else(first)
+        })
+    }
+
+    /// Its addresses, such as `172.18.0.0/16`.
+    pub fn subnets(&self) -> impl Iterator<Item = &str> {
+        let subnets = self.addresses().map(|each| each.subnet.as_str());
+        subnets.filter(|subnet| !subnet.is_empty())
+    }
 }
 
 /// A container on a network.
@@ -323,6 +372,28 @@ mod tests {
                 }
             ]
         );
+    }
+
+    #[test]
+    fn an_engines_own_address_is_told_or_the_first() {
+        let of = |config: serde_json::Value| {
+            let text = serde_json::json!({ "Name": "n", "Driver": "bridge", "IPAM": { "Config": config } });
+            let network: Network = parse("it", &text.to_string()).unwrap();
+            let addresses = network.gateways().map(|ip| ip.to_string());
+            addresses.collect::<Vec<_>>()
+        };
+        let subnet = "172.17.0.0/16";
+        assert_eq!(
+            of(serde_json::json!([{ "Subnet": subnet }])),
+            ["172.17.0.1"]
+        );
+        assert_eq!(
+            of(
+                serde_json::json!([{ "Subnet": subnet, "Gateway": "172.17.9.1/16" }, { "Subnet": "fd00::/64" }])
+            ),
+            ["172.17.9.1"]
+        );
+        assert!(of(serde_json::json!(null)).is_empty());
     }
 
     #[test]

@@ -8,10 +8,11 @@ use messages::limits::MAX_CLOCK_SKEW;
 use super::Check;
 use crate::{
     clock,
-    docker::{self, AddressPool, Info},
+    docker::{self, AddressPool, Engine, Info, Place},
     environment::{Layout, Record},
     failure::Failure,
-    runtime::k3d::{self, Owner},
+    image::{self, architecture},
+    runtime::k3d::{self, ENGINE_ELSEWHERE, Owner},
 };
 
 /// k3d needs it: <https://k3d.io/stable/#requirements>.
@@ -22,9 +23,9 @@ const NETWORKS_NEEDED: u64 = 3;
 const BUILT_IN_NETWORKS: u64 = 31;
 
 /// Whether an engine answers, and how it describes itself.
-pub(super) async fn engine() -> (Check, Option<Info>) {
-    match docker::info().await {
-        Ok(info) => (engine_version(&info), Some(info)),
+pub(super) async fn engine() -> (Check, Option<Engine>) {
+    match docker::engine().await {
+        Ok(engine) => (engine_version(&engine.info), Some(engine)),
         Err(error) => {
             let fix = Failure::of(&error)
                 .and_then(Failure::next_step)
@@ -37,12 +38,7 @@ pub(super) async fn engine() -> (Check, Option<Info>) {
 
 fn engine_version(info: &Info) -> Check {
     let detail = format!("version {}", info.server_version);
-    let mut numbers = info
-        .server_version
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|number| number.parse().unwrap_or(0));
-    let mut next = || numbers.next().unwrap_or(0);
-    let found: (u32, u32, u32) = (next(), next(), next());
+    let found = docker::version_numbers(&info.server_version);
     if found < MINIMUM_DOCKER {
         return Check::fail(
             "Docker",
@@ -51,6 +47,42 @@ fn engine_version(info: &Info) -> Check {
         );
     }
     Check::ok("Docker", detail)
+}
+
+/// Whether pods on the engine are reached from here.
+pub(super) async fn place(info: &Info) -> Check {
+    place_check(docker::place(info, image::REPOSITORY).await)
+}
+
+fn place_check(place: Place) -> Check {
+    let name = "Docker's machine";
+    match place {
+        Place::Here => Check::ok(name, "this one"),
+        Place::Elsewhere(why) => Check::fail(name, why, ENGINE_ELSEWHERE),
+        Place::Unknown(why) => Check::warn(
+            name,
+            why,
+            "`cargo xtask e2e --runtime k3d` finds it out before it makes anything; `--runtime embedded` needs no Docker",
+        ),
+    }
+}
+
+/// Whether the engine runs the programs that are built here.
+pub(super) fn architecture(info: &Info) -> Option<Check> {
+    let name = info
+        .architecture
+        .as_deref()
+        .filter(|name| !name.is_empty())?;
+    let (engine, own) = (architecture::in_go(name), architecture::of_programs());
+    Some(if engine == own {
+        Check::ok("architecture", engine)
+    } else {
+        Check::fail(
+            "architecture",
+            format!("the engine's machine is {engine}, and the services are built here for {own}"),
+            "use an engine on a machine as this one is, or `--runtime embedded`",
+        )
+    })
 }
 
 pub(super) fn cgroups(info: &Info) -> Check {
@@ -209,9 +241,7 @@ mod tests {
             server_version: version.into(),
             cgroup_version: Some(cgroups.into()),
             docker_root_dir: "/".into(),
-            system_time: String::new(),
-            mem_total: 0,
-            default_address_pools: None,
+            ..Info::default()
         }
     }
 
@@ -229,6 +259,31 @@ mod tests {
                 "{version}"
             );
         }
+    }
+
+    #[test]
+    fn an_engine_on_another_machine_fails() {
+        assert_eq!(place_check(Place::Here).outcome, Outcome::Ok);
+        assert_eq!(
+            place_check(Place::Unknown("why".into())).outcome,
+            Outcome::Warn
+        );
+        let check = place_check(Place::Elsewhere("why".into()));
+        assert_eq!(check.outcome, Outcome::Fail);
+        assert!(check.fix.unwrap().contains("--runtime embedded"));
+    }
+
+    #[test]
+    fn an_engine_of_another_architecture_fails() {
+        let of = |name: &str| {
+            architecture(&Info {
+                architecture: Some(name.into()),
+                ..Info::default()
+            })
+        };
+        assert_eq!(of(std::env::consts::ARCH).unwrap().outcome, Outcome::Ok);
+        assert_eq!(of("s390x").unwrap().outcome, Outcome::Fail);
+        assert!(of("").is_none());
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     path::PathBuf,
 };
@@ -13,87 +12,14 @@ use crate::{
     process::{self, ProcessId},
 };
 
+mod holder;
+
+pub use holder::Holder;
+pub(super) use holder::elsewhere;
+
 /// Where free ports are looked for: below what Linux takes for outgoing connections (32768 and up) and below the fixed
 /// ports of the blueprints and of NodePort Services (30000 and up).
 const FREE_PORTS: std::ops::Range<u16> = 20_000..30_000;
-
-/// Ports that the kernel gives to no outgoing connection, and what it gives them from.
-/// <https://docs.kernel.org/networking/ip-sysctl.html>
-const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
-
-/// Who has a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// The container that publishes it.
-    Container(String),
-    /// A process of an environment on this machine, such as its load balancer.
-    Environment {
-        process: ProcessId,
-        name: String,
-    },
-    Process(ProcessId),
-    /// A process that this user cannot look into.
-    Hidden,
-    /// Nobody listens: a connection to elsewhere has it as its own port.
-    Connection {
-        port: u16,
-        remote: SocketAddr,
-        /// `None` where it has ended and the port is kept for another minute, or where this user cannot look into it.
-        process: Option<ProcessId>,
-    },
-}
-
-impl Holder {
-    /// What to do about it.
-    pub fn remedy(&self) -> String {
-        match self {
-            Self::Container(name) => format!("stop it (`docker stop {name}`)"),
-            Self::Environment { name, .. } => {
-                format!("take it down (`cargo xtask local-down --name {name}`)")
-            }
-            Self::Process(process) => format!("end it (`kill {}`)", process.pid),
-            Self::Hidden => "find it with `sudo ss -ltnp` and end it".into(),
-            Self::Connection { port, .. } => {
-                let name = RESERVED.replace('.', "/");
-                let reserved = std::fs::read_to_string(format!("/proc/sys/{name}"));
-                let reserved = also_reserved(&reserved.unwrap_or_default(), *port);
-                format!(
-                    "wait until it has ended, and keep the port from such connections (`sudo sysctl -w {RESERVED}={reserved}`)"
-                )
-            }
-        }
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Container(name) => write!(f, "container `{name}`"),
-            Self::Environment { process, name } => {
-                write!(f, "environment `{name}` (`{}`, {process})", process.name())
-            }
-            Self::Process(process) => write!(f, "`{}` ({process})", process.name()),
-            Self::Hidden => f.write_str("a process of another user"),
-            Self::Connection {
-                remote, process, ..
-            } => {
-                write!(f, "an outgoing connection to {remote}")?;
-                match process {
-                    Some(process) => write!(f, " of `{}` ({process})", process.name()),
-                    None => Ok(()),
-                }
-            }
-        }
-    }
-}
-
-/// The kernel's list of reserved ports, which is replaced as a whole, with one more.
-fn also_reserved(list: &str, port: u16) -> String {
-    match list.trim() {
-        "" => port.to_string(),
-        list => format!("{list},{port}"),
-    }
-}
 
 /// The failure of `whom`, who needs a port that `holder` has.
 pub fn taken(whom: &str, port: u16, holder: &Holder) -> anyhow::Error {
@@ -109,7 +35,7 @@ pub fn taken(whom: &str, port: u16, holder: &Holder) -> anyhow::Error {
 /// engine listens for it nowhere (without its userland proxy); an engine that does not answer publishes nothing.
 pub async fn holder(port: u16) -> Option<Holder> {
     match docker::container_on_port(port).await {
-        Ok(Some(container)) => Some(Holder::Container(container)),
+        Ok(Some(container)) => Some(Holder::of_container(&container)),
         _ => local_holder(port),
     }
 }
@@ -169,10 +95,16 @@ fn holder_among(is_meant: impl Fn(&Socket) -> bool) -> Option<Holder> {
         return (!look().is_disjoint(&inodes)).then_some(Holder::Hidden);
     };
     // `<state root>/<environment>/clusters/<cluster>`
-    let environment = process::started_in(process.pid)
-        .and_then(|folder| Some(folder.ancestors().nth(2)?.file_name()?.to_str()?.to_owned()));
+    let environment = process::started_in(process.pid).and_then(|folder| {
+        let state = folder.ancestors().nth(2)?.to_owned();
+        Some((state.file_name()?.to_str()?.to_owned(), state))
+    });
     Some(match environment {
-        Some(name) => Holder::Environment { process, name },
+        Some((name, state)) => Holder::Environment {
+            what: format!("`{}`, {process}", process.name()),
+            name,
+            state,
+        },
         None => Holder::Process(process),
     })
 }
@@ -364,15 +296,6 @@ mod tests {
             .await
             .unwrap();
         drop((client, server));
-    }
-
-    #[test]
-    fn a_reserved_port_is_added_to_those_there_are() {
-        assert_eq!(also_reserved("\n", 30100), "30100");
-        assert_eq!(
-            also_reserved("8080,9000-9100\n", 30100),
-            "8080,9000-9100,30100"
-        );
     }
 
     #[tokio::test]

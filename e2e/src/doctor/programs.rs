@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use super::Check;
 use crate::{
+    docker::Engine,
     failure::Failure,
     process::{self, CommandLine},
     runtime::k3d::{self, MINIMUM_VERSION, TESTED_VERSION},
     tools::{ENVOY_VARIABLE, Outlook, ToolCache},
 };
 
-pub(super) async fn k3d() -> Check {
+pub(super) async fn k3d(engine: Option<&Engine>) -> Check {
     match k3d::version().await {
-        Ok(found) => k3d_version(found),
+        Ok(found) => k3d_version(found, engine),
         Err(error) => Check::fail(
             "k3d",
             error.to_string(),
@@ -23,7 +24,7 @@ pub(super) async fn k3d() -> Check {
     }
 }
 
-fn k3d_version(found: (u32, u32, u32)) -> Check {
+fn k3d_version(found: (u32, u32, u32), engine: Option<&Engine>) -> Check {
     let text = |(major, minor, patch): (u32, u32, u32)| format!("{major}.{minor}.{patch}");
     let install = format!(
         "install k3d {}: https://k3d.io/stable/#installation",
@@ -34,8 +35,17 @@ fn k3d_version(found: (u32, u32, u32)) -> Check {
         text(found),
         text(TESTED_VERSION)
     );
+    let too_old = engine.and_then(|engine| k3d::too_old_for(found, engine));
     if found < MINIMUM_VERSION {
         Check::fail("k3d", detail, install)
+    } else if let Some(why) = too_old {
+        // Whoever sets it has the negotiation left out, and takes what comes of it.
+        let is_set = std::env::var_os("DOCKER_API_VERSION").is_some_and(|set| !set.is_empty());
+        if is_set {
+            Check::warn("k3d", why, install)
+        } else {
+            Check::fail("k3d", why, install)
+        }
     } else if found.0 != TESTED_VERSION.0 {
         Check::warn("k3d", detail, install)
     } else {
@@ -88,14 +98,29 @@ fn envoy_from(outlook: Outlook) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Outcome;
+    use crate::{
+        docker::{ApiVersion, Info},
+        doctor::Outcome,
+    };
 
     #[test]
     fn k3d_is_judged_by_its_version() {
-        assert_eq!(k3d_version((4, 4, 8)).outcome, Outcome::Fail);
-        assert_eq!(k3d_version((5, 0, 0)).outcome, Outcome::Ok);
-        assert_eq!(k3d_version(TESTED_VERSION).outcome, Outcome::Ok);
-        assert_eq!(k3d_version((6, 0, 0)).outcome, Outcome::Warn);
+        let outcome = |found| k3d_version(found, None).outcome;
+        assert_eq!(outcome((4, 4, 8)), Outcome::Fail);
+        assert_eq!(outcome((5, 0, 0)), Outcome::Ok);
+        assert_eq!(outcome(TESTED_VERSION), Outcome::Ok);
+        assert_eq!(outcome((6, 0, 0)), Outcome::Warn);
+        let engine = Engine {
+            info: Info {
+                server_version: "29.1.0".into(),
+                ..Info::default()
+            },
+            oldest_api: ApiVersion(1, 44),
+        };
+        let check = k3d_version((5, 6, 0), Some(&engine));
+        assert_ne!(check.outcome, Outcome::Ok);
+        assert!(check.fix.unwrap().contains("install k3d 5.9.0"));
+        assert_eq!(k3d_version((5, 6, 1), Some(&engine)).outcome, Outcome::Ok);
     }
 
     #[test]

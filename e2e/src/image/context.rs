@@ -13,6 +13,7 @@ use futures_util::future::try_join_all;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    environment::workspace_root,
     failure::Failure,
     process::{self, CommandLine},
     render::USER,
@@ -65,6 +66,13 @@ impl BuildContext {
         &self.hash
     }
 
+    /// The archive that `docker build` takes, in memory: see [`Self::write`].
+    pub(super) async fn archive(&self) -> anyhow::Result<Vec<u8>> {
+        let folder = scratch()?;
+        self.write(folder.path()).await?;
+        tokio::task::spawn_blocking(move || pack(folder.path())).await?
+    }
+
     /// Writes a folder that `docker build` takes: `Dockerfile`, and `root/` with the files of the image.
     pub(super) async fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let root = folder.join("root");
@@ -80,6 +88,30 @@ impl BuildContext {
         .await?;
         fs::write(folder.join("Dockerfile"), dockerfile()).context("cannot write the Dockerfile")
     }
+}
+
+/// A folder for a while: where temporary files belong, else where everything goes that is made from this checkout.
+fn scratch() -> anyhow::Result<tempfile::TempDir> {
+    tempfile::tempdir().or_else(|error| {
+        let other = workspace_root()?.join("target");
+        tempfile::tempdir_in(&other).with_context(|| {
+            format!(
+                "no folder can be made for the image's content, neither in `{}` ({error}) nor in `{}`; `TMPDIR` names another",
+                std::env::temp_dir().display(),
+                other.display()
+            )
+        })
+    })
+}
+
+/// A folder as an archive that is the same for the same content.
+fn pack(folder: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(vec![]);
+    archive.mode(tar::HeaderMode::Deterministic);
+    archive
+        .append_dir_all("", folder)
+        .and_then(|()| archive.into_inner())
+        .with_context(|| format!("cannot pack `{}` for the image", folder.display()))
 }
 
 fn dockerfile() -> String {
@@ -320,6 +352,22 @@ mod tests {
             assert_eq!(parent.permissions().mode() & 0o777, 0o755);
         }
         assert!(dockerfile().ends_with("USER 65532:65532\n"));
+        let packed = pack(folder.path()).unwrap();
+        let mut archive = tar::Archive::new(packed.as_slice());
+        let modes: BTreeMap<_, _> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                (
+                    entry.path().unwrap().into_owned(),
+                    entry.header().mode().unwrap() & 0o777,
+                )
+            })
+            .collect();
+        assert_eq!(modes[Path::new("root/gateway")], 0o755);
+        assert_eq!(modes[Path::new("root/lib")], 0o755);
+        assert_eq!(modes[Path::new("Dockerfile")], 0o644);
     }
 
     #[tokio::test]

@@ -112,7 +112,54 @@ fn condition<'a>(conditions: &'a [PodCondition], kind: &str) -> Option<&'a PodCo
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
+/// What a node says, in small letters, where it cannot run an image's programs, and where an image has none for it.
+const OTHER_PROCESSOR: [&str; 2] = ["exec format error", "no match for platform"];
+
+/// The containers that have ended by themselves, and whose logs may say why.
+pub(super) fn ended(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    container_statuses(pod).filter(|container| {
+        [&container.state, &container.last_state]
+            .into_iter()
+            .flatten()
+            .filter_map(|state| state.terminated.as_ref())
+            .any(|ended| ended.exit_code != 0)
+    })
+}
+
+/// The trouble of a container whose image is for another processor than the node's, where its status or log says so.
+pub(super) fn misfit(container: &ContainerStatus, words: &str) -> Option<Trouble> {
+    says(words, &OTHER_PROCESSOR).then(|| Trouble {
+        cause: format!(
+            "container {}: the image `{}` is for another processor than its node: {}",
+            container.name,
+            container.image,
+            words.trim().lines().last().unwrap_or_default()
+        ),
+        container: None,
+        hint: Some(
+            "`kubectl get nodes -L kubernetes.io/arch` shows what the nodes are; build the image on such a machine (`cargo xtask image`), \
+             or name one that has that architecture"
+                .into(),
+        ),
+    })
+}
+
+/// Everything that a container's status says in words.
+fn words(container: &ContainerStatus) -> impl Iterator<Item = &str> {
+    let states = [&container.state, &container.last_state];
+    states.into_iter().flatten().flat_map(|state| {
+        let waiting = state.waiting.as_ref().and_then(|it| it.message.as_deref());
+        let ended = state.terminated.as_ref();
+        waiting
+            .into_iter()
+            .chain(ended.and_then(|it| it.message.as_deref()))
+    })
+}
+
 fn trouble(container: &ContainerStatus, has_credentials: bool) -> Option<Trouble> {
+    if let Some(misfit) = words(container).find_map(|words| misfit(container, words)) {
+        return Some(misfit);
+    }
     let waiting = container
         .state
         .as_ref()
@@ -239,6 +286,50 @@ mod tests {
                 hint: None,
             })
         );
+    }
+
+    #[test]
+    fn an_image_for_another_processor_is_named_at_once() {
+        let status = |state: serde_json::Value| {
+            json!({ "initContainerStatuses": [{ "name": "wosp", "image": "r.example/x:1", "imageID": "", "ready": false,
+                "restartCount": 0, "state": state }] })
+        };
+        for state in [
+            json!({ "terminated": { "exitCode": 128, "reason": "StartError",
+                "message": "failed to create containerd task: runc create failed: exec /wosp: exec format error" } }),
+            json!({ "waiting": { "reason": "RunContainerError", "message": "exec /wosp: Exec format error" } }),
+            json!({ "waiting": { "reason": "ErrImagePull",
+                "message": "failed to pull: no match for platform in manifest: not found" } }),
+        ] {
+            let State::Broken(trouble) = state_of(status(state.clone())) else {
+                panic!("{state} will not heal");
+            };
+            assert!(
+                trouble
+                    .cause
+                    .contains("`r.example/x:1` is for another processor"),
+                "{trouble:?}"
+            );
+            assert!(trouble.hint.unwrap().contains("kubernetes.io/arch"));
+        }
+    }
+
+    #[test]
+    fn a_container_that_ended_has_a_log_to_look_at() {
+        let status = json!({ "containerStatuses": [
+            { "name": "app", "image": "x", "imageID": "", "ready": false, "restartCount": 1,
+              "state": { "running": {} }, "lastState": { "terminated": { "exitCode": 1 } } },
+            { "name": "done", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+              "state": { "terminated": { "exitCode": 0 } } },
+        ] });
+        let one: Pod = serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap();
+        let names: Vec<_> = ended(&one)
+            .map(|container| container.name.as_str())
+            .collect();
+        assert_eq!(names, ["app"]);
+        let first = ended(&one).next().unwrap();
+        assert!(misfit(first, "exec /app: exec format error\n").is_some());
+        assert_eq!(misfit(first, "panicked"), None);
     }
 
     /// The messages are what containerd 2.2 made of a registry's answers.

@@ -112,12 +112,11 @@ impl Cluster {
             .then(|event| {
                 let pods = pods.clone();
                 async move {
-                    Ok::<_, anyhow::Error>((
-                        event?,
-                        pods.list(&ListParams::default().labels(&selector(workload)))
-                            .await?
-                            .items,
-                    ))
+                    let event = event?;
+                    let selected = ListParams::default().labels(&selector(workload));
+                    let pods = pods.list(&selected).await?.items;
+                    let misfit = self.misfit(&pods).await;
+                    Ok::<_, anyhow::Error>((event, pods, misfit))
                 }
             });
         let mut deployment = None;
@@ -125,7 +124,10 @@ impl Cluster {
         let mut broken: Option<(String, Trouble)> = None;
         let result = Wait::until(what).within(limit).showing(step).follow(Box::pin(looks), |look| {
             // A broken watch heals by itself (back-off) or the deadline ends it.
-            let Ok((event, pods)) = look else { return Ok(Seen::Waiting(format!("the API server of {} does not answer", self.name))) };
+            let Ok((event, pods, misfit)) = look else { return Ok(Seen::Waiting(format!("the API server of {} does not answer", self.name))) };
+            if let Some((pod, trouble)) = misfit {
+                return Err(trouble.failure(&format!("{}: pod {namespace}/{pod}", self.name)).into());
+            }
             if let Event::Deployment(seen) = event {
                 deployment = Some(seen);
             }
@@ -178,6 +180,25 @@ impl Cluster {
             }
             (result, _) => result,
         }
+    }
+
+    /// A pod whose image is for another processor than its node, by the log of a container that has ended: its status does not
+    /// say so.
+    async fn misfit(&self, pods: &[Pod]) -> Option<(String, Trouble)> {
+        for pod in super::live(pods) {
+            let (name, namespace) = (
+                pod.metadata.name.as_deref()?,
+                pod.metadata.namespace.as_deref()?,
+            );
+            for container in diagnose::ended(pod) {
+                let log = self.log_tail(namespace, name, &container.name, 3).await;
+                let found = diagnose::misfit(container, &log.unwrap_or_default());
+                if let Some(trouble) = found {
+                    return Some((name.to_owned(), trouble));
+                }
+            }
+        }
+        None
     }
 
     /// Waits until the workload's Service has a LoadBalancer address: an IP, or the host name that some clouds give instead.

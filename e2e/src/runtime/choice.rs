@@ -3,7 +3,12 @@
 use serde::Serialize;
 
 use super::k3d;
-use crate::{docker, environment::RuntimeKind, failure::Failure};
+use crate::{
+    docker::{self, Found, Place},
+    environment::RuntimeKind,
+    failure::Failure,
+    image,
+};
 
 /// Which runtime the user wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,20 +45,40 @@ pub struct Chosen {
     pub why: String,
 }
 
-/// Settles which runtime is taken: `Auto` takes k3d where a Docker engine and `k3d` answer, else the embedded one.
+/// Settles which runtime is taken: `Auto` takes k3d where `k3d` and a Docker engine of this machine answer and fit, else the
+/// embedded one.
 pub async fn choose(choice: RuntimeChoice) -> Chosen {
     let (kind, why) = match choice {
         RuntimeChoice::Embedded => (RuntimeKind::Embedded, "it was asked for".to_owned()),
         RuntimeChoice::K3d => (RuntimeKind::K3d, "it was asked for".to_owned()),
         RuntimeChoice::Existing => (RuntimeKind::Existing, "it was asked for".to_owned()),
-        RuntimeChoice::Auto => match tokio::join!(docker::info(), k3d::version()) {
-            (Ok(_), Ok(_)) => (
+        RuntimeChoice::Auto => match no_clusters().await {
+            None => (
                 RuntimeKind::K3d,
                 "a Docker engine and k3d answer".to_owned(),
             ),
-            (Err(_), _) => (RuntimeKind::Embedded, "no Docker engine answers".to_owned()),
-            (_, Err(_)) => (RuntimeKind::Embedded, "`k3d` does not answer".to_owned()),
+            Some(why) => (RuntimeKind::Embedded, why),
         },
     };
     Chosen { kind, why }
+}
+
+/// Why clusters cannot be made here; `None` where nothing is known to be against it.
+async fn no_clusters() -> Option<String> {
+    let (found, k3d) = tokio::join!(docker::find(), k3d::version());
+    let engine = match found {
+        Ok(Found::Docker(engine)) => engine,
+        Ok(Found::Podman(version)) => return Some(format!("`docker` is Podman {version}")),
+        Err(_) => return Some("no Docker engine answers".into()),
+    };
+    let Ok(k3d) = k3d else {
+        return Some("`k3d` does not answer".into());
+    };
+    if let Some(why) = k3d::too_old_for(k3d, &engine) {
+        return Some(format!("k3d {why}"));
+    }
+    match docker::place(&engine.info, image::REPOSITORY).await {
+        Place::Here => None,
+        Place::Elsewhere(why) | Place::Unknown(why) => Some(why),
+    }
 }

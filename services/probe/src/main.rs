@@ -2,18 +2,28 @@
 //! `SECONDS` (30 unless given).
 //!
 //! The harness runs it as a short-lived pod, to know from inside a cluster that the way to another one is open. Exit codes:
-//! 0 the address answered so, 1 it did not in time, 2 wrong usage. The last thing seen is on standard error.
+//! 0 the address answered so, 1 it did not in time, 2 wrong usage. The last thing seen is on standard error; how it begins
+//! tells what is in the way: `cannot connect: refused`, `cannot connect: no answer`, `cannot connect: no way`, or another.
+//!
+//! `probe --answer PORT WORD SECONDS` is the other side: answers every request on PORT with WORD, and ends after SECONDS. By
+//! it the harness finds out whether a port that a Docker engine publishes arrives on its machine.
 
-use std::{net::IpAddr, process::ExitCode, time::Duration};
+use std::{io::ErrorKind, net::IpAddr, process::ExitCode, time::Duration};
 
 use http_body_util::Empty;
 use hyper::{Request, StatusCode, Uri, body::Bytes, header::HOST};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::Instant};
 
-const USAGE: &str = "usage: probe http://HOST[:PORT]/PATH [SECONDS] [--expect STATUS]";
+mod answer;
+
+use answer::Answer;
+
+const USAGE: &str = "usage: probe http://HOST[:PORT]/PATH [SECONDS] [--expect STATUS]\n       probe --answer PORT WORD SECONDS";
+/// Longest time for a name to resolve and a connection to be made.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// Longest time for one try: connect, ask, answer.
-const TRY_LIMIT: Duration = Duration::from_secs(3);
+const TRY_LIMIT: Duration = Duration::from_secs(6);
 /// Pause between tries. A load balancer that was refused once may keep its port closed for seconds, so tries are cheap and many.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -103,10 +113,37 @@ fn dialled(host: &str) -> String {
     }
 }
 
-async fn ask(target: &Target) -> Result<StatusCode, String> {
-    let stream = TcpStream::connect((dialled(&target.host), target.port))
+/// Tells a port where nothing listens from packets that are dropped on their way, and both from a way that is not there.
+async fn connect(target: &Target) -> Result<TcpStream, String> {
+    let unresolved = |why: String| format!("cannot resolve `{}`: {why}", target.host);
+    let resolved = tokio::net::lookup_host((dialled(&target.host), target.port));
+    let addresses: Vec<_> = tokio::time::timeout(CONNECT_LIMIT, resolved)
         .await
-        .map_err(|error| format!("cannot connect: {error}"))?;
+        .map_err(|_| unresolved(format!("no answer within {CONNECT_LIMIT:?}")))?
+        .map_err(|error| unresolved(error.to_string()))?
+        .collect();
+    let connected = TcpStream::connect(addresses.as_slice());
+    match tokio::time::timeout(CONNECT_LIMIT, connected).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => {
+            let kind = match error.kind() {
+                ErrorKind::ConnectionRefused => "refused: ",
+                ErrorKind::TimedOut => "no answer: ",
+                ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+                | ErrorKind::PermissionDenied => "no way: ",
+                _ => "",
+            };
+            Err(format!("cannot connect: {kind}{error}"))
+        }
+        Err(_) => Err(format!(
+            "cannot connect: no answer within {CONNECT_LIMIT:?}"
+        )),
+    }
+}
+
+async fn ask(target: &Target) -> Result<StatusCode, String> {
+    let stream = connect(target).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
@@ -152,6 +189,9 @@ fn say(line: &str) {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(wanted) = Answer::of(&args) {
+        return answer::serve(wanted).await;
+    }
     let wanted = match Wanted::of(&args) {
         Ok(wanted) => wanted,
         Err(problem) => {
@@ -283,6 +323,49 @@ mod tests {
         let seen = probe(&target, StatusCode::OK, Duration::ZERO)
             .await
             .unwrap_err();
-        assert!(seen.starts_with("cannot connect: "), "{seen}");
+        assert!(seen.starts_with("cannot connect: refused: "), "{seen}");
+    }
+
+    /// Linux drops what is sent to a listener whose queue is full, as a firewall does.
+    #[tokio::test]
+    async fn what_is_dropped_is_told_from_what_is_refused() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut held = vec![];
+        let full = loop {
+            let connecting = TcpStream::connect(address);
+            match tokio::time::timeout(Duration::from_millis(300), connecting).await {
+                Ok(stream) => held.push(stream.unwrap()),
+                Err(_) => break true,
+            }
+        };
+        assert!(full);
+        let target = Target {
+            host: "127.0.0.1".into(),
+            port: address.port(),
+            path: "/".into(),
+        };
+        let seen = probe(&target, StatusCode::OK, Duration::ZERO)
+            .await
+            .unwrap_err();
+        assert_eq!(seen, "cannot connect: no answer within 3s");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_is_named() {
+        let target = Target {
+            host: "nowhere.invalid".into(),
+            port: 1,
+            path: "/".into(),
+        };
+        let seen = probe(&target, StatusCode::OK, Duration::ZERO)
+            .await
+            .unwrap_err();
+        assert!(
+            seen.starts_with("cannot resolve `nowhere.invalid`"),
+            "{seen}"
+        );
     }
 }

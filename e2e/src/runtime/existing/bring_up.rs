@@ -308,6 +308,7 @@ async fn bring_up(
             })
         },
         nodes_are_here: false,
+        explain: None,
         pull_secret: settled.credentials.as_deref(),
         dialling: deploy::Dialling::UpstreamNamespace,
         limits: deploy::Limits::ANYWHERE,

@@ -3,16 +3,21 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
-use futures_util::future::try_join_all;
+use futures_util::{FutureExt as _, future::try_join_all};
 
-use super::clusters::{self, ClusterSpec, Clusters, HostPort, PortMapping};
+use super::{
+    ENGINE_ELSEWHERE,
+    clusters::{self, ClusterSpec, Clusters, HostPort, PortMapping},
+    reach,
+};
 use crate::{
     blueprint::Target,
     deploy,
-    doctor::{self, Outcome},
+    docker::{self, Place},
+    doctor::{self, Outcome, ports},
     environment::{ClusterRecord, Environment, ImagesRecord, Lock, Store},
     failure::Failure,
-    image,
+    image::{self, architecture},
     kubernetes::Cluster,
     plan::{PeerAddress, Plan, PodPlan, Sockets},
     render::{Architecture, Images, K3D_HOST},
@@ -33,7 +38,7 @@ pub(in crate::runtime) async fn up(
 ) -> anyhow::Result<(Environment, anyhow::Result<()>)> {
     // Everything that can be refused is refused before anything is made.
     let plan = plan(request)?;
-    let ports = match request.public {
+    let ports: Vec<u16> = match request.public {
         PublicAddress::Localhost => plan
             .clusters
             .iter()
@@ -41,7 +46,14 @@ pub(in crate::runtime) async fn up(
             .collect(),
         PublicAddress::OwnNetwork | PublicAddress::OwnNetworkV6 => vec![],
     };
-    check_machine(&ports, timeline).await?;
+    check_machine(timeline).await?;
+    for port in ports {
+        // Also where it is Ferry's own: another environment cannot have it too.
+        if let Some(holder) = ports::holder(port).await {
+            return Err(ports::taken(&format!("`{}`", request.name), port, &holder));
+        }
+    }
+    settle_place(timeline).await?;
     let mut environment = store.create(lock, request.draft())?;
     let result = bring_up(&mut environment, request, &plan, timeline).await;
     Ok((environment, result))
@@ -54,7 +66,27 @@ pub(in crate::runtime) async fn refresh(
     request: &UpRequest,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
+    settle_place(timeline).await?;
     bring_up(environment, request, &plan(request)?, timeline).await
+}
+
+/// Refuses an engine whose published ports do not arrive here. Where that is not known, the image of the services is made
+/// first, and a container of it answers.
+async fn settle_place(timeline: &Timeline) -> anyhow::Result<()> {
+    let info = docker::info().await?;
+    let mut place = docker::place(&info, image::REPOSITORY).await;
+    if matches!(place, Place::Unknown(_)) {
+        let services = image::services(&services::binaries(timeline).await?, timeline).await?;
+        place = docker::by_port(&info, &services).await;
+    }
+    match place {
+        Place::Here => Ok(()),
+        Place::Elsewhere(why) | Place::Unknown(why) => Err(Failure::infrastructure(format!(
+            "{why}: its clusters would not be reached"
+        ))
+        .hint(ENGINE_ELSEWHERE)
+        .into()),
+    }
 }
 
 fn plan(request: &UpRequest) -> anyhow::Result<Plan> {
@@ -62,10 +94,10 @@ fn plan(request: &UpRequest) -> anyhow::Result<Plan> {
 }
 
 /// The doctor's checks; the first that fails is the failure, the others are shown beside it.
-async fn check_machine(ports: &[u16], timeline: &Timeline) -> anyhow::Result<()> {
+async fn check_machine(timeline: &Timeline) -> anyhow::Result<()> {
     let checks = timeline
         .run("check this machine", |_| async {
-            Ok(doctor::run(crate::environment::RuntimeKind::K3d, ports).await)
+            Ok(doctor::run(crate::environment::RuntimeKind::K3d, &[]).await)
         })
         .await?;
     let mut failed = vec![];
@@ -173,6 +205,14 @@ async fn bring_up(
             port: host_port(pod),
         },
         nodes_are_here: true,
+        explain: Some(&|unreached: deploy::Unreached| {
+            let cluster = plan
+                .clusters
+                .iter()
+                .find(|cluster| cluster.name == unreached.from)
+                .map(|cluster| spec(request, cluster).name);
+            async move { reach::explain(&unreached, &cluster?).await }.boxed()
+        }),
         pull_secret: None,
         dialling: deploy::Dialling::OwnNamespace,
         limits: deploy::Limits::PREPARED,
@@ -216,6 +256,8 @@ fn spec(request: &UpRequest, cluster: &crate::plan::ClusterPlan) -> ClusterSpec 
 async fn make_images(timeline: &Timeline) -> anyhow::Result<Images> {
     let services = async { image::services(&services::binaries(timeline).await?, timeline).await };
     let (services, envoy) = tokio::try_join!(services, image::envoy(timeline))?;
+    let both = [services.clone(), envoy.clone()];
+    architecture::check(&both, &docker::info().await?).await?;
     Ok(Images {
         services,
         envoy,

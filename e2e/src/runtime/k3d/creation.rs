@@ -131,7 +131,7 @@ impl Clusters {
         let own = format!("k3d-{}-", spec.name);
         for port in spec.ports.iter().filter_map(|mapping| mapping.host.fixed()) {
             match ports::holder(port).await {
-                Some(ports::Holder::Container(name)) if name.starts_with(&own) => {}
+                Some(holder) if holder.to_string().contains(&own) => {}
                 Some(holder) => {
                     return Some(ports::taken(
                         &format!("cluster `{}`", spec.name),

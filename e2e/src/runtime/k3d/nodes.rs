@@ -33,7 +33,8 @@ impl Owner {
         ]
     }
 
-    fn of(container: &Container) -> Option<Self> {
+    /// Whose this container is; `None` where it is none of Ferry's.
+    pub fn of(container: &Container) -> Option<Self> {
         Some(Self {
             environment: container.label(ENVIRONMENT_LABEL)?.into(),
             state: decode(container.label(STATE_LABEL)?),
