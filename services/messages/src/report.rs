@@ -13,6 +13,10 @@ pub struct IdentityReport {
     pub name: WorkloadName,
     /// When its file was put in its place; whatever of it was read later is this one.
     pub published_at: Timestamp,
+    /// What the pod's clock says as it answers: the ages of what it has are by this clock, whatever the reader's says. Earlier
+    /// versions leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Timestamp>,
     pub identity: CertificateReport,
     /// The pod authority that signed it.
     pub authority: CertificateReport,

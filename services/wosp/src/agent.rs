@@ -144,6 +144,7 @@ impl Agent {
             self.status.reports(IdentityReport {
                 name: self.config.name.clone(),
                 published_at,
+                clock: None,
                 identity: identity.certificate,
                 authority,
                 roots,

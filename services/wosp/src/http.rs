@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
-use messages::IDENTITY_REPORT_PATH;
+use messages::{IDENTITY_REPORT_PATH, IdentityReport};
 use serde_json::json;
 
 use crate::{metrics::Metrics, status::Status};
@@ -49,11 +49,17 @@ async fn ready(State(shared): State<Shared>) -> Response {
 /// What was published last, as a [`messages::IdentityReport`]; 503 before there is anything.
 async fn identity(State(shared): State<Shared>) -> Response {
     match shared.status.report() {
-        Some(report) => (
-            [(CONTENT_TYPE, "application/json")],
-            json!(report).to_string(),
-        )
-            .into_response(),
+        Some(report) => {
+            let report = IdentityReport {
+                clock: Some(Timestamp::now().into()),
+                ..report
+            };
+            (
+                [(CONTENT_TYPE, "application/json")],
+                json!(report).to_string(),
+            )
+                .into_response()
+        }
         None => (
             StatusCode::SERVICE_UNAVAILABLE,
             "no identity was published yet",

@@ -82,10 +82,17 @@ fn row(pod: &PodIdentity, live: Option<&Live>, now: Timestamp) -> [String; 11] {
         left(authority, now),
         live.map_or_else(unknown, |live| short(&live.report.identity.serial)),
         live.map_or_else(unknown, |live| {
-            since(live.report.published_at.as_jiff(), now)
+            since(live.report.published_at.as_jiff(), pods_time(live, now))
         }),
-        live.map_or_else(unknown, |live| left(&live.report.identity, now)),
+        live.map_or_else(unknown, |live| {
+            left(&live.report.identity, pods_time(live, now))
+        }),
     ]
+}
+
+/// What the pod's own clock says, by which its identities are made; this machine's where it does not say.
+fn pods_time(live: &Live, now: Timestamp) -> Timestamp {
+    live.report.clock.map_or(now, |clock| clock.as_jiff())
 }
 
 fn names(names: &[WorkloadName]) -> String {

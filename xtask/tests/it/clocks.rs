@@ -274,6 +274,10 @@ fn clocks_that_are_set_while_messages_flow_lose_none() {
     status
         .assert_code(0)
         .assert_says("the clock of cluster-a is 100.0 s ahead of cluster-b's");
+    // Ages are by the clock of the pod that made what is old.
+    let identities = bench.run(&["identity", "show", "--name", &name]);
+    identities.assert_code(0).assert_data("sink");
+    assert!(!identities.stdout.contains("expired"), "{identities}");
     let doctor = bench.run(&["doctor", "--runtime", "embedded"]);
     doctor
         .assert_code(3)

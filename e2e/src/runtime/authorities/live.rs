@@ -106,6 +106,7 @@ mod tests {
         IdentityReport {
             name: sink(),
             published_at: jiff::Timestamp::from_millisecond(2_000).unwrap().into(),
+            clock: None,
             identity: authority.report().unwrap(),
             authority: authority.report().unwrap(),
             roots: authority.root_reports().unwrap(),
