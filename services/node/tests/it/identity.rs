@@ -17,6 +17,12 @@ use crate::support::{
     raw::{Socket, Stream, handshake, message},
 };
 
+/// The life of an identity that must not end before the test does.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// The life of one that shall end, given to a pod that has everything else by then: it needs no longer than this to take it.
+const SHORT: Duration = Duration::from_secs(10);
+
 #[tokio::test]
 async fn a_pod_is_ready_once_its_identity_is_there() {
     let root = Root::new();
@@ -30,11 +36,7 @@ async fn a_pod_is_ready_once_its_identity_is_there() {
     );
     let refused = Stream::open(sink.relay).await.map(drop).unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
-    root.issue(
-        &sink.config.name,
-        sink.identity_dir(),
-        Duration::from_secs(60),
-    );
+    root.issue(&sink.config.name, sink.identity_dir(), LONG);
     let sink = sink.ready().await;
     assert_eq!(
         Socket::open(sink.relay)
@@ -52,19 +54,11 @@ async fn another_pods_identity_is_none() {
     let root = Root::new();
     let sink = Spec::without_identity(Role::Sink, "sink");
     let other = Spec::without_identity(Role::Sink, "other");
-    root.issue(
-        &other.config.name,
-        &sink.config.identity_dir,
-        Duration::from_secs(60),
-    );
+    root.issue(&other.config.name, &sink.config.identity_dir, LONG);
     let sink = sink.start().await;
     let (status, _) = get(sink.http, "/ready").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    root.issue(
-        &sink.config.name,
-        sink.identity_dir(),
-        Duration::from_secs(60),
-    );
+    root.issue(&sink.config.name, sink.identity_dir(), LONG);
     sink.ready().await;
 }
 
@@ -77,11 +71,7 @@ async fn a_renewed_identity_signs_the_next_message() {
     verify_trail(one.id, &one.trail, &first.certificates()).unwrap();
     // From another root, so that it can be told apart.
     let second = Root::new();
-    second.issue(
-        &sink.config.name,
-        sink.identity_dir(),
-        Duration::from_secs(60),
-    );
+    second.issue(&sink.config.name, sink.identity_dir(), LONG);
     eventually("a hop by the new identity", async || {
         let next = socket.ask(&message(2, "2")).await;
         verify_trail(next.id, &next.trail, &second.certificates()).ok()
@@ -99,18 +89,20 @@ async fn lacks(pod: &Pod) -> Option<String> {
 async fn a_pod_says_before_the_end_of_its_identity_that_it_needs_a_new_one_and_works_on() {
     let root = Root::new();
     let sink = Spec::without_identity(Role::Sink, "sink");
-    // Minted for 22 s: it should have been replaced once less than 5.5 s are left. When its file was written says nothing.
+    root.issue(&sink.config.name, &sink.config.identity_dir, LONG);
+    let sink = sink.start().await.ready().await;
+    let mut running = Socket::open(sink.relay).await;
+    // Minted for 240 s: it should have been replaced once less than 60 s are left, which is in 10 s. When its file was written
+    // says nothing.
     root.issue_aged(
         &sink.config.name,
-        &sink.config.identity_dir,
-        Duration::from_secs(12),
-        Duration::from_secs(10),
+        sink.identity_dir(),
+        Duration::from_secs(70),
+        Duration::from_secs(170),
     );
     let file = File::open(sink.config.identity_dir.join(env::IDENTITY_FILE)).unwrap();
     let later = SystemTime::now() + Duration::from_secs(600);
     file.set_modified(later).unwrap();
-    let sink = sink.start().await.ready().await;
-    let mut running = Socket::open(sink.relay).await;
 
     let text = eventually("a pod that is no longer ready", async || lacks(&sink).await).await;
     assert!(
@@ -135,11 +127,7 @@ async fn a_pod_says_before_the_end_of_its_identity_that_it_needs_a_new_one_and_w
     );
     Stream::open(sink.relay).await.unwrap();
 
-    root.issue(
-        &sink.config.name,
-        sink.identity_dir(),
-        Duration::from_secs(60),
-    );
+    root.issue(&sink.config.name, sink.identity_dir(), LONG);
     sink.ready().await;
 }
 
@@ -147,16 +135,13 @@ async fn a_pod_says_before_the_end_of_its_identity_that_it_needs_a_new_one_and_w
 async fn with_an_expired_identity_running_sessions_wait_new_ones_are_refused_and_nothing_is_lost() {
     let root = Root::new();
     let sink = Spec::without_identity(Role::Sink, "sink");
-    root.issue(
-        &sink.config.name,
-        &sink.config.identity_dir,
-        Duration::from_secs(6),
-    );
+    root.issue(&sink.config.name, &sink.config.identity_dir, LONG);
     let sink = sink.start().await.ready().await;
     let gateway = Spec::new(&root, Role::Gateway).to("sink", Protocol::Websocket, sink.relay);
     let gateway = gateway.start().await.ready().await;
     let mut socket = Socket::open(sink.relay).await;
     let mut stream = Stream::open(sink.relay).await.unwrap();
+    root.issue(&sink.config.name, sink.identity_dir(), SHORT);
     let text = eventually("a pod without a valid identity", async || {
         lacks(&sink)
             .await
@@ -185,11 +170,7 @@ async fn with_an_expired_identity_running_sessions_wait_new_ones_are_refused_and
     .await;
     assert!(output(sink.http, "").await.is_empty());
 
-    root.issue(
-        &sink.config.name,
-        sink.identity_dir(),
-        Duration::from_secs(60),
-    );
+    root.issue(&sink.config.name, sink.identity_dir(), LONG);
     let acks = triggered.await.unwrap();
     assert_eq!(acks[0].outcome, Outcome::Delivered);
     assert_eq!(socket.ack().await.id, by_socket.id);
@@ -207,13 +188,10 @@ async fn with_an_expired_identity_running_sessions_wait_new_ones_are_refused_and
 async fn a_pod_that_waits_for_its_identity_ends_all_the_same() {
     let root = Root::new();
     let sink = Spec::without_identity(Role::Sink, "sink");
-    root.issue(
-        &sink.config.name,
-        &sink.config.identity_dir,
-        Duration::from_secs(3),
-    );
+    root.issue(&sink.config.name, &sink.config.identity_dir, LONG);
     let mut sink = sink.start().await.ready().await;
     let mut socket = Socket::open(sink.relay).await;
+    root.issue(&sink.config.name, sink.identity_dir(), SHORT);
     eventually("an identity that has expired", async || {
         lacks(&sink)
             .await
