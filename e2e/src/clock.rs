@@ -426,7 +426,7 @@ mod tests {
             tolerance(&all.collect()).as_secs()
         };
         assert_eq!(bears(&[]), 45);
-        assert_eq!(bears(&crate::testing::QUICK_IDENTITIES), 3);
+        assert_eq!(bears(&crate::testing::QUICK_IDENTITIES), 21);
         assert_eq!(bears(&[(env::IDENTITY_LIFETIME, "1h")]), 45);
         assert_eq!(bears(&[(env::IDENTITY_LIFETIME, "soon")]), 45);
     }

@@ -5,9 +5,10 @@ use messages::env;
 use super::ENVIRONMENT_VARIABLE;
 use crate::{environment::Record, failure::Failure};
 
-/// Identities and sessions that change every few seconds, for tests of what that costs.
+/// Identities and sessions that change every few seconds, for tests of what that costs. An identity lives much longer than it
+/// takes to replace it, so that a busy machine is never without one.
 pub const QUICK_IDENTITIES: [(&str, &str); 3] = [
-    (env::IDENTITY_LIFETIME, "6s"),
+    (env::IDENTITY_LIFETIME, "24s"),
     (env::ROTATION_INTERVAL, "2s"),
     (env::SESSION_LIFETIME, "5s"),
 ];
