@@ -23,6 +23,13 @@ context=''
 given=''
 
 give() {
+    # An IPv6 address may be in brackets, as it is with a port.
+    case $2 in
+    \[*:*\])
+        address=${2#?}
+        set -- "$1" "${address%?}"
+        ;;
+    esac
     case $2 in
     '' | -* | *[!A-Za-z0-9.:-]*) refuse "\`--address $2\` is neither an IP address nor a host name" ;;
     esac

@@ -36,7 +36,9 @@ impl Tls {
     /// An infrastructure failure where the file cannot be read or holds no certificate.
     pub fn trusting(roots: &Path, name: &str) -> anyhow::Result<Self> {
         let text = std::fs::read(roots).map_err(|error| unusable(roots, &error.to_string()))?;
-        Self::of(&text, name).map_err(|error| unusable(roots, &format!("{error:#}")))
+        // Some editors put a mark first, which would hide the first line.
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
+        Self::of(text, name).map_err(|error| unusable(roots, &format!("{error:#}")))
     }
 
     /// As [`Self::trusting`], from the text of such a file.
@@ -84,7 +86,7 @@ fn unusable(roots: &Path, why: &str) -> anyhow::Error {
         "the roots in `{}` cannot be used: {why}",
         roots.display()
     ))
-    .hint("take the environment down and bring it up again: its certificates are made anew")
+    .hint("put the certificate of the CA that signed the pinhole's there, in PEM")
     .into()
 }
 

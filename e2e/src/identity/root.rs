@@ -106,7 +106,12 @@ impl Root {
                 path.display(),
                 root.not_after
             ))
-            .hint("take the environment down and bring it up again: a root lives for one year")
+            .hint(match root.key {
+                Some(_) => {
+                    "take the environment down and bring it up again: a root lives for one year"
+                }
+                None => "`cargo xtask identity import` takes another root, and what it has signed",
+            })
             .into());
         }
         Ok(root)

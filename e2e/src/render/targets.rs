@@ -9,7 +9,11 @@ mod gke;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::IpAddr, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
@@ -208,6 +212,12 @@ impl FromStr for GivenAddress {
                 Some((cluster, pod)) => (cluster, Some(pod)),
                 None => (whose, None),
             };
+            // In brackets it is an IPv6 address, as with a port.
+            let bare = host
+                .strip_prefix('[')
+                .and_then(|host| host.strip_suffix(']'))
+                .filter(|host| host.parse::<Ipv6Addr>().is_ok());
+            let host = bare.unwrap_or(host);
             let named = messages::is_dns_label(cluster) && pod.is_none_or(messages::is_dns_label);
             (named && is_host(host)).then(|| Self {
                 cluster: cluster.into(),

@@ -123,6 +123,7 @@ fn the_sink_comes_first_and_its_address_is_recorded() {
 #[case::alone("2001:db8::7")]
 #[case::by_cluster("cluster-b=2001:db8::7")]
 #[case::by_pod("cluster-b/sink=2001:db8::7")]
+#[case::in_brackets("cluster-b=[2001:db8::7]")]
 fn an_address_that_is_given_wins(#[case] given: &str) {
     let operator = Operator::new(FERRY, &["cluster-b=192.0.2.1"]);
     let line = format!("{} --address {given}", deploy("cluster-a"));

@@ -320,6 +320,7 @@ fn a_host_name_is_for_those_who_dial_and_no_service_asks_for_it(#[case] reserved
 #[case("cluster-b=203.0.113.9", &["sink"])]
 #[case("cluster-b/sink=lb.example", &["sink"])]
 #[case("cluster-a/gateway=2001:db8::1", &["gateway"])]
+#[case("cluster-b=[2001:db8::1]", &["sink"])]
 fn an_address_of_the_command_line_takes_the_place_of_the_blueprints(
     #[case] text: &str,
     #[case] pods: &[&str],
@@ -329,6 +330,7 @@ fn an_address_of_the_command_line_takes_the_place_of_the_blueprints(
         let given: GivenAddress = text.parse().unwrap();
         give(&mut plan, target, std::slice::from_ref(&given)).unwrap();
         let found = reserved_peers(&plan, target);
+        assert!(!given.host.contains('['), "an address has no brackets");
         let hosts: Vec<_> = found
             .iter()
             .map(|(name, peer)| (name.pod(), peer.host.as_str()))
@@ -352,6 +354,9 @@ fn an_address_of_the_command_line_takes_the_place_of_the_blueprints(
 #[case("Cluster B=203.0.113.9")]
 #[case("cluster-b=http://lb.example")]
 #[case("cluster-b=$(id)")]
+#[case("cluster-b=203.0.113.256")]
+#[case("cluster-b=[203.0.113.9]")]
+#[case("cluster-b=[2001:db8::1]:30200")]
 fn what_is_no_address_is_refused(#[case] text: &str) {
     let error = text.parse::<GivenAddress>().unwrap_err().to_string();
     assert!(error.contains("CLUSTER=HOST"), "{error}");

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, str::FromStr};
 
 use crate::{
+    blueprint::is_host,
     failure::Failure,
     plan::{PeerAddress, Plan, PodPlan},
 };
@@ -50,17 +51,7 @@ fn split(address: &str) -> Option<(&str, Option<u16>)> {
     }
     // A dot at its end says that it is whole, as it is taken to be anyway.
     let host = host.strip_suffix('.').unwrap_or(host);
-    // A name that DNS can have (RFC 1123), or an IPv4 address.
-    let is_name = host.len() <= 253
-        && host.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        });
-    is_name.then_some((host, port))
+    is_host(host).then_some((host, port))
 }
 
 /// Refuses what names nothing in the plan, and a port that several pods would share. `flag` is for messages.

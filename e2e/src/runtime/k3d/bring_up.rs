@@ -229,7 +229,7 @@ async fn bring_up(
     on_clusters::answer_here(&environment.record.pods, hint, timeline).await
 }
 
-/// `local-up` has the clusters under the names that the blueprint gives them; others share the machine with more of their kind.
+/// `local-up` has the clusters under the names that the blueprint gives them, where k3d takes such long ones; others share the machine with more of their kind.
 fn spec(request: &UpRequest, cluster: &crate::plan::ClusterPlan) -> ClusterSpec {
     let port = |service: u16| match request.public {
         PublicAddress::Localhost => PortMapping {
@@ -242,7 +242,7 @@ fn spec(request: &UpRequest, cluster: &crate::plan::ClusterPlan) -> ClusterSpec 
         },
     };
     let name = match request.public {
-        PublicAddress::Localhost => cluster.name.clone(),
+        PublicAddress::Localhost => clusters::fitting(cluster.name.clone()),
         PublicAddress::OwnNetwork | PublicAddress::OwnNetworkV6 => {
             clusters::cluster_name(request.name.as_str(), &cluster.name)
         }

@@ -103,9 +103,13 @@ pub(super) fn image_volume(cluster: &str) -> String {
     format!("k3d-{cluster}-images")
 }
 
-/// `<environment>-<cluster>` as k3d takes it: cut, and made unique again by a hash, where it is too long.
+/// `<environment>-<cluster>` as k3d takes it, see [`fitting`].
 pub fn cluster_name(environment: &str, cluster: &str) -> String {
-    let name = format!("{environment}-{cluster}");
+    fitting(format!("{environment}-{cluster}"))
+}
+
+/// A name as k3d takes it: cut, and made unique again by a hash, where it is too long.
+pub(super) fn fitting(name: String) -> String {
     if name.len() <= LONGEST_NAME {
         return name;
     }
@@ -339,6 +343,8 @@ mod tests {
             );
         }
         assert_ne!(one, other);
+        let [one, other] = ["a", "b"].map(|last| fitting(format!("{}-{last}", "c".repeat(61))));
+        assert!(one.len() <= LONGEST_NAME && one != other, "{one} {other}");
     }
 
     #[tokio::test]
