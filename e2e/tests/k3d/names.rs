@@ -60,9 +60,9 @@ fn drawn(count: usize) -> anyhow::Result<Vec<[String; 3]>> {
 fn parse([blueprint, cluster, pod]: &[String; 3]) -> Option<Blueprint> {
     let text = format!(
         "name: '{blueprint}'\ntitle: Names\nprotocol: grpc\nclusters: ['{cluster}']\npods:\n  \
-         - {{name: gate, role: gateway, cluster: '{cluster}', port: 30100, pinhole: true}}\n  \
+         - {{name: g, role: gateway, cluster: '{cluster}', port: 30100, pinhole: true}}\n  \
          - {{name: '{pod}', role: sink, cluster: '{cluster}', port: 30200, pinhole: true}}\n\
-         connections:\n  - {{from: gate, to: '{pod}'}}\n"
+         connections:\n  - {{from: g, to: '{pod}'}}\n"
     );
     Blueprint::parse(&text, Path::new("names.yaml")).ok()
 }
