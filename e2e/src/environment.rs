@@ -12,19 +12,23 @@ use serde::{Deserialize, Serialize};
 use crate::{envoy::EnvoyPaths, plan::PeerAddress, process::ProcessId};
 
 mod filesystem;
+mod folder;
 mod lock;
 mod name;
+mod schema;
+mod seat;
 mod store;
 
 pub(crate) use filesystem::{Content, check as check_file_system, check_state};
+pub(crate) use folder::{private_folder, replace_file};
 pub use lock::Lock;
 pub(crate) use name::random_hex;
 pub use name::{InvalidName, Name};
-pub use store::{Draft, Environment, Found, STATE_VARIABLE, Store, workspace_root};
-pub(crate) use store::{private_folder, replace_file};
+pub use seat::{Place, Seat};
+pub use store::{Damage, Draft, Environment, Found, STATE_VARIABLE, Store, workspace_root};
 
-/// Version of [`Record`]'s shape; a file of another version is refused with the fix.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Version of [`Record`]'s shape. Records of older versions are read, those of newer ones are left alone.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Where an environment runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +47,9 @@ pub struct Record {
     pub name: String,
     pub runtime: RuntimeKind,
     pub created_at: Timestamp,
+    /// Where the numbers of its processes mean something; `None` where an older version did not write it down.
+    #[serde(default)]
+    pub seat: Option<Seat>,
     /// The command that owns the environment and removes it at its end; `None` for one that stays (`local-up`, `--keep`).
     pub owner: Option<ProcessId>,
     /// Blueprint name → the file it was read from.
@@ -131,6 +138,13 @@ pub struct ProcessRecord {
     pub container: String,
     pub id: ProcessId,
     pub log: PathBuf,
+    /// Bytes that the log had when it was started: what it says itself comes after them.
+    #[serde(default)]
+    pub log_start: u64,
+    /// Hash of all that it was started with but its program: what is wanted now is held against it. `None` where an older
+    /// version did not write it down.
+    #[serde(default)]
+    pub made_of: Option<String>,
 }
 
 impl Record {
@@ -139,6 +153,37 @@ impl Record {
         self.existing
             .as_ref()
             .map_or(&self.name, |existing| &existing.label)
+    }
+
+    /// Where its processes are, as seen by this command.
+    pub fn place(&self) -> Place {
+        let seat = self.seat.as_ref();
+        seat.map_or(Place::Here, |seat| seat.seen_from(Seat::here()))
+    }
+
+    /// Where it runs, if that cannot be judged from here. Clusters of others are the same from everywhere: of those only a
+    /// command that owns them may be elsewhere.
+    pub fn elsewhere(&self) -> Option<String> {
+        let judged = self.runtime == RuntimeKind::Existing && self.owner.is_none();
+        match self.place() {
+            Place::Elsewhere(place) if !judged => Some(place),
+            _ => None,
+        }
+    }
+
+    /// Forgets the numbers of processes that mean nothing here: something else may have them.
+    fn disown(&mut self) {
+        let clusters = self
+            .clusters
+            .iter_mut()
+            .flat_map(|cluster| &mut cluster.processes);
+        let pods = self.pods.iter_mut().flat_map(|pod| &mut pod.processes);
+        for process in clusters.chain(pods) {
+            process.id = ProcessId::NONE;
+        }
+        if let Some(owner) = &mut self.owner {
+            *owner = ProcessId::NONE;
+        }
     }
 
     /// Every process that is recorded, of clusters and of pods.

@@ -1,18 +1,14 @@
 //! The environment that stays: what `local-up` takes where nothing is said, and when it must be made anew.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    time::SystemTime,
-};
+use std::collections::BTreeSet;
 
 use crate::{
     blueprint::Blueprint,
     environment::{Environment, Record, RuntimeKind},
+    failure::Failure,
+    pinhole::Pinhole,
     plan::{Plan, Ports, Sockets},
-    runtime::{self, Readiness},
-    services,
-    timeline::Timeline,
+    select,
 };
 
 /// Name of the environment where none is given.
@@ -21,46 +17,8 @@ pub const NAME: &str = "local";
 /// The blueprint where none is given: one pod a cluster, on the ports that the guide names.
 pub const BLUEPRINT: &str = "fast-international-ferry";
 
-/// What becomes of an environment that is up already.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It is as wanted.
-    AsItIs,
-    /// Its clusters are brought to what is wanted: started, healed, what has changed rolled out.
-    Refreshed,
-    /// It is taken down and made anew, for this reason.
-    Replaced(String),
-}
-
-/// What becomes of an environment that stays, where `blueprints` are wanted, and `runtime` if one was asked for.
-///
-/// It must have these blueprints as their files are now. Processes must be of the programs as their sources are now, and
-/// every pod ready; clusters are brought to that.
-pub async fn fate(
-    environment: &Environment,
-    blueprints: &[Blueprint],
-    runtime: Option<RuntimeKind>,
-    timeline: &Timeline,
-) -> anyhow::Result<Fate> {
-    let record = &environment.record;
-    if let Some(reason) = other_demand(record, blueprints, runtime) {
-        return Ok(Fate::Replaced(reason));
-    }
-    if record.runtime == RuntimeKind::K3d {
-        return Ok(Fate::Refreshed);
-    }
-    Ok(match outdated(environment, timeline).await? {
-        Some(reason) => Fate::Replaced(reason),
-        None => Fate::AsItIs,
-    })
-}
-
-/// Why an environment is not what is asked for now.
-fn other_demand(
-    record: &Record,
-    blueprints: &[Blueprint],
-    runtime: Option<RuntimeKind>,
-) -> Option<String> {
+/// Why an environment that is there cannot be brought to what is asked for, and must be made anew; `None` where it can.
+pub fn reason_to_replace(record: &Record, runtime: Option<RuntimeKind>) -> Option<String> {
     if runtime.is_some_and(|wanted| wanted != record.runtime) {
         return Some(
             match record.runtime {
@@ -72,22 +30,6 @@ fn other_demand(
             .into(),
         );
     }
-    let wanted: BTreeMap<_, _> = blueprints
-        .iter()
-        .map(|blueprint| (blueprint.name.clone(), blueprint.path().to_path_buf()))
-        .collect();
-    if record.blueprints != wanted {
-        let has: Vec<_> = record.blueprints.keys().map(String::as_str).collect();
-        return Some(if record.blueprints.keys().eq(wanted.keys()) {
-            format!("it carries {} of other files", has.join(", "))
-        } else {
-            format!("it carries {}", has.join(", "))
-        });
-    }
-    let made = SystemTime::from(record.created_at);
-    if let Some(changed) = wanted.values().find(|path| changed_since(path, made)) {
-        return Some(format!("`{}` has changed", changed.display()));
-    }
     // `e2e --keep` shares the machine with others of its kind, so its clusters and ports have other names and numbers.
     let other_names = record
         .clusters
@@ -97,37 +39,35 @@ fn other_demand(
         .then(|| "its clusters have other names and ports".into())
 }
 
-/// Why processes that run do not do any more.
-async fn outdated(
-    environment: &Environment,
-    timeline: &Timeline,
-) -> anyhow::Result<Option<String>> {
-    let record = &environment.record;
-    let made = SystemTime::from(record.created_at);
-    let binaries = services::binaries(timeline).await?;
-    for pod in &record.pods {
-        let programs = [binaries.app(pod.role), binaries.wosp()];
-        if programs
-            .into_iter()
-            .any(|program| changed_since(program, made))
-        {
-            return Ok(Some(format!(
-                "the program of {} has changed",
-                pod.name.pod()
-            )));
+/// Lets an environment be made anew only where no stored message is lost by it.
+///
+/// # Errors
+///
+/// A [`Failure::usage`] that says how many messages there are, and how one asks for it all the same.
+pub async fn may_be_replaced(environment: &Environment, reason: &str) -> anyhow::Result<()> {
+    let what = match stored(&environment.record).await {
+        Some(0) => return Ok(()),
+        Some(1) => "1 message".to_owned(),
+        Some(count) => format!("{count} messages"),
+        None => "an unknown number of messages".to_owned(),
+    };
+    let name = environment.name();
+    Err(Failure::usage(format!(
+        "`{name}` would have to be made anew, since {reason}: its sinks have stored {what}, which would be lost"
+    ))
+    .hint("add `--fresh` if nobody needs them any more, or choose another `--name`")
+    .into())
+}
+
+/// How many messages the sinks of an environment have stored; `None` where one cannot be asked.
+async fn stored(record: &Record) -> Option<u64> {
+    let mut count = 0;
+    for blueprint in record.blueprints.keys() {
+        for sink in select::sinks(record, blueprint) {
+            count += Pinhole::of(sink).ok()?.last_index().await.ok()?;
         }
     }
-    for pod in runtime::status(environment).await? {
-        if let Readiness::Waiting(missing) = pod.readiness {
-            return Ok(Some(format!(
-                "{} in {} is not ready, it waits for {}",
-                pod.name.pod(),
-                pod.name.cluster(),
-                missing.join(", ")
-            )));
-        }
-    }
-    Ok(None)
+    Some(count)
 }
 
 /// The command that removes an environment which stays: `local-down` is for what was made on this machine.
@@ -145,27 +85,28 @@ pub fn public_ports(blueprints: &[Blueprint]) -> anyhow::Result<BTreeSet<u16>> {
     Ok(clusters.flat_map(|cluster| cluster.public_ports).collect())
 }
 
-/// A file whose time cannot be read counts as unchanged: whatever needs it says so better.
-fn changed_since(path: &Path, moment: SystemTime) -> bool {
-    path.metadata()
-        .and_then(|data| data.modified())
-        .is_ok_and(|modified| modified > moment)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
+    fn record(runtime: &str, reference: &str) -> Record {
+        let record = serde_json::json!({
+            "schema_version": crate::environment::SCHEMA_VERSION, "name": "local", "runtime": runtime,
+            "created_at": "2026-01-01T00:00:00Z", "owner": null, "blueprints": {}, "pods": [],
+            "clusters": [{ "name": "cluster-a", "reference": reference }],
+        });
+        serde_json::from_value(record).unwrap()
+    }
+
     #[test]
-    fn a_file_that_is_written_later_has_changed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("blueprint.yaml");
-        std::fs::write(&path, "").unwrap();
-        let now = SystemTime::now();
-        assert!(changed_since(&path, now - Duration::from_secs(60)));
-        assert!(!changed_since(&path, now + Duration::from_secs(60)));
-        assert!(!changed_since(&folder.path().join("none"), now));
+    fn only_another_runtime_or_other_clusters_replace() {
+        let embedded = record("embedded", "127.64.1.0/24");
+        let k3d = record("k3d", "cluster-a");
+        let wanted = [Some(RuntimeKind::Embedded), Some(RuntimeKind::K3d), None];
+        let reasons = |record| wanted.map(|runtime| reason_to_replace(record, runtime).is_some());
+        assert_eq!(reasons(&embedded), [false, true, false]);
+        assert_eq!(reasons(&k3d), [true, false, false]);
+        let kept = record("k3d", "e2e-1-cluster-a");
+        assert_eq!(reasons(&kept), [true, true, true]);
     }
 }

@@ -16,11 +16,15 @@ use crate::failure::Failure;
 
 mod child;
 mod detached;
+mod find;
 mod limits;
+mod program;
 
 pub(crate) use child::GroupChild;
-pub(crate) use detached::{LABEL, started_in};
-pub use detached::{Launch, freeze, kill, log_tail, processes_under, stop, thaw};
+pub(crate) use detached::LABEL;
+pub use detached::{Launch, freeze, kill, log_tail, stop, thaw};
+pub use find::processes_under;
+pub(crate) use find::{orphans_under, started_in};
 pub use limits::raise_open_files;
 
 /// A command line without secrets: those go by file or stdin, so the command is always safe to print.
@@ -217,6 +221,12 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
+    /// No process, ever: what stands for one of another boot.
+    pub const NONE: Self = Self {
+        pid: 0,
+        start_time: 0,
+    };
+
     /// The process with this pid as it runs now; `None` where there is none, or only a zombie.
     pub fn of(pid: u32) -> Option<Self> {
         let (id, state) = Self::with_state(pid)?;

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
 use crate::{
-    environment::{Environment, Found, Name, RuntimeKind, Store},
+    environment::{Damage, Environment, Found, Name, RuntimeKind, Store},
     process::{self, ProcessId},
     proof::Verdict,
     report::Report,
@@ -246,7 +246,10 @@ fn own(store: &Store, name: &Name) -> anyhow::Result<Option<Found>> {
         Found::Environment(environment) => {
             environment.record.owner.is_some() && environment.record.owner == ProcessId::current()
         }
-        Found::Broken { .. } => true,
+        // Ended between its folder and its record, so there is nothing in it. Any other is somebody's.
+        Found::Broken { layout, damage, .. } => {
+            *damage == Damage::Unreadable && !layout.holds_what_is_kept()
+        }
     }))
 }
 
@@ -296,6 +299,7 @@ fn write_state(text: &mut String, pod: &runtime::PodState) -> std::fmt::Result {
     match &pod.readiness {
         Readiness::Ready => text.push_str("ready"),
         Readiness::Waiting(missing) => write!(text, "waiting for {}", missing.join(", "))?,
+        Readiness::Elsewhere(place) => write!(text, "it runs elsewhere, {place}")?,
     }
     for container in &pod.containers {
         let state = match container.state {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::TryStreamExt as _;
 use messages::{Role, WorkloadName};
 use serde::Serialize;
 
@@ -12,7 +13,6 @@ use crate::{
     blueprint::Blueprint,
     clock::Clocks,
     environment::{Draft, Environment, Layout, Name, PodRecord, RuntimeKind, Store},
-    failure::Failure,
     identity,
     plan::{PeerAddress, PodPlan, Ports},
     process::ProcessId,
@@ -173,6 +173,8 @@ pub enum Readiness {
     Ready,
     /// What is missing.
     Waiting(Vec<String>),
+    /// It cannot be seen from here; where it runs.
+    Elsewhere(String),
 }
 
 /// Brings an environment up: returns when every pod is ready, in deploy order. On failure the error names the pod, what it
@@ -209,7 +211,7 @@ pub async fn up(
 }
 
 /// Brings an environment that stays to what `request` asks for, without making it anew: what is stopped is started, what
-/// has changed is built and rolled out. Only clusters can; `environment` is up to date afterwards.
+/// has changed is built and rolled out, all else is left alone. `environment` is up to date afterwards.
 pub async fn refresh(
     store: &Store,
     environment: &mut Environment,
@@ -218,15 +220,12 @@ pub async fn refresh(
 ) -> anyhow::Result<()> {
     let _lock = store.lock(environment.name(), timeline).await?;
     *environment = store.load(environment.name())?;
+    environment.is_here()?;
     environment.record.settings = request.settings.clone();
     match environment.record.runtime {
         RuntimeKind::K3d => k3d::refresh(environment, request, timeline).await,
         RuntimeKind::Existing => existing::refresh(environment, request, timeline).await,
-        RuntimeKind::Embedded => Err(Failure::usage(format!(
-            "environment `{}` runs as processes, which are made anew",
-            environment.name()
-        ))
-        .into()),
+        RuntimeKind::Embedded => embedded::refresh(environment, request, timeline).await,
     }
 }
 
@@ -240,6 +239,7 @@ pub async fn down(
     let lock = store.lock(name, timeline).await?;
     // Read under the lock: whoever had it before may have removed the environment.
     let environment = store.load(name)?;
+    environment.is_here()?;
     timeline
         .run(format!("take down `{name}`"), |_| async {
             remove_environment(&environment, state, timeline).await
@@ -274,6 +274,10 @@ async fn remove_environment(
 
 /// What every pod is doing, in deploy order.
 pub async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> {
+    if let Condition::Elsewhere(place) = condition(&environment.record)? {
+        let pods = environment.record.pods.iter();
+        return Ok(pods.map(|pod| unseen(pod, &place)).collect());
+    }
     match environment.record.runtime {
         RuntimeKind::Embedded => Ok(embedded::status(environment).await),
         RuntimeKind::K3d | RuntimeKind::Existing => on_clusters::status(environment).await,
@@ -282,9 +286,25 @@ pub async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> 
 
 /// How far the clocks of its clusters are from this machine's, of those that can be asked.
 pub async fn clocks(environment: &Environment) -> Clocks {
+    if environment.is_here().is_err() {
+        return Clocks::default();
+    }
     match environment.record.runtime {
         RuntimeKind::Embedded => embedded::clocks(environment).await,
         RuntimeKind::K3d | RuntimeKind::Existing => on_clusters::clocks(environment).await,
+    }
+}
+
+/// A pod of which nothing is known but its record.
+fn unseen(pod: &PodRecord, place: &str) -> PodState {
+    PodState {
+        name: pod.name.clone(),
+        role: pod.role,
+        pod_name: pod.pod_name.clone(),
+        node: pod.node.clone(),
+        local_address: pod.local_address.clone(),
+        containers: vec![],
+        readiness: Readiness::Elsewhere(place.to_owned()),
     }
 }
 
@@ -311,6 +331,19 @@ pub async fn logs(
             on_clusters::logs(environment, pod, container, follow).await
         }
     }
+}
+
+/// What a container has said since it was last started.
+pub(crate) async fn log_since_start(
+    environment: &Environment,
+    pod: &PodRecord,
+    container: Container,
+) -> anyhow::Result<String> {
+    if environment.record.runtime == RuntimeKind::Embedded {
+        return embedded::log_since_start(pod, container);
+    }
+    let lines = logs(environment, &pod.name, container, Follow::No).await?;
+    Ok(lines.try_collect::<Vec<_>>().await?.join("\n"))
 }
 
 /// What a container counts, in Prometheus' text format.

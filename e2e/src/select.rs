@@ -143,6 +143,7 @@ mod tests {
             name: "local".into(),
             runtime: RuntimeKind::Embedded,
             created_at: jiff::Timestamp::UNIX_EPOCH,
+            seat: None,
             owner: None,
             blueprints: BTreeMap::new(),
             settings: BTreeMap::new(),

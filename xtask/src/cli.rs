@@ -214,6 +214,9 @@ pub(crate) struct LocalUp {
     /// Where to run: `auto`, `embedded` or `k3d`; `auto` takes k3d where Docker and k3d answer
     #[arg(long)]
     pub(crate) runtime: Option<RuntimeChoice>,
+    /// Make it anew, whatever is there: keys, tokens and all that its sinks have stored are lost
+    #[arg(long)]
+    pub(crate) fresh: bool,
 }
 
 #[derive(Debug, Args)]

@@ -71,8 +71,9 @@ impl Context {
             .data(view::verdict_table(title, verdict, style) + "\n");
     }
 
-    /// Refuses an environment that a running command owns.
+    /// Refuses an environment that a running command owns, or that runs elsewhere.
     pub(crate) fn unowned(&self, environment: Environment) -> anyhow::Result<Environment> {
+        environment.is_here()?;
         match runtime::condition(&environment.record)? {
             Condition::Owned(owner) => Err(Failure::usage(format!(
                 "environment `{}` belongs to {owner} ({}), which runs and removes it by itself",

@@ -3,6 +3,7 @@
 mod banner;
 mod bench;
 mod identity;
+mod swept;
 
 use std::fmt::Write as _;
 
@@ -11,7 +12,7 @@ use e2e::{
     environment::{PodRecord, Record, RuntimeKind},
     plan::PeerAddress,
     proof::Verdict,
-    runtime::{Condition, Liveness, PodState, Readiness, Swept},
+    runtime::{Condition, Liveness, PodState, Readiness},
     timeline::Entry,
     trail::{Proof, StoredMessage},
     wire::{Ack, Outcome},
@@ -20,6 +21,7 @@ use e2e::{
 pub(crate) use banner::{banner, kept};
 pub(crate) use bench::measured;
 pub(crate) use identity::overview;
+pub(crate) use swept::swept;
 
 use crate::{
     interrupt::Interrupted,
@@ -196,29 +198,8 @@ pub(crate) fn condition(condition: &Condition) -> String {
         Condition::Abandoned => {
             "left behind by a killed command; `cargo xtask sweep` removes it".into()
         }
+        Condition::Elsewhere(place) => format!("runs elsewhere, {place}"),
     }
-}
-
-/// ``removed `e2e-1` and 2 clusters: its command was killed``
-pub(crate) fn swept(one: &Swept) -> String {
-    let count = |number: usize, one: &str, many: &str| match number {
-        0 => None,
-        1 => Some(format!("1 {one}")),
-        number => Some(format!("{number} {many}")),
-    };
-    let running: Vec<_> = [
-        count(one.processes, "process", "processes"),
-        count(one.clusters, "cluster", "clusters"),
-        count(one.namespaces, "namespace", "namespaces"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let running = match running.len() {
-        0 => "nothing that ran".into(),
-        _ => running.join(" and "),
-    };
-    format!("removed `{}` and {running}: {}", one.name, one.why)
 }
 
 /// How the pods of an environment are.
@@ -284,6 +265,7 @@ fn pod_state(pod: &PodState) -> String {
         _ if !ended.is_empty() => ended.join(", "),
         Readiness::Ready => "ready".into(),
         Readiness::Waiting(missing) => format!("waiting for {}", missing.join(", ")),
+        Readiness::Elsewhere(_) => "runs elsewhere".into(),
     }
 }
 
@@ -394,25 +376,6 @@ mod tests {
         );
         assert!(lines[2].ends_with("0.5s   1.5s  broken (failed)"), "{text}");
         assert!(lines[3].ends_with("open  hung"), "{text}");
-    }
-
-    #[test]
-    fn what_was_swept_says_what_ran() {
-        let swept = |processes, clusters| {
-            swept(&Swept {
-                name: "x".into(),
-                why: "its command was killed".into(),
-                processes,
-                clusters,
-                namespaces: 0,
-            })
-        };
-        assert_eq!(
-            swept(0, 2),
-            "removed `x` and 2 clusters: its command was killed"
-        );
-        assert!(swept(1, 1).contains("and 1 process and 1 cluster:"));
-        assert!(swept(0, 0).contains("and nothing that ran:"));
     }
 
     #[test]

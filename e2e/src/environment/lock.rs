@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use rustix::{fs::FlockOperation, io::Errno};
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Store};
+use super::{Name, Place, Seat, Store};
 use crate::{
     process::ProcessId,
     timeline::Timeline,
@@ -40,6 +40,9 @@ pub struct Lock {
 struct Holder {
     process: ProcessId,
     command: String,
+    /// Where its process is: a state root may be shared.
+    #[serde(default)]
+    seat: Option<Seat>,
 }
 
 impl Lock {
@@ -133,6 +136,7 @@ fn write_holder(file: &mut File) -> anyhow::Result<()> {
     let holder = Holder {
         process: ProcessId::current().context("`/proc` does not show this process")?,
         command: command.join(" ").chars().take(COMMAND_CHARACTERS).collect(),
+        seat: Some(Seat::here().clone()),
     };
     file.set_len(0)?;
     file.rewind()?;
@@ -147,10 +151,16 @@ fn holder(file: &mut File) -> String {
         .read_to_string(&mut text)
         .ok()
         .and_then(|_| serde_json::from_str::<Holder>(&text).ok());
-    holder.map_or_else(
-        || "another command".into(),
-        |holder| format!("{} (`{}`)", holder.process, holder.command),
-    )
+    let Some(holder) = holder else {
+        return "another command".into();
+    };
+    let place = holder.seat.map(|seat| seat.seen_from(Seat::here()));
+    match place {
+        Some(Place::Elsewhere(place)) => {
+            format!("{} {place} (`{}`)", holder.process, holder.command)
+        }
+        _ => format!("{} (`{}`)", holder.process, holder.command),
+    }
 }
 
 #[cfg(test)]
@@ -206,6 +216,28 @@ mod tests {
         let name: Name = "local".parse().unwrap();
         std::fs::write(store.lock_path(&name), b"half a hol").unwrap();
         assert!(store.try_lock(&name).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_holder_on_another_machine_is_named_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = File::create_new(folder.path().join("local.lock")).unwrap();
+        write_holder(&mut file).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("local.lock")).unwrap();
+        let mut written: Holder = serde_json::from_str(&text).unwrap();
+        written.seat = Some(Seat {
+            host: "ferry-7".into(),
+            boot: "another".into(),
+            ..Seat::default()
+        });
+        let path = folder.path().join("local.lock");
+        std::fs::write(&path, serde_json::to_vec(&written).unwrap()).unwrap();
+        let said = holder(&mut File::open(path).unwrap());
+        let pid = std::process::id();
+        assert!(
+            said.starts_with(&format!("process {pid} on host `ferry-7` (`")),
+            "{said}"
+        );
     }
 
     #[test]

@@ -8,13 +8,16 @@ use std::{
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use serde::Deserialize;
 
-use super::{Layout, Lock, Name, Record, RuntimeKind, SCHEMA_VERSION, filesystem};
-use crate::{
-    failure::Failure,
-    process::{self, ProcessId},
+use super::{
+    Layout, Lock, Name, Place, Record, RuntimeKind, SCHEMA_VERSION, Seat, filesystem,
+    folder::{self, canonical, private_folder, replace_file},
+    schema::{self, Refused},
 };
+use crate::{failure::Failure, process::ProcessId};
+
+#[cfg(test)]
+mod tests;
 
 /// Names another state root than `<cargo target folder>/ferry`.
 pub const STATE_VARIABLE: &str = "FERRY_STATE";
@@ -37,12 +40,32 @@ pub struct Environment {
 #[derive(Debug)]
 pub enum Found {
     Environment(Box<Environment>),
-    /// Its record is absent, unreadable or of another version: left by a killed command or by another Ferry.
+    /// Its record cannot be read.
     Broken {
         name: Name,
         layout: Layout,
         problem: String,
+        damage: Damage,
     },
+}
+
+/// Why a record cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// It is absent, or no whole record.
+    Unreadable,
+    /// A newer Ferry wrote it, and knows what it says.
+    Newer,
+}
+
+impl Damage {
+    /// What to do about an environment of this name.
+    pub fn remedy(self, name: &Name) -> String {
+        match self {
+            Self::Unreadable => "`cargo xtask sweep` ends what runs of it and moves its folder aside, with its keys and what its sinks have stored".into(),
+            Self::Newer => format!("use the Ferry that made `{name}`, or choose another `--name`"),
+        }
+    }
 }
 
 /// What is known of an environment before anything of it runs.
@@ -94,37 +117,6 @@ fn target_folder() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Every path that becomes an environment's is absolute and free of links: a process is recognized by its working
-/// folder as the kernel shows it.
-fn canonical(folder: &Path) -> PathBuf {
-    folder.canonicalize().unwrap_or_else(|_| folder.into())
-}
-
-/// A folder that only its owner can enter.
-pub(crate) fn private_folder(path: &Path) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("cannot create `{}`", path.display()))
-}
-
-/// Writes a file of mode `mode` by one rename: a reader sees the old content or the new, never a part.
-pub(crate) fn replace_file(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
-    use std::{io::Write as _, os::unix::fs::PermissionsExt as _};
-    let write = || -> anyhow::Result<()> {
-        let folder = path.parent().context("it has no folder")?;
-        let mut file = tempfile::Builder::new()
-            .prefix(".new-")
-            .permissions(fs::Permissions::from_mode(mode))
-            .tempfile_in(folder)?;
-        file.write_all(content)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write `{}`", path.display()))
-}
-
 impl Store {
     /// The state root of this machine's user: `FERRY_STATE`, or `ferry` in Cargo's target folder.
     pub fn find() -> anyhow::Result<Self> {
@@ -147,8 +139,13 @@ impl Store {
             .with_context(|| format!("cannot create the state root `{}`", self.root.display()))
     }
 
+    /// The root without links: what the label of a process begins with.
+    pub(crate) fn real_root(&self) -> PathBuf {
+        canonical(&self.root)
+    }
+
     fn layout(&self, name: &Name) -> Layout {
-        Layout::new(canonical(&self.root).join(name.as_str()))
+        Layout::new(self.real_root().join(name.as_str()))
     }
 
     /// True where there is a folder of this name, whatever is in it.
@@ -188,6 +185,7 @@ impl Store {
                 name: name.to_string(),
                 runtime: draft.runtime,
                 created_at: Timestamp::now(),
+                seat: Some(Seat::here().clone()),
                 owner: draft.owner,
                 blueprints: draft.blueprints,
                 settings: draft.settings,
@@ -209,7 +207,11 @@ impl Store {
         match self.open(name) {
             Ok(environment) => Ok(environment),
             Err(_) if !self.has(name) => {
-                let others: Vec<_> = self.list()?.iter().map(|found| format!("`{}`", found.name())).collect();
+                let others: Vec<_> = self
+                    .list()?
+                    .iter()
+                    .map(|found| format!("`{}`", found.name()))
+                    .collect();
                 let failure = Failure::usage(format!("there is no environment `{name}`"));
                 Err(if others.is_empty() {
                     failure.hint("start one with `cargo xtask local-up`")
@@ -218,9 +220,12 @@ impl Store {
                 }
                 .into())
             }
-            Err(problem) => Err(Failure::infrastructure(format!("environment `{name}`: {problem}"))
-                .hint("`cargo xtask sweep` removes it and what runs of it; an environment of another version is best taken down by the Ferry that made it")
-                .into()),
+            Err((problem, damage)) => {
+                let cause = format!("environment `{name}`: {problem}");
+                Err(Failure::infrastructure(cause)
+                    .hint(damage.remedy(name))
+                    .into())
+            }
         }
     }
 
@@ -245,10 +250,11 @@ impl Store {
         names.sort();
         let found = names.into_iter().map(|name| match self.open(&name) {
             Ok(environment) => Found::Environment(Box::new(environment)),
-            Err(problem) => Found::Broken {
+            Err((problem, damage)) => Found::Broken {
                 layout: self.layout(&name),
                 name,
                 problem,
+                damage,
             },
         });
         Ok(found.collect())
@@ -265,25 +271,32 @@ impl Store {
             .collect()
     }
 
-    fn open(&self, name: &Name) -> Result<Environment, String> {
-        /// What every version of the record has.
-        #[derive(Deserialize)]
-        struct Version {
-            schema_version: u32,
-        }
+    /// Finishes what killed commands were deleting.
+    pub(crate) fn finish_removals(&self) {
+        folder::finish_removals(&self.root);
+    }
+
+    fn open(&self, name: &Name) -> Result<Environment, (String, Damage)> {
         let layout = self.layout(name);
         let path = layout.record();
         let text = fs::read_to_string(&path)
-            .map_err(|error| format!("cannot read `{}`: {error}", path.display()))?;
-        let not_a_record = |error: serde_json::Error| format!("`{}`: {error}", path.display());
-        let Version { schema_version } = serde_json::from_str(&text).map_err(not_a_record)?;
-        if schema_version != SCHEMA_VERSION {
-            return Err(format!(
-                "`{}` has schema version {schema_version}, this Ferry reads {SCHEMA_VERSION}",
-                path.display()
-            ));
+            .map_err(|error| format!("cannot read `{}`: {error}", path.display()))
+            .map_err(|problem| (problem, Damage::Unreadable))?;
+        let mut record = schema::read(&text).map_err(|refused| match refused {
+            Refused::Damaged(problem) => {
+                (format!("`{}`: {problem}", path.display()), Damage::Unreadable)
+            }
+            Refused::Newer(version) => (
+                format!(
+                    "`{}` has schema version {version}, this Ferry reads {SCHEMA_VERSION} and older",
+                    path.display()
+                ),
+                Damage::Newer,
+            ),
+        })?;
+        if record.place() != Place::Here {
+            record.disown();
         }
-        let record = serde_json::from_str(&text).map_err(not_a_record)?;
         Ok(Environment {
             name: name.clone(),
             layout,
@@ -317,128 +330,29 @@ impl Environment {
         &self.layout
     }
 
+    /// Fails where its processes run elsewhere, which nothing done here would end or see.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure::usage`] that says where it runs.
+    pub fn is_here(&self) -> anyhow::Result<()> {
+        let Some(place) = self.record.elsewhere() else {
+            return Ok(());
+        };
+        Err(Failure::usage(format!(
+            "environment `{}` runs elsewhere, {place}",
+            self.name
+        ))
+        .hint(format!(
+            "do it there; if that is gone for good, delete `{}`",
+            self.layout.root().display()
+        ))
+        .into())
+    }
+
     /// Writes the record by one rename.
     pub fn save(&self) -> anyhow::Result<()> {
         let text = serde_json::to_vec_pretty(&self.record)?;
         replace_file(&self.layout.record(), &text, 0o600)
-    }
-}
-
-impl Layout {
-    /// Deletes the folder; refused while a process that was started for it runs, since it could not be found again.
-    pub fn remove(&self) -> anyhow::Result<()> {
-        if let Some(running) = process::processes_under(self.root())?.first() {
-            return Err(Failure::infrastructure(format!(
-                "`{}` is kept: {running} ({}) still runs in it",
-                self.root().display(),
-                running.name()
-            ))
-            .hint("`cargo xtask sweep` ends it and removes the folder")
-            .into());
-        }
-        match fs::remove_dir_all(self.root()) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot delete `{}`", self.root().display()))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn draft() -> Draft {
-        Draft {
-            runtime: RuntimeKind::Embedded,
-            owner: ProcessId::current(),
-            blueprints: BTreeMap::new(),
-            settings: BTreeMap::new(),
-        }
-    }
-
-    fn store() -> (tempfile::TempDir, Store, Name) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::at(folder.path().join("state"));
-        (folder, store, "local".parse().unwrap())
-    }
-
-    #[test]
-    fn an_environment_is_found_again() {
-        let (_folder, store, name) = store();
-        let lock = store.try_lock(&name).unwrap().unwrap();
-        let mut made = store.create(&lock, draft()).unwrap();
-        made.record.owner = None;
-        made.save().unwrap();
-        let found = store.load(&name).unwrap();
-        assert_eq!(found.record.owner, None);
-        assert_eq!(found.layout().root(), made.layout().root());
-        assert_eq!(store.list().unwrap().len(), 1);
-        found.layout().remove().unwrap();
-        assert!(!store.has(&name));
-    }
-
-    #[test]
-    fn a_name_is_given_once() {
-        let (_folder, store, name) = store();
-        let lock = store.try_lock(&name).unwrap().unwrap();
-        store.create(&lock, draft()).unwrap();
-        let error = store.create(&lock, draft()).unwrap_err();
-        assert_eq!(error.to_string(), "there is an environment `local` already");
-        assert_eq!(Failure::exit_code(&error), 2);
-    }
-
-    #[test]
-    fn an_absent_environment_is_a_usage_failure_that_names_the_others() {
-        let (_folder, store, name) = store();
-        let hint =
-            |error: &anyhow::Error| Failure::of(error).unwrap().next_step().unwrap().to_owned();
-        assert!(hint(&store.load(&name).unwrap_err()).contains("local-up"));
-        let lock = store.try_lock(&name).unwrap().unwrap();
-        store.create(&lock, draft()).unwrap();
-        let error = store.load(&"other".parse().unwrap()).unwrap_err();
-        assert_eq!(hint(&error), "choose one of `local`");
-        assert_eq!(Failure::exit_code(&error), 2);
-    }
-
-    #[test]
-    fn another_schema_version_is_refused_by_name() {
-        let (_folder, store, name) = store();
-        let lock = store.try_lock(&name).unwrap().unwrap();
-        let made = store.create(&lock, draft()).unwrap();
-        fs::write(made.layout().record(), r#"{"schema_version": 99}"#).unwrap();
-        let error = store.load(&name).unwrap_err().to_string();
-        assert!(
-            error.contains("has schema version 99, this Ferry reads 1"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn no_damage_to_a_record_panics_and_what_is_refused_names_the_file() {
-        let (_folder, store, name) = store();
-        let lock = store.try_lock(&name).unwrap().unwrap();
-        let path = store.create(&lock, draft()).unwrap().layout().record();
-        let good = fs::read(&path).unwrap();
-        proptest::proptest!(|(at: proptest::sample::Index, bytes: [u8; 2], length in 0_usize..9)| {
-            let at = at.index(good.len());
-            let mut damaged = good.clone();
-            damaged.splice(at..(at + length).min(good.len()), bytes);
-            fs::write(&path, damaged).unwrap();
-            if let Err(error) = store.load(&name) {
-                let said = format!("{error:#}");
-                proptest::prop_assert!(said.contains("environment.json"), "{said}");
-            }
-        });
-    }
-
-    #[test]
-    fn a_folder_without_a_record_is_listed_as_broken() {
-        let (_folder, store, _) = store();
-        fs::create_dir_all(store.root().join("half")).unwrap();
-        fs::write(store.root().join("local.lock"), b"").unwrap();
-        let found = store.list().unwrap();
-        assert!(matches!(&found[..], [Found::Broken { name, .. }] if name.as_str() == "half"));
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _, process::CommandExt as _},
+    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -23,7 +23,7 @@ use crate::wait::{Seen, Wait};
 const INHERITED: [&str; 6] = ["PATH", "HOME", "USER", "TMPDIR", "LANG", "TZ"];
 
 /// Set for every detached process, to its working folder. Together with that folder it is the label by which
-/// [`processes_under`] finds a process whose start was not recorded any more, and leaves a shell alone that somebody
+/// [`super::processes_under`] finds a process whose start was not recorded any more, and leaves a shell alone that somebody
 /// has there.
 pub(crate) const LABEL: &str = "FERRY_STARTED_IN";
 
@@ -86,6 +86,11 @@ impl Launch {
             .mode(0o600)
             .open(&self.log)
             .with_context(|| format!("cannot open its log `{}`", self.log.display()))
+    }
+
+    /// Bytes that the log has; 0 where there is none yet.
+    pub fn log_length(&self) -> u64 {
+        std::fs::metadata(&self.log).map_or(0, |log| log.len())
     }
 
     /// The last `lines` lines of the log.
@@ -162,44 +167,6 @@ async fn gone(processes: &[ProcessId], limit: Duration) -> anyhow::Result<()> {
         .await
 }
 
-/// The detached processes whose working folder is `folder` or lies below it, recorded or not.
-///
-/// Finds what a command started that was killed before it could record it. A process is never judged by its name, and
-/// one that was not started by [`Launch`] is not among them.
-pub fn processes_under(folder: &Path) -> anyhow::Result<Vec<ProcessId>> {
-    let folder = folder.canonicalize().unwrap_or_else(|_| folder.into());
-    let entries = std::fs::read_dir("/proc").context("cannot read `/proc`")?;
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let mut found: Vec<_> = pids
-        .filter_map(|pid| {
-            // Unreadable: it has ended, or is another user's.
-            let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
-            let below = cwd.starts_with(&folder);
-            (below && is_labelled(pid)).then(|| ProcessId::of(pid))?
-        })
-        .collect();
-    found.sort_by_key(|process| process.pid);
-    Ok(found)
-}
-
-fn is_labelled(pid: u32) -> bool {
-    // The kernel shows no environment at all for the moment in which a process becomes another program (execve(2)), and
-    // such a moment is no reason to overlook one of ours.
-    let in_between = std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.is_empty());
-    in_between || started_in(pid).is_some()
-}
-
-/// The folder that a process was started in by [`Launch`]; `None` for a process of somebody else.
-pub(crate) fn started_in(pid: u32) -> Option<PathBuf> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    environment
-        .split(|byte| *byte == 0)
-        .find_map(|entry| entry.strip_prefix(LABEL.as_bytes())?.strip_prefix(b"="))
-        .map(|folder| PathBuf::from(std::ffi::OsStr::from_bytes(folder)))
-}
-
 impl ProcessId {
     /// Signals this very process; one that has ended is no error.
     fn signal(self, signal: Signal) -> anyhow::Result<()> {
@@ -271,19 +238,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_is_found_by_its_folder_until_it_is_stopped() {
-        let folder = tempfile::tempdir().unwrap();
-        let other = tempfile::tempdir().unwrap();
-        let below = folder.path().join("pods/sink");
-        std::fs::create_dir_all(&below).unwrap();
-        let id = shell(&below, "exec sleep 600").start().unwrap();
-        assert_eq!(processes_under(folder.path()).unwrap(), [id]);
-        assert_eq!(processes_under(other.path()).unwrap(), []);
-        assert_eq!(stop(&[id], Duration::from_secs(20)).await.unwrap(), []);
-        assert_eq!(processes_under(folder.path()).unwrap(), []);
-    }
-
-    #[tokio::test]
     async fn a_frozen_process_hangs_until_it_is_thawed_and_can_be_ended() {
         let folder = tempfile::tempdir().unwrap();
         let id = shell(folder.path(), "exec sleep 600").start().unwrap();
@@ -308,19 +262,6 @@ mod tests {
         freeze(&[id]).unwrap();
         kill(&[id]).await.unwrap();
         assert!(!id.is_running());
-    }
-
-    #[tokio::test]
-    async fn a_shell_that_somebody_has_in_the_folder_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut somebody = Command::new("sleep")
-            .arg("600")
-            .current_dir(folder.path())
-            .spawn()
-            .unwrap();
-        assert_eq!(processes_under(folder.path()).unwrap(), []);
-        somebody.kill().unwrap();
-        somebody.wait().unwrap();
     }
 
     #[tokio::test]

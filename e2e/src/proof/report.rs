@@ -160,7 +160,9 @@ pub(crate) async fn auto_trigger_is_over(
         .looking_every(Duration::from_millis(50))
         .showing(step)
         .poll(|| async {
-            Ok(if reports(environment, gateway).await?.is_empty() {
+            // A log that goes on over several starts has reports of the earlier ones, too.
+            let log = runtime::log_since_start(environment, gateway, Container::App).await?;
+            Ok(if read(&log).is_empty() {
                 Seen::Waiting("they are under way".into())
             } else {
                 Seen::Ready(())

@@ -12,6 +12,7 @@ fn record() -> Record {
         name: "e2e-1".into(),
         runtime: RuntimeKind::K3d,
         created_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        seat: None,
         owner: None,
         blueprints: BTreeMap::new(),
         clusters: vec![],

@@ -165,6 +165,7 @@ pub async fn rotate(
 ) -> anyhow::Result<usize> {
     let _lock = store.lock(name, timeline).await?;
     let environment = store.load(name)?;
+    environment.is_here()?;
     let folder = environment.layout().identity();
     refuse_unfinished(&folder)?;
     let root = Root::load(&folder)?;
@@ -184,6 +185,7 @@ pub async fn rotate(
 pub async fn rotate_root(store: &Store, name: &Name, timeline: &Timeline) -> anyhow::Result<()> {
     let _lock = store.lock(name, timeline).await?;
     let environment = store.load(name)?;
+    environment.is_here()?;
     let folder = environment.layout().identity();
     let reach = all_answer(&environment, timeline).await?;
     let succession = match Succession::pending(&folder)? {
@@ -216,6 +218,7 @@ pub async fn export(
 ) -> anyhow::Result<Vec<PathBuf>> {
     let _lock = store.lock(name, timeline).await?;
     let environment = store.load(name)?;
+    environment.is_here()?;
     let mut pods = vec![];
     for wanted in wanted {
         pods.extend(select::pods(&environment.record, Some(wanted))?);
@@ -248,6 +251,7 @@ pub async fn import(
 ) -> anyhow::Result<usize> {
     let _lock = store.lock(name, timeline).await?;
     let environment = store.load(name)?;
+    environment.is_here()?;
     let folder = environment.layout().identity();
     refuse_unfinished(&folder)?;
     let pods = environment.record.pods.iter().map(|pod| &pod.name);

@@ -4,10 +4,13 @@
 //! outlive the command. What a later command needs to know of a pod is in `pods/<pod>/pod.json`.
 
 mod authorities;
+mod balancers;
 mod bring_up;
+mod judge;
 mod network;
 mod pod;
 mod probe;
+mod refresh;
 mod tear_down;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -32,7 +35,8 @@ use pod::{PodFile, start};
 
 pub(super) use authorities::look;
 pub(super) use bring_up::up;
-pub(super) use tear_down::{down, remove_unrecorded};
+pub(super) use refresh::refresh;
+pub(super) use tear_down::{down, end_unrecorded};
 
 /// How many lines of a log a message shows.
 const TAIL: usize = 20;
@@ -135,6 +139,17 @@ pub(super) async fn logs(
     let writer = pod::process_of(record_of(environment, pod)?, container).map(|process| process.id);
     let path = environment.layout().pod_log(pod, container.as_str());
     file_lines(path, follow, writer).await
+}
+
+/// Empty where its process is not there, or the log was cut since.
+pub(super) fn log_since_start(pod: &PodRecord, container: Container) -> anyhow::Result<String> {
+    let Some(process) = pod::process_of(pod, container) else {
+        return Ok(String::new());
+    };
+    let log = std::fs::read(&process.log)
+        .with_context(|| format!("cannot read `{}`", process.log.display()))?;
+    let start = usize::try_from(process.log_start)?.min(log.len());
+    Ok(String::from_utf8_lossy(&log[start..]).into_owned())
 }
 
 pub(super) async fn metrics(

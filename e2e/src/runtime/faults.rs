@@ -30,6 +30,7 @@ pub async fn stop_container(
 ) -> anyhow::Result<()> {
     let _lock = store.lock(environment.name(), timeline).await?;
     *environment = store.load(environment.name())?;
+    environment.is_here()?;
     match environment.record.runtime {
         RuntimeKind::Embedded => {
             embedded::stop_container(environment, pod, container, ending).await
@@ -49,6 +50,7 @@ pub async fn start_container(
 ) -> anyhow::Result<()> {
     let _lock = store.lock(environment.name(), timeline).await?;
     *environment = store.load(environment.name())?;
+    environment.is_here()?;
     match environment.record.runtime {
         RuntimeKind::Embedded => {
             embedded::start_container(environment, pod, container, timeline).await
@@ -63,6 +65,7 @@ pub async fn freeze(
     pod: &WorkloadName,
     container: Container,
 ) -> anyhow::Result<()> {
+    environment.is_here()?;
     match environment.record.runtime {
         RuntimeKind::Embedded => process::freeze(&embedded::running(environment, pod, container)?),
         RuntimeKind::K3d => k3d::signal(environment, pod, container, "STOP").await,
@@ -76,6 +79,7 @@ pub async fn thaw(
     pod: &WorkloadName,
     container: Container,
 ) -> anyhow::Result<()> {
+    environment.is_here()?;
     match environment.record.runtime {
         RuntimeKind::Embedded => process::thaw(&embedded::running(environment, pod, container)?),
         RuntimeKind::K3d => k3d::signal(environment, pod, container, "CONT").await,

@@ -23,7 +23,7 @@ pub use engine::too_old_for;
 pub(super) use faults::signal;
 pub use nodes::{ENVIRONMENT_LABEL, Owner, STATE_LABEL, owners};
 pub(super) use state::{clusters_down, kubeconfig_of};
-pub(super) use tear_down::{down, orphans, remove_unrecorded};
+pub(super) use tear_down::{clusters_of, down, orphans, remove_unrecorded};
 
 /// The k3s release that Ferry is tested with.
 pub const K3S_IMAGE: &str = "rancher/k3s:v1.34.4-k3s1";

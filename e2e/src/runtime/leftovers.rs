@@ -1,16 +1,27 @@
 //! Environments that nobody needs any more: which they are, and their end.
 
-use anyhow::Context as _;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
 use serde::Serialize;
 
 use super::{State, embedded, k3d, remove_environment};
 use crate::{
-    environment::{Found, Layout, Name, Record, RuntimeKind, Store},
+    environment::{Damage, Found, Layout, Name, Record, RuntimeKind, Store},
     failure::Failure,
     local,
-    process::ProcessId,
+    process::{self, ProcessId},
     timeline::Timeline,
 };
+
+/// Why something is a leftover that has no folder any more.
+const FOLDER_GONE: &str = "its state folder is gone";
+
+/// Time for processes whose folder is gone to end by themselves.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Whether an environment is alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +34,8 @@ pub enum Condition {
     Stopped,
     /// The command that owns it was killed.
     Abandoned,
+    /// Its processes cannot be seen from here, so nothing is known of them; the text says where it runs.
+    Elsewhere(String),
 }
 
 /// An environment that [`sweep`] has removed.
@@ -37,10 +50,26 @@ pub struct Swept {
     pub clusters: usize,
     /// How many namespaces were deleted on clusters that stay.
     pub namespaces: usize,
+    /// Where its folder is now, with keys and stored messages; `None` where it is deleted.
+    pub kept: Option<PathBuf>,
 }
 
-/// Removes every environment that a killed command left. Leaves alone what a running command owns or is changing, and
-/// what is meant to stay.
+impl Swept {
+    fn nothing(name: impl Into<String>, why: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            why: why.into(),
+            processes: 0,
+            clusters: 0,
+            namespaces: 0,
+            kept: None,
+        }
+    }
+}
+
+/// Removes every environment that a killed command left, and ends processes whose folder was deleted. Leaves alone what a
+/// running command owns or is changing, what is meant to stay, and what cannot be seen from here. A folder whose record
+/// cannot be read is moved aside, since nothing tells what its keys are for.
 pub async fn sweep(store: &Store, timeline: &Timeline) -> anyhow::Result<Vec<Swept>> {
     let mut swept = vec![];
     let mut failed = None;
@@ -54,15 +83,14 @@ pub async fn sweep(store: &Store, timeline: &Timeline) -> anyhow::Result<Vec<Swe
         }
     }
     for owner in k3d::orphans(store.root()).await {
-        let count = k3d::remove_unrecorded(&owner.state, timeline).await?;
+        let clusters = k3d::remove_unrecorded(&owner.state, timeline).await?;
         swept.push(Swept {
-            name: owner.environment,
-            why: "its state folder is gone".into(),
-            processes: 0,
-            clusters: count,
-            namespaces: 0,
+            clusters,
+            ..Swept::nothing(owner.environment, FOLDER_GONE)
         });
     }
+    swept.extend(end_orphans(store, None, timeline).await?);
+    store.finish_removals();
     // Taking the lock of a killed command and giving it back deletes its file.
     for name in store.locked_names() {
         drop(store.try_lock(&name)?);
@@ -84,53 +112,138 @@ async fn sweep_one(
     };
     // Read again under the lock.
     let found = store.list()?.into_iter().find(|found| found.name() == name);
-    let (why, processes, clusters, namespaces) = match found {
-        None => return Ok(None),
+    match found {
+        None => Ok(None),
         Some(Found::Broken {
-            layout, problem, ..
-        }) => {
-            let (processes, clusters) = remove_unrecorded(&layout, timeline).await?;
-            (problem, processes, clusters, 0)
-        }
+            layout,
+            problem,
+            damage,
+            ..
+        }) => sweep_broken(name, &layout, problem, damage, timeline).await,
         Some(Found::Environment(environment)) => match condition(&environment.record)? {
             Condition::Abandoned => {
                 let count = remove_environment(&environment, State::Remove, timeline).await?;
-                let why = "its command was killed".to_owned();
-                match environment.record.runtime {
-                    RuntimeKind::Embedded => (why, count, 0, 0),
-                    RuntimeKind::K3d => (why, 0, count, 0),
-                    RuntimeKind::Existing => (why, 0, 0, count),
-                }
+                let mut swept = Swept::nothing(name.as_str(), "its command was killed");
+                *match environment.record.runtime {
+                    RuntimeKind::Embedded => &mut swept.processes,
+                    RuntimeKind::K3d => &mut swept.clusters,
+                    RuntimeKind::Existing => &mut swept.namespaces,
+                } = count;
+                Ok(Some(swept))
             }
             Condition::Stopped => {
                 timeline.note(format!(
                     "`{name}` is left alone: it was kept, and nothing of it runs; `cargo xtask {} --name {name}` deletes its files",
                     local::removal(environment.record.runtime)
                 ));
-                return Ok(None);
+                Ok(None)
             }
-            Condition::Owned(_) | Condition::Stays => return Ok(None),
+            Condition::Elsewhere(place) => {
+                timeline.note(format!(
+                    "`{name}` is left alone: it runs elsewhere, {place}; if that is gone for good, delete `{}`",
+                    environment.layout().root().display()
+                ));
+                Ok(None)
+            }
+            Condition::Owned(_) | Condition::Stays => Ok(None),
         },
-    };
+    }
+}
+
+async fn sweep_broken(
+    name: &Name,
+    layout: &Layout,
+    problem: String,
+    damage: Damage,
+    timeline: &Timeline,
+) -> anyhow::Result<Option<Swept>> {
+    if damage == Damage::Newer {
+        timeline.note(format!(
+            "`{name}` is left alone: {problem}; {}",
+            damage.remedy(name)
+        ));
+        return Ok(None);
+    }
+    refuse_clusters(layout).await?;
+    let (processes, kept) = clear(layout, timeline).await?;
     Ok(Some(Swept {
-        name: name.to_string(),
-        why,
         processes,
-        clusters,
-        namespaces,
+        kept,
+        ..Swept::nothing(name.as_str(), problem)
     }))
 }
 
-/// Ends everything whose folder or label names the state folder of an environment that has no readable record; returns how
-/// many processes and how many clusters there were.
-async fn remove_unrecorded(layout: &Layout, timeline: &Timeline) -> anyhow::Result<(usize, usize)> {
-    let clusters = k3d::remove_unrecorded(layout.root(), timeline).await?;
-    let processes = embedded::remove_unrecorded(layout, timeline).await?;
-    Ok((processes, clusters))
+/// Ends what runs of a folder without a readable record, and moves the folder aside; one that holds nothing which is worth
+/// keeping is deleted. Returns how many processes there were, and where the folder is now.
+async fn clear(layout: &Layout, timeline: &Timeline) -> anyhow::Result<(usize, Option<PathBuf>)> {
+    let processes = embedded::end_unrecorded(layout, timeline).await?;
+    if layout.holds_what_is_kept() {
+        return Ok((processes, Some(layout.set_aside()?)));
+    }
+    layout.remove()?;
+    Ok((processes, None))
+}
+
+/// Fails where there are clusters of a folder whose record cannot be read: what their sinks have stored is nowhere else.
+async fn refuse_clusters(layout: &Layout) -> anyhow::Result<()> {
+    let clusters = k3d::clusters_of(layout.root()).await;
+    if clusters.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::infrastructure(format!(
+        "`{}` has no readable record, and its clusters are there: {}",
+        layout.root().display(),
+        clusters.join(", ")
+    ))
+    .hint(format!(
+        "if nobody needs what they hold: `k3d cluster delete {}`, and run it again",
+        clusters.join(" ")
+    ))
+    .into())
+}
+
+/// Ends the processes that were started below the state root in folders that are gone; those of one environment, where a
+/// name is given.
+async fn end_orphans(
+    store: &Store,
+    only: Option<&Name>,
+    timeline: &Timeline,
+) -> anyhow::Result<Vec<Swept>> {
+    let root = store.real_root();
+    let mut orphans = BTreeMap::<String, Vec<ProcessId>>::new();
+    for orphan in process::orphans_under(&root)? {
+        let name = environment_of(&root, &orphan.started_in);
+        if only.is_none_or(|only| name == only.as_str()) {
+            orphans.entry(name).or_default().push(orphan.process);
+        }
+    }
+    let mut swept = vec![];
+    for (name, processes) in orphans {
+        for stubborn in process::stop(&processes, ORPHAN_LIMIT).await? {
+            timeline.warning(format!("{stubborn} of `{name}` had to be killed"));
+        }
+        swept.push(Swept {
+            processes: processes.len(),
+            ..Swept::nothing(name, FOLDER_GONE)
+        });
+    }
+    Ok(swept)
+}
+
+/// The name of the environment that a folder below the state root is of.
+fn environment_of(root: &Path, folder: &Path) -> String {
+    let first = folder.strip_prefix(root).ok();
+    let first = first.and_then(|below| below.components().next());
+    first.map_or_else(String::new, |name| {
+        name.as_os_str().to_string_lossy().into_owned()
+    })
 }
 
 /// Whether the environment of this record is alive.
 pub fn condition(record: &Record) -> anyhow::Result<Condition> {
+    if let Some(place) = record.elsewhere() {
+        return Ok(Condition::Elsewhere(place));
+    }
     Ok(match record.owner {
         Some(owner) if owner.is_running() => Condition::Owned(owner),
         Some(_) => Condition::Abandoned,
@@ -148,28 +261,48 @@ pub fn condition(record: &Record) -> anyhow::Result<Condition> {
     })
 }
 
-/// Fails if an environment of this name is alive; removes one that is not. The lock must be held.
+/// Fails if an environment of this name is alive, or may be; removes one that is not, and ends what is left of one whose
+/// folder is gone. The lock must be held.
 pub(super) async fn make_room(
     store: &Store,
     name: &Name,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
-    if !store.has(name) {
-        return Ok(());
+    for orphans in end_orphans(store, Some(name), timeline).await? {
+        timeline.note(format!(
+            "ended what was left of an earlier `{name}`, whose folder is gone: {} processes",
+            orphans.processes
+        ));
     }
-    let environment = match store.load(name) {
-        Ok(environment) => environment,
-        Err(problem) => {
-            timeline.note(format!("removing what is left: {problem:#}"));
-            let found = store.list()?.into_iter().find(|found| found.name() == name);
-            let found = found.context("the environment vanished under its lock")?;
-            remove_unrecorded(found.layout(), timeline).await?;
+    let found = store.list()?.into_iter().find(|found| found.name() == name);
+    let environment = match found {
+        None => return Ok(()),
+        Some(Found::Environment(environment)) => environment,
+        Some(Found::Broken {
+            layout,
+            problem,
+            damage,
+            ..
+        }) => {
+            if damage == Damage::Newer {
+                let cause = format!("environment `{name}`: {problem}");
+                return Err(Failure::usage(cause).hint(damage.remedy(name)).into());
+            }
+            refuse_clusters(&layout).await?;
+            match clear(&layout, timeline).await? {
+                (_, Some(aside)) => timeline.warning(format!(
+                    "an earlier `{name}` cannot be read ({problem}); it is kept as `{}`, with its keys and what its sinks have stored: delete that once nothing needs it",
+                    aside.display()
+                )),
+                (_, None) => timeline.note(format!("removed what was left: {problem}")),
+            }
             return Ok(());
         }
     };
     let by = match condition(&environment.record)? {
         Condition::Owned(owner) => format!("of {owner} ({})", owner.name()),
         Condition::Stays => format!("since {:.0}", environment.record.created_at),
+        Condition::Elsewhere(_) => return environment.is_here(),
         Condition::Stopped | Condition::Abandoned => {
             timeline.note(format!("removing what is left of an earlier `{name}`"));
             remove_environment(&environment, State::Remove, timeline).await?;

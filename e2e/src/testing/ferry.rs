@@ -270,6 +270,7 @@ impl Ferry {
                 Ok(match self.state(pod).await?.readiness {
                     Readiness::Waiting(missing) => Seen::Ready(missing),
                     Readiness::Ready => Seen::Waiting("it is ready".into()),
+                    Readiness::Elsewhere(place) => Seen::Waiting(format!("it runs {place}")),
                 })
             })
             .await

@@ -42,10 +42,16 @@ fn all(context: &Context) -> anyhow::Result<Vec<Environment>> {
                 Ok(environment) => all.push(environment),
                 Err(reason) => context.output.say(format!("{reason:#}")),
             },
-            Found::Broken { name, problem, .. } => {
-                context.output.warn(format!(
-                    "`{name}` is left to `cargo xtask sweep`: {problem}"
-                ));
+            Found::Broken {
+                name,
+                problem,
+                damage,
+                ..
+            } => {
+                let remedy = damage.remedy(&name);
+                context
+                    .output
+                    .warn(format!("`{name}` is left alone: {problem}; {remedy}"));
             }
         }
     }

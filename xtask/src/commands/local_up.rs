@@ -1,7 +1,7 @@
 use e2e::{
     environment::{Environment, Found, Name, RuntimeKind},
     failure::Failure,
-    local::{self, Fate},
+    local,
     proof::Verdict,
     run::{self},
     runtime::{self, Chosen, Condition, PublicAddress, RuntimeChoice, State, UpRequest},
@@ -10,8 +10,8 @@ use e2e::{
 
 use crate::{cli::LocalUp, context::Context, standing, view};
 
-/// An environment of the name that is up and has these blueprints is brought up to date and proven again by fresh messages;
-/// any other is replaced.
+/// An environment of the name that is there is brought to what is wanted and proven again by fresh messages: what has ended
+/// or changed is started again alone. It is made anew only for `--fresh`, or where that loses no stored message.
 pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> {
     let name = context.name(args.name.as_deref())?;
     let blueprints = standing::blueprints(args.blueprints)?;
@@ -33,6 +33,7 @@ pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> 
         }),
         _ => context.choose(args.runtime).await,
     };
+    let ordered = args.fresh.then(|| "`--fresh` asks for it".to_owned());
     let timeline = context.output.timeline();
     let request = standing::request(
         &name,
@@ -46,7 +47,14 @@ pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> 
         Some(environment) => {
             context
                 .interrupt
-                .unless(keep(environment, asked, &request, &timeline, context))
+                .unless(keep(
+                    environment,
+                    asked,
+                    ordered,
+                    &request,
+                    &timeline,
+                    context,
+                ))
                 .await?
         }
     };
@@ -63,8 +71,8 @@ pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The environment that is up already and has no owner. What is broken, stopped or abandoned makes room by itself; what
-/// another command owns is refused there.
+/// The environment that is there and has no owner, whether it runs or has been stopped. What is broken or abandoned, or of
+/// which a failure has left nothing but evidence, makes room by itself; what another command owns is refused there.
 fn there(name: &Name, context: &Context) -> anyhow::Result<Option<Environment>> {
     let found = context
         .store
@@ -74,43 +82,73 @@ fn there(name: &Name, context: &Context) -> anyhow::Result<Option<Environment>> 
     let Some(Found::Environment(environment)) = found else {
         return Ok(None);
     };
-    let stays = runtime::condition(&environment.record)? == Condition::Stays;
+    let record = &environment.record;
+    let stays = match runtime::condition(record)? {
+        Condition::Stays => true,
+        Condition::Stopped => record.processes().next().is_some(),
+        Condition::Elsewhere(_) => {
+            environment.is_here()?;
+            false
+        }
+        Condition::Owned(_) | Condition::Abandoned => false,
+    };
+    if stays && record.runtime == RuntimeKind::Existing {
+        return Err(Failure::usage(format!(
+            "there is an environment `{name}` already, deployed on clusters that exist without it"
+        ))
+        .hint(format!(
+            "choose another `--name`, or remove it by `cargo xtask undeploy --name {name}`"
+        ))
+        .into());
+    }
     Ok(stays.then_some(*environment))
 }
 
-/// Brings an environment that is up to what is wanted and proves it again; `None` where it had to be removed.
+/// Brings an environment that is there to what is wanted and proves it again; `None` where it had to be removed, because
+/// that was `ordered` or nothing else leads to what is wanted.
 ///
 /// What fails leaves it as it is, beside evidence.
 async fn keep(
     mut environment: Environment,
     asked: Option<RuntimeKind>,
+    ordered: Option<String>,
     request: &UpRequest,
     timeline: &Timeline,
     context: &Context,
 ) -> anyhow::Result<Option<Environment>> {
     let name = &request.name;
-    match local::fate(&environment, &request.blueprints, asked, timeline).await? {
-        Fate::Replaced(reason) => {
-            context
-                .output
-                .say(format!("`{name}` is up already and is replaced: {reason}"));
-            runtime::down(&context.store, name, State::Remove, timeline).await?;
-            return Ok(None);
+    let reason = match ordered {
+        Some(reason) => Some(reason),
+        None => {
+            let reason = local::reason_to_replace(&environment.record, asked);
+            if let Some(reason) = &reason {
+                local::may_be_replaced(&environment, reason).await?;
+            }
+            reason
         }
-        Fate::AsItIs => context
+    };
+    if let Some(reason) = reason {
+        context
             .output
-            .say(format!("`{name}` is up already; proving it again")),
-        Fate::Refreshed => context.output.say(format!(
-            "`{name}` is up already; bringing it up to date and proving it again"
-        )),
+            .say(format!("`{name}` is up already and is made anew: {reason}"));
+        runtime::down(&context.store, name, State::Remove, timeline).await?;
+        return Ok(None);
     }
+    let state = match runtime::condition(&environment.record)? {
+        Condition::Stopped => "was up, and nothing of it runs; starting it again and proving it",
+        _ => "is up already; bringing it up to date and proving it again",
+    };
+    context.output.say(format!("`{name}` {state}"));
     match renew(&mut environment, request, timeline, context).await {
         Ok(verdicts) => {
             run::proven(&environment, &verdicts, timeline)?;
             Ok(Some(environment))
         }
         Err(error) => {
-            standing::left_as_it_is(&environment, &error, timeline, context).await;
+            // Wrong usage has changed nothing.
+            if Failure::exit_code(&error) != 2 {
+                standing::left_as_it_is(&environment, &error, timeline, context).await;
+            }
             Err(error)
         }
     }
@@ -122,8 +160,6 @@ async fn renew(
     timeline: &Timeline,
     context: &Context,
 ) -> anyhow::Result<Vec<Verdict>> {
-    if environment.record.runtime == RuntimeKind::K3d {
-        runtime::refresh(&context.store, environment, request, timeline).await?;
-    }
+    runtime::refresh(&context.store, environment, request, timeline).await?;
     standing::prove_again(environment, &request.blueprints, timeline, context).await
 }

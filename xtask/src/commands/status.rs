@@ -18,10 +18,16 @@ pub(crate) async fn run(args: Status, context: &Context) -> anyhow::Result<()> {
     for found in all {
         let environment = match found {
             Found::Environment(environment) => environment,
-            Found::Broken { name, problem, .. } => {
-                context.output.warn(format!(
-                    "`{name}` is broken: {problem}; `cargo xtask sweep` removes it"
-                ));
+            Found::Broken {
+                name,
+                problem,
+                damage,
+                ..
+            } => {
+                let remedy = damage.remedy(&name);
+                context
+                    .output
+                    .warn(format!("`{name}` cannot be read: {problem}; {remedy}"));
                 continue;
             }
         };

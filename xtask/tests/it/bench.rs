@@ -1,6 +1,7 @@
 //! A state root of a test's own, and the real `xtask` program on it.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
@@ -184,6 +185,32 @@ impl Bench {
             left.is_empty().then_some(())
         };
         eventually("the tools of a killed command to end with it", gone);
+    }
+
+    /// The processes of the environment `local` as its record has them: `<pod or cluster> <container>` → pid.
+    pub(crate) fn processes(&self) -> BTreeMap<String, u64> {
+        let record = self.record("local");
+        let parts = ["clusters", "pods"].map(|part| record[part].as_array().unwrap().clone());
+        let mut found = BTreeMap::new();
+        for owner in parts.iter().flatten() {
+            let name = owner["name"].as_str().unwrap().split('.').next().unwrap();
+            for process in owner["processes"].as_array().unwrap() {
+                let container = process["container"].as_str().unwrap();
+                let pid = process["id"]["pid"].as_u64().unwrap();
+                found.insert(format!("{name} {container}"), pid);
+            }
+        }
+        found
+    }
+
+    pub(crate) fn record(&self, name: &str) -> serde_json::Value {
+        let path = self.state().join(name).join("environment.json");
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    }
+
+    /// Writes a record as somebody else would have left it.
+    pub(crate) fn write_record(&self, name: &str, record: &str) {
+        fs::write(self.state().join(name).join("environment.json"), record).unwrap();
     }
 
     /// The records of all environments that are there.

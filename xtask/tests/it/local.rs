@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use crate::{
@@ -113,50 +113,6 @@ fn an_environment_stays_up_answers_and_goes_away() {
         .run(&["local-down"])
         .assert_code(2)
         .assert_says("`local`");
-}
-
-#[test]
-fn an_environment_that_is_not_well_is_replaced() {
-    let _ports = fixed_ports();
-    let _turn = turn();
-    let bench = Bench::new();
-    bench.run(&["local-up"]).assert_code(0);
-    let record = &bench.records()[0];
-    let sink = record["pods"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|pod| pod["role"] == "sink")
-        .unwrap();
-    let app = sink["processes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|process| process["container"] == "app");
-    let pid = app.unwrap()["id"]["pid"].to_string();
-    assert!(
-        Command::new("sh")
-            .args(["-c", &format!("kill -KILL {pid}")])
-            .status()
-            .unwrap()
-            .success()
-    );
-    bench
-        .run(&["status"])
-        .assert_code(0)
-        .assert_data("app crashed");
-    bench
-        .run(&["local-up"])
-        .assert_code(0)
-        .assert_says("is replaced: terminator")
-        .assert_data("5/5");
-    bench
-        .run(&["local-up", "international-ferry"])
-        .assert_code(0)
-        .assert_says("is replaced")
-        .assert_data("5/5");
-    bench.run(&["local-down"]).assert_code(0);
-    bench.assert_nothing_left();
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod fake_api;
 mod identity;
 mod local;
 mod proxies;
+mod repair;
 mod report;
+mod state;
 mod streams;
 mod usage;

@@ -2,51 +2,51 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
-    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::Context as _;
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{join_all, try_join, try_join_all};
 use jiff::Timestamp;
 use messages::WorkloadName;
 
 use super::{
+    balancers,
+    judge::{self, Reason},
     network::{self, Networks},
     pod::{self, PodFile, Workshop},
     probe,
+    tear_down::{self, SHORT_LIMIT},
 };
 use crate::{
     clock::{self, Clocks, Offset, Seen},
-    environment::{
-        ClusterRecord, Environment, Lock, PodRecord, ProcessRecord, Store, private_folder,
-        random_hex, replace_file,
-    },
+    environment::{ClusterRecord, Environment, Lock, PodRecord, ProcessRecord, Store, random_hex},
     envoy,
     failure::Failure,
     identity::Root,
     plan::{PeerAddress, Plan, PodPlan, Sockets},
-    process::Launch,
     runtime::{Container, UpRequest, planned},
     services,
     timeline::{Step, Timeline},
     tools,
 };
 
-const LOAD_BALANCER: &str = "load-balancer";
-const LOAD_BALANCER_FILE: &str = "envoy.json";
-const ADMIN_SOCKET: &str = "admin.sock";
-
 /// The environment while several pods are started side by side. Each change is saved at once, so that a later command
 /// finds every process whenever this one is killed.
-struct Shared {
+pub(super) struct Shared {
     environment: Mutex<Environment>,
     clocks: Mutex<Clocks>,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Environment> {
+    pub(super) fn new(environment: Environment) -> Self {
+        Self {
+            environment: Mutex::new(environment),
+            clocks: Mutex::default(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Environment> {
         self.environment
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -88,18 +88,15 @@ pub(in crate::runtime) async fn up(
 ) -> anyhow::Result<(Environment, anyhow::Result<()>)> {
     // Everything that can be refused is refused before anything is made.
     let mut plan = Plan::of(&request.blueprints, request.ports, &|_| Sockets::in_pod())?;
-    let networks = network::networks(&plan, request.public)?;
-    network::check_public_ports(&plan, &networks)?;
+    let networks = network::networks(&plan, request.public, &BTreeMap::new())?;
+    network::check_public_ports(&plan, &networks, None)?;
     let (envoy, binaries) = try_join(tools::envoy(timeline), services::binaries(timeline)).await?;
     // Again, since a build takes its time.
-    network::check_public_ports(&plan, &networks)?;
-    network::place_pods(&mut plan, &networks, request.public)?;
+    network::check_public_ports(&plan, &networks, None)?;
+    network::place_pods(&mut plan, &networks, request.public, &BTreeMap::new())?;
     let environment = store.create(lock, request.draft())?;
     let layout = environment.layout().clone();
-    let shared = Shared {
-        environment: Mutex::new(environment),
-        clocks: Mutex::default(),
-    };
+    let shared = Shared::new(environment);
     let result = async {
         let root = Root::create(&request.name.to_string())?;
         root.save(&layout.identity())?;
@@ -117,7 +114,8 @@ pub(in crate::runtime) async fn up(
     Ok((environment, result))
 }
 
-async fn bring_up(
+/// Makes an environment what the plan says. What runs already as it is wanted is left alone, whatever was started it by.
+pub(super) async fn bring_up(
     workshop: &Workshop<'_>,
     plan: &Plan,
     networks: &Networks,
@@ -125,11 +123,7 @@ async fn bring_up(
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
     record_plan(workshop, plan, networks, shared)?;
-    let mut balancers = BTreeMap::new();
-    for cluster in &plan.clusters {
-        let process = start_load_balancer(workshop, plan, networks, &cluster.name, shared)?;
-        balancers.insert(cluster.name.clone(), process);
-    }
+    let balancers = balancers::start(workshop, plan, networks, shared, timeline).await?;
     let files = plan
         .pods
         .iter()
@@ -139,32 +133,40 @@ async fn bring_up(
             Ok((pod.name.clone(), workshop.prepare(pod, &record)?))
         })
         .collect::<anyhow::Result<BTreeMap<_, _>>>()?;
-    let balance = wait_for_load_balancers(networks, &balancers, timeline);
+    let balance = balancers::wait(networks, &balancers, timeline);
     let carry = async {
         let mut addresses = BTreeMap::new();
         for stage in plan.stages() {
             let pods = stage.iter().map(|pod| {
                 let (balancers, addresses, files) = (&balancers, &addresses, &files);
-                let what = format!("{}: start `{}`", pod.name.cluster(), pod.name.pod());
-                timeline.run(what, move |step| async move {
+                async move {
                     pod::write_peers(workshop.layout, pod, addresses)?;
                     let file = files.get(&pod.name).context("its files are not made")?;
                     let balancer = balancers.get(pod.name.cluster());
                     let balancer = balancer.context("its cluster has no load balancer")?;
                     let address = network::public_address(pod, networks)?;
-                    start_pod(workshop, pod, file, balancer, &address, shared, &step).await?;
-                    Ok((pod.name.clone(), address))
-                })
+                    let work = Work {
+                        workshop,
+                        pod,
+                        file,
+                        balancer: &balancer.process,
+                        public: &address,
+                        shared,
+                    };
+                    work.run(timeline).await?;
+                    anyhow::Ok((pod.name.clone(), address))
+                }
             });
             // The addresses of this stage are what the next one dials.
-            let ready = try_join_all(pods).await?;
+            let ready: Vec<_> = try_join_all(pods).await?;
             addresses.extend(ready);
         }
-        Ok(())
+        anyhow::Ok(())
     };
     try_join(balance, carry).await.map(|_| ())
 }
 
+/// Writes down what is going to be. What is known of a cluster or pod that is there stays.
 fn record_plan(
     workshop: &Workshop<'_>,
     plan: &Plan,
@@ -175,145 +177,195 @@ fn record_plan(
         .context("cannot read the name of this machine")?;
     let mut environment = shared.lock();
     let record = &mut environment.record;
+    let mut before = std::mem::take(&mut record.clusters);
     record.clusters = networks
         .iter()
         .map(|(name, cluster)| ClusterRecord {
             name: name.clone(),
             reference: cluster.network.reference(),
-            processes: vec![],
+            processes: before
+                .iter_mut()
+                .find(|before| before.name == *name)
+                .map(|before| std::mem::take(&mut before.processes))
+                .unwrap_or_default(),
         })
         .collect();
+    let before = std::mem::take(&mut record.pods);
     record.pods = plan
         .pods
         .iter()
-        .map(|pod| PodRecord {
-            pod_name: format!("{}-{}-{}", pod.name.pod(), random_hex(10), random_hex(5)),
-            node: node.trim().to_owned(),
-            ..planned(workshop.layout, pod)
+        .map(|pod| {
+            let planned = planned(workshop.layout, pod);
+            match before.iter().find(|before| before.name == pod.name) {
+                // It goes by the same name as long as it is the same workload, as containers do that are started again.
+                Some(before) => PodRecord {
+                    pod_name: before.pod_name.clone(),
+                    node: before.node.clone(),
+                    peer_address: before.peer_address.clone(),
+                    local_address: before.local_address.clone(),
+                    started_at: before.started_at,
+                    ready_at: before.ready_at,
+                    processes: before.processes.clone(),
+                    ..planned
+                },
+                None => PodRecord {
+                    pod_name: format!("{}-{}-{}", pod.name.pod(), random_hex(10), random_hex(5)),
+                    node: node.trim().to_owned(),
+                    ..planned
+                },
+            }
         })
         .collect();
     environment.save()
 }
 
-fn start_load_balancer(
-    workshop: &Workshop<'_>,
-    plan: &Plan,
-    networks: &Networks,
-    cluster: &str,
-    shared: &Shared,
-) -> anyhow::Result<ProcessRecord> {
-    let own = networks
-        .get(cluster)
-        .with_context(|| format!("{cluster} has no network"))?;
-    let routes: Vec<(SocketAddr, SocketAddr)> = plan
-        .pods
-        .iter()
-        .filter(|pod| pod.name.cluster() == cluster)
-        .filter_map(|pod| Some((*own.public.get(&pod.public_port)?, pod.sockets.ingress)))
-        .flat_map(|(public, ingress)| {
-            let all = [Some(public), network::by_v6(public)];
-            all.into_iter()
-                .flatten()
-                .map(move |public| (public, ingress))
-        })
-        .collect();
-    let folder = workshop.layout.cluster(cluster);
-    private_folder(&folder)?;
-    let bootstrap = envoy::load_balancer(&routes, own.network.claim(), Path::new(ADMIN_SOCKET));
-    replace_file(
-        &folder.join(LOAD_BALANCER_FILE),
-        &serde_json::to_vec_pretty(&bootstrap)?,
-        0o600,
-    )?;
-    let launch = Launch {
-        program: workshop.envoy.into(),
-        args: envoy::arguments(Path::new(LOAD_BALANCER_FILE)),
-        env: BTreeMap::new(),
-        folder,
-        log: workshop.layout.cluster_log(cluster, LOAD_BALANCER),
-    };
-    let id = launch
-        .start()
-        .with_context(|| format!("{cluster}: the load balancer"))?;
-    let process = ProcessRecord {
-        container: LOAD_BALANCER.into(),
-        id,
-        log: launch.log,
-    };
-    let mut environment = shared.lock();
-    let mut clusters = environment.record.clusters.iter_mut();
-    if let Some(record) = clusters.find(|record| record.name == cluster) {
-        record.processes.push(process.clone());
-    }
-    environment.save()?;
-    Ok(process)
+/// One pod that is going to be as it is wanted.
+struct Work<'a> {
+    workshop: &'a Workshop<'a>,
+    pod: &'a PodPlan,
+    file: &'a PodFile,
+    balancer: &'a ProcessRecord,
+    public: &'a PeerAddress,
+    shared: &'a Shared,
 }
 
-async fn wait_for_load_balancers(
-    networks: &Networks,
-    balancers: &BTreeMap<String, ProcessRecord>,
-    timeline: &Timeline,
-) -> anyhow::Result<()> {
-    let waits = networks.iter().map(|(cluster, own)| async move {
-        let process = balancers.get(cluster).map(std::slice::from_ref);
-        let claim = own.network.claim();
-        let address = PeerAddress {
-            host: claim.ip().to_string(),
-            port: claim.port(),
-        };
+/// In the order in which they end: the app drains through the two others.
+const ENDING: [Container; 3] = [Container::App, Container::Envoy, Container::Wosp];
+
+impl Work<'_> {
+    async fn run(&self, timeline: &Timeline) -> anyhow::Result<()> {
+        let due = self.due()?;
         timeline
-            .run(
-                format!("{cluster}: start the load balancer"),
-                |step| async move {
-                    probe::wait_for_answer(
-                        cluster,
-                        &address,
-                        "/ready",
-                        process.unwrap_or_default(),
-                        &step,
-                    )
-                    .await
-                },
-            )
+            .run(self.title(&due), |step| async move {
+                self.settle(due, &step, timeline).await
+            })
             .await
-    });
-    try_join_all(waits).await.map(|_| ())
-}
-
-/// Starts a pod, and waits until it answers through its cluster's load balancer and has all it needs.
-async fn start_pod(
-    workshop: &Workshop<'_>,
-    pod: &PodPlan,
-    file: &PodFile,
-    balancer: &ProcessRecord,
-    public: &PeerAddress,
-    shared: &Shared,
-    step: &Step,
-) -> anyhow::Result<()> {
-    let name = &pod.name;
-    let start = |container| {
-        let launch = file.launch(container)?;
-        pod::start(&mut shared.lock(), name, container, launch)
-    };
-    shared.change_pod(name, |record| record.started_at = Some(Timestamp::now()))?;
-    // The app waits for its first identity by itself; only Envoy needs it to be there.
-    let mut processes = vec![start(Container::Wosp)?, start(Container::App)?];
-    if let Some(offset) = probe::wait_for_clock(name, file, &processes, step).await? {
-        shared.check_clock(name, offset)?;
     }
-    let identity = workshop
-        .layout
-        .pod(name)
-        .join(envoy::EnvoyPaths::in_working_directory().identity_dir);
-    probe::wait_for_identity(name, &identity, &processes, step).await?;
-    processes.push(start(Container::Envoy)?);
-    probe::wait_for_pod(name, file, &processes, step).await?;
-    // An answer from the far side of the load balancer, not a mere connection to it.
-    processes.push(balancer.clone());
-    probe::wait_for_answer(&probe::named(name), public, "/health", &processes, step).await?;
-    shared.change_pod(name, |record| {
-        record.peer_address = Some(public.clone());
-        record.local_address = Some(public.clone());
-        record.ready_at = Some(Timestamp::now());
-    })
+
+    /// The containers that are to be started.
+    fn due(&self) -> anyhow::Result<BTreeMap<Container, Reason>> {
+        let mut due = BTreeMap::new();
+        for container in Container::ALL {
+            let launch = self.file.launch(container)?;
+            let made_of = pod::made_of(container, launch)?;
+            let recorded = self.recorded(container);
+            if let Some(reason) = judge::reason_to_start(recorded.as_ref(), launch, &made_of)? {
+                due.insert(container, reason);
+            }
+        }
+        Ok(due)
+    }
+
+    fn recorded(&self, container: Container) -> Option<ProcessRecord> {
+        let environment = self.shared.lock();
+        let record = environment.record.pod(&self.pod.name)?;
+        pod::process_of(record, container).cloned()
+    }
+
+    fn title(&self, due: &BTreeMap<Container, Reason>) -> String {
+        let (cluster, pod) = (self.pod.name.cluster(), self.pod.name.pod());
+        if due.is_empty() {
+            return format!("{cluster}: see that `{pod}` is ready");
+        }
+        if due.len() == Container::ALL.len() && due.values().all(|reason| *reason == Reason::New) {
+            return format!("{cluster}: start `{pod}`");
+        }
+        let due = due
+            .iter()
+            .map(|(container, reason)| format!("{container} ({reason})"));
+        let due: Vec<_> = due.collect();
+        format!("{cluster}: start again of `{pod}`: {}", due.join(", "))
+    }
+
+    /// Starts what is due, and waits until the pod answers through its cluster's load balancer and has all it needs.
+    async fn settle(
+        &self,
+        mut due: BTreeMap<Container, Reason>,
+        step: &Step,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        for hung in self.hung(&due).await {
+            timeline.note(format!(
+                "{}: {hung} is started again: {}",
+                probe::named(&self.pod.name),
+                Reason::Hangs
+            ));
+            due.insert(hung, Reason::Hangs);
+        }
+        for container in ENDING {
+            if due.contains_key(&container) {
+                self.stop(container, timeline).await?;
+            }
+        }
+        let name = &self.pod.name;
+        if due.contains_key(&Container::App) {
+            let now = Some(Timestamp::now());
+            self.shared
+                .change_pod(name, |record| record.started_at = now)?;
+        }
+        // The app waits for its first identity by itself; only Envoy needs it to be there.
+        let mut processes = vec![
+            self.start(Container::Wosp, &due)?,
+            self.start(Container::App, &due)?,
+        ];
+        if let Some(offset) = probe::wait_for_clock(name, self.file, &processes, step).await? {
+            self.shared.check_clock(name, offset)?;
+        }
+        let identity = self
+            .workshop
+            .layout
+            .pod(name)
+            .join(envoy::EnvoyPaths::in_working_directory().identity_dir);
+        probe::wait_for_identity(name, &identity, &processes, step).await?;
+        processes.push(self.start(Container::Envoy, &due)?);
+        probe::wait_for_pod(name, self.file, &processes, step).await?;
+        // An answer from the far side of the load balancer, not a mere connection to it.
+        processes.push(self.balancer.clone());
+        let named = probe::named(name);
+        probe::wait_for_answer(&named, self.public, "/health", &processes, step).await?;
+        self.shared.change_pod(name, |record| {
+            record.peer_address = Some(self.public.clone());
+            record.local_address = Some(self.public.clone());
+            if !due.is_empty() || record.ready_at.is_none() {
+                record.ready_at = Some(Timestamp::now());
+            }
+        })
+    }
+
+    /// The containers that run as they are wanted and answer nobody.
+    async fn hung(&self, due: &BTreeMap<Container, Reason>) -> Vec<Container> {
+        let looks = Container::ALL
+            .into_iter()
+            .filter(|container| !due.contains_key(container))
+            .map(|container| async move {
+                (!probe::container_answers(self.file, container).await).then_some(container)
+            });
+        join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    async fn stop(&self, container: Container, timeline: &Timeline) -> anyhow::Result<()> {
+        let Some(recorded) = self.recorded(container).filter(|one| one.id.is_running()) else {
+            return Ok(());
+        };
+        let limit = match container {
+            Container::App => super::DRAIN_LIMIT,
+            Container::Wosp | Container::Envoy => SHORT_LIMIT,
+        };
+        tear_down::end(&[recorded.id], limit, timeline).await?;
+        Ok(())
+    }
+
+    /// The container's process: a new one where it is due.
+    fn start(
+        &self,
+        container: Container,
+        due: &BTreeMap<Container, Reason>,
+    ) -> anyhow::Result<ProcessRecord> {
+        let recorded = self.recorded(container);
+        if let (false, Some(recorded)) = (due.contains_key(&container), recorded) {
+            return Ok(recorded);
+        }
+        let launch = self.file.launch(container)?;
+        pod::start(&mut self.shared.lock(), &self.pod.name, container, launch)
+    }
 }

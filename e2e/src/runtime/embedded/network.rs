@@ -1,19 +1,24 @@
 //! Addresses on this machine: a loopback network per cluster, an address per pod.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    path::Path,
 };
 
 use anyhow::Context as _;
+use messages::WorkloadName;
 
 use crate::{
-    doctor::ports,
+    doctor::ports::{self, Holder},
     failure::Failure,
     plan::{ClusterPlan, PeerAddress, Plan, PodPlan, Sockets},
     runtime::PublicAddress,
 };
+
+#[cfg(test)]
+mod tests;
 
 /// The loopback networks of all environments of this machine: 127.64.0.0/10, cut into one /24 per cluster.
 const FIRST_SECOND_OCTET: u8 = 64;
@@ -74,6 +79,25 @@ impl Network {
         })
     }
 
+    /// The network that a cluster has, where nobody else has taken it since.
+    fn again(standing: &Standing) -> Option<Self> {
+        let octets = octets(&standing.reference)?;
+        if !standing.is_claimed {
+            return Self::try_reserve(octets).ok();
+        }
+        let at = SocketAddr::new(address(octets, LOAD_BALANCER_HOST), RESERVATION_PORT);
+        let reservation = TcpListener::bind(at).ok()?;
+        Some(Self {
+            octets,
+            _reservation: reservation,
+        })
+    }
+
+    /// Whether an address is one of it.
+    pub(super) fn contains(&self, ip: IpAddr) -> bool {
+        matches!(ip, IpAddr::V4(ip) if ip.octets()[1..3] == self.octets)
+    }
+
     /// Such as `127.81.7.0/24`.
     pub(super) fn reference(&self) -> String {
         format!("{}/24", address(self.octets, 0))
@@ -93,6 +117,15 @@ fn address([second, third]: [u8; 2], host: u8) -> IpAddr {
     Ipv4Addr::new(127, second, third, host).into()
 }
 
+/// The octets of a network, as [`Network::reference`] writes it.
+fn octets(reference: &str) -> Option<[u8; 2]> {
+    let address: Ipv4Addr = reference.strip_suffix("/24")?.parse().ok()?;
+    let [127, second, third, 0] = address.octets() else {
+        return None;
+    };
+    Some([second, third])
+}
+
 fn random_octets() -> [u8; 2] {
     // The last bytes of a UUIDv7 are random (RFC 9562, section 5.7).
     let bytes = uuid::Uuid::now_v7().into_bytes();
@@ -110,17 +143,42 @@ pub(super) struct ClusterNetwork {
 /// Networks for clusters, by name.
 pub(super) type Networks = BTreeMap<String, ClusterNetwork>;
 
-/// Reserves a network for each cluster, and settles where their public ports are.
-pub(super) fn networks(plan: &Plan, public: PublicAddress) -> anyhow::Result<Networks> {
+/// What a cluster has already.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standing {
+    /// As [`Network::reference`] writes it.
+    pub(super) reference: String,
+    /// Whether its load balancer runs, which is what keeps the network its own.
+    pub(super) is_claimed: bool,
+    /// Port as the blueprint has it → where it is.
+    pub(super) public: BTreeMap<u16, SocketAddr>,
+}
+
+/// Takes a network for each cluster, the one that it has where that can still be had, and settles where their public ports
+/// are.
+pub(super) fn networks(
+    plan: &Plan,
+    public: PublicAddress,
+    standing: &BTreeMap<String, Standing>,
+) -> anyhow::Result<Networks> {
     let mut networks = Networks::new();
     for ClusterPlan { name, public_ports } in &plan.clusters {
-        let network = Network::reserve()?;
+        let before = standing.get(name);
+        let again = before.and_then(Network::again);
+        let kept = again.is_some();
+        let network = again.map_or_else(Network::reserve, Ok)?;
         let mut sockets = BTreeMap::new();
         for &port in public_ports {
-            let socket = match public {
-                PublicAddress::Localhost => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
-                PublicAddress::OwnNetwork => free(SocketAddr::new(network.load_balancer(), port))?,
-                PublicAddress::OwnNetworkV6 => shared()?,
+            let has = before
+                .filter(|_| kept)
+                .and_then(|before| before.public.get(&port));
+            let socket = match (public, has) {
+                (PublicAddress::Localhost, _) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
+                (PublicAddress::OwnNetwork | PublicAddress::OwnNetworkV6, Some(has)) => *has,
+                (PublicAddress::OwnNetwork, None) => {
+                    free(SocketAddr::new(network.load_balancer(), port))?
+                }
+                (PublicAddress::OwnNetworkV6, None) => shared()?,
             };
             let other = networks
                 .iter()
@@ -147,8 +205,13 @@ pub(super) fn networks(plan: &Plan, public: PublicAddress) -> anyhow::Result<Net
     Ok(networks)
 }
 
-/// Fails if somebody has a public port, and names who; every cluster's problem at once.
-pub(super) fn check_public_ports(plan: &Plan, networks: &Networks) -> anyhow::Result<()> {
+/// Fails if somebody has a public port, and names who; every cluster's problem at once. The environment itself, whose
+/// state folder is `own`, may have them.
+pub(super) fn check_public_ports(
+    plan: &Plan,
+    networks: &Networks,
+    own: Option<&Path>,
+) -> anyhow::Result<()> {
     let mut problems = vec![];
     let mut remedies = vec![];
     for (cluster, network) in networks {
@@ -157,6 +220,9 @@ pub(super) fn check_public_ports(plan: &Plan, networks: &Networks) -> anyhow::Re
                 continue;
             };
             let holder = ports::holder_of(*socket);
+            if is_own(holder.as_ref(), own) {
+                continue;
+            }
             let by = holder
                 .as_ref()
                 .map_or_else(|| error.to_string(), |holder| format!("taken by {holder}"));
@@ -187,34 +253,73 @@ pub(super) fn check_public_ports(plan: &Plan, networks: &Networks) -> anyhow::Re
         .into())
 }
 
-/// Gives every pod of the plan an address of its own in its cluster's network, or ports of its own where all share one.
+/// Where a pod that is there listens.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub(super) sockets: Sockets,
+    /// In the order of its connections.
+    pub(super) egress: Vec<SocketAddr>,
+}
+
+/// Gives every pod of the plan an address of its own in its cluster's network; or ports of its own where all share one; one that
+/// has such a place keeps it.
 pub(super) fn place_pods(
     plan: &mut Plan,
     networks: &Networks,
     public: PublicAddress,
+    standing: &BTreeMap<WorkloadName, Placed>,
 ) -> anyhow::Result<()> {
-    let mut used: BTreeMap<String, u8> = BTreeMap::new();
+    let mut used: BTreeSet<IpAddr> = BTreeSet::new();
+    let mut new = vec![];
     for pod in &mut plan.pods {
-        if public == PublicAddress::OwnNetworkV6 {
-            place_on_shared(pod)?;
-            continue;
+        let network = network_of(networks, pod.name.cluster())?;
+        match standing.get(&pod.name) {
+            Some(placed)
+                if public == PublicAddress::OwnNetworkV6
+                    || network.contains(placed.sockets.http.ip()) =>
+            {
+                used.insert(placed.sockets.http.ip());
+                keep_place(pod, placed)?;
+            }
+            _ if public == PublicAddress::OwnNetworkV6 => place_on_shared(pod)?,
+            _ => new.push(pod),
         }
+    }
+    for pod in new {
         let cluster = pod.name.cluster();
-        let network = networks
-            .get(cluster)
-            .with_context(|| format!("{cluster} has no network"))?;
-        let count = used.entry(cluster.to_owned()).or_default();
-        let host = FIRST_POD_HOST
-            .checked_add(*count)
-            .filter(|host| *host < u8::MAX);
-        let host = host.ok_or_else(|| {
+        let network = network_of(networks, cluster)?;
+        let ip = (FIRST_POD_HOST..u8::MAX)
+            .map(|host| address(network.octets, host))
+            .find(|ip| !used.contains(ip));
+        let ip = ip.ok_or_else(|| {
             Failure::usage(format!(
                 "{cluster} has more pods than one loopback network has addresses"
             ))
             .hint("spread them over more clusters")
         })?;
-        *count += 1;
-        place(pod, address(network.network.octets, host))?;
+        used.insert(ip);
+        place(pod, ip)?;
+    }
+    Ok(())
+}
+
+fn network_of<'a>(networks: &'a Networks, cluster: &str) -> anyhow::Result<&'a Network> {
+    let own = networks.get(cluster);
+    let own = own.with_context(|| format!("{cluster} has no network"))?;
+    Ok(&own.network)
+}
+
+/// A connection that the pod did not have before gets a port that is free.
+fn keep_place(pod: &mut PodPlan, placed: &Placed) -> anyhow::Result<()> {
+    pod.sockets = placed.sockets;
+    for (index, egress) in pod.egress.iter_mut().enumerate() {
+        egress.listen = match placed.egress.get(index) {
+            Some(listen) => *listen,
+            None => free(SocketAddr::new(
+                placed.sockets.egress_host,
+                egress.listen.port(),
+            ))?,
+        };
     }
     Ok(())
 }
@@ -271,11 +376,17 @@ fn shared() -> anyhow::Result<SocketAddr> {
 }
 
 /// Where the public port of a load balancer is reached by IPv6, too: the same port of `[::1]`, if this machine has that and the port
-/// is free. `None` also for a load balancer with an address of its own.
-pub(super) fn by_v6(public: SocketAddr) -> Option<SocketAddr> {
+/// is free, or the environment's own, whose state folder is `own`. `None` also for a load balancer with an address of its own.
+pub(super) fn by_v6(public: SocketAddr, own: Option<&Path>) -> Option<SocketAddr> {
     let twin = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), public.port());
-    (public.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) && TcpListener::bind(twin).is_ok())
-        .then_some(twin)
+    let is_free =
+        || TcpListener::bind(twin).is_ok() || is_own(ports::holder_of(twin).as_ref(), own);
+    (public.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) && is_free()).then_some(twin)
+}
+
+/// Whether what has a port is of the environment with the state folder `own`.
+fn is_own(holder: Option<&Holder>, own: Option<&Path>) -> bool {
+    matches!(holder, Some(Holder::Environment { state, .. }) if Some(state.as_path()) == own)
 }
 
 /// The wanted socket of an address that is ours, or another port of it where a process that listens on *every* address
@@ -299,52 +410,4 @@ pub(super) fn public_address(pod: &PodPlan, networks: &Networks) -> anyhow::Resu
         host: socket.ip().to_string(),
         port: socket.port(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_network_belongs_to_one_command_at_a_time() {
-        let network = Network::reserve().unwrap();
-        let error = Network::try_reserve(network.octets).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        let octets = network.octets;
-        drop(network);
-        Network::try_reserve(octets).unwrap();
-    }
-
-    #[test]
-    fn a_claimed_network_is_not_reserved_again() {
-        let network = Network::reserve().unwrap();
-        let octets = network.octets;
-        let _claim = TcpListener::bind(network.claim()).unwrap();
-        drop(network);
-        let error = Network::try_reserve(octets).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    }
-
-    #[test]
-    fn only_a_port_of_localhost_has_a_twin_by_ipv6() {
-        let Ok(taken) = TcpListener::bind("[::1]:0") else {
-            return;
-        };
-        let port = taken.local_addr().unwrap().port();
-        let at = |host: &str| SocketAddr::new(host.parse().unwrap(), port);
-        assert_eq!(by_v6(at("127.0.0.1")), None, "it is taken");
-        drop(taken);
-        assert_eq!(by_v6(at("127.0.0.1")), Some(at("::1")));
-        assert_eq!(by_v6(at("127.81.0.1")), None);
-    }
-
-    #[test]
-    fn a_port_that_somebody_has_on_every_address_is_replaced() {
-        let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
-        let port = everywhere.local_addr().unwrap().port();
-        let network = Network::reserve().unwrap();
-        let socket = free(SocketAddr::new(network.load_balancer(), port)).unwrap();
-        assert_eq!(socket.ip(), network.load_balancer());
-        assert_ne!(socket.port(), port);
-    }
 }

@@ -6,11 +6,12 @@ use anyhow::Context as _;
 use messages::{WorkloadName, env};
 use serde::{Deserialize, Serialize};
 
+use super::network::Placed;
 use crate::{
     environment::{Environment, Layout, PodRecord, ProcessRecord, private_folder, replace_file},
     envoy::{self, EnvoyPaths},
     identity::{self, Clients, Root, Server},
-    plan::{PeerAddress, PodPlan},
+    plan::{PeerAddress, PodPlan, Sockets},
     process::Launch,
     runtime::Container,
     services::Binaries,
@@ -29,7 +30,18 @@ pub(super) struct PodFile {
     pub(super) http: SocketAddr,
     pub(super) wosp: SocketAddr,
     pub(super) envoy_stats: SocketAddr,
+    /// Where else it listens; older versions did not write it down.
+    #[serde(default)]
+    others: Option<Others>,
     containers: BTreeMap<Container, Launch>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Others {
+    relay: SocketAddr,
+    ingress: SocketAddr,
+    /// In the order of its connections.
+    egress: Vec<SocketAddr>,
 }
 
 impl PodFile {
@@ -43,11 +55,39 @@ impl PodFile {
         read().with_context(|| format!("cannot read `{}`", path.display()))
     }
 
+    /// Where the pod listens, where that is known.
+    pub(super) fn placed(&self) -> Option<Placed> {
+        let others = self.others.as_ref()?;
+        Some(Placed {
+            sockets: Sockets {
+                http: self.http,
+                relay: others.relay,
+                ingress: others.ingress,
+                envoy_stats: self.envoy_stats,
+                wosp: self.wosp,
+                egress_host: self.http.ip(),
+            },
+            egress: others.egress.clone(),
+        })
+    }
+
     pub(super) fn launch(&self, container: Container) -> anyhow::Result<&Launch> {
         self.containers
             .get(&container)
             .with_context(|| format!("it is not known how to start {container}"))
     }
+}
+
+/// Hash of what a container is started with, see [`Launch::made_of`].
+pub(super) fn made_of(container: Container, launch: &Launch) -> anyhow::Result<String> {
+    let configuration = match container {
+        Container::Envoy => {
+            let path = launch.folder.join(ENVOY_FILE);
+            std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?
+        }
+        Container::App | Container::Wosp => vec![],
+    };
+    launch.made_of(&configuration)
 }
 
 /// What all pods of an environment are made with.
@@ -61,7 +101,8 @@ pub(super) struct Workshop<'a> {
 }
 
 impl Workshop<'_> {
-    /// Writes a pod's files: identity, token and server certificate, Envoy's configuration, the way to start it.
+    /// Writes a pod's files: identity, token and server certificate, Envoy's configuration, the way to start it. What is
+    /// there already of the first three stays, as does what a sink has stored.
     pub(super) fn prepare(&self, plan: &PodPlan, record: &PodRecord) -> anyhow::Result<PodFile> {
         let name = &plan.name;
         let folder = self.layout.pod(name);
@@ -71,29 +112,21 @@ impl Workshop<'_> {
         if let Some(peers) = paths.peers_file.parent() {
             private_folder(&folder.join(peers))?;
         }
-        self.root
-            .authority(name)?
-            .save(&self.layout.authority(name))?;
-        if let Some(token_file) = &record.token_file {
-            replace_file(token_file, identity::token().as_bytes(), 0o600)?;
-            Server::keep(
-                self.root,
-                name,
-                &self.layout.pinhole(name),
-                Clients::Commands,
-            )?;
-            replace_file(
-                &folder.join(&paths.pinhole_file),
-                &serde_json::to_vec_pretty(&envoy::pinhole(&paths))?,
-                0o600,
-            )?;
+        let authority = self.layout.authority(name);
+        if !authority.join(identity::AUTHORITY_KEY).exists() {
+            self.root.authority(name)?.save(&authority)?;
         }
-        let bootstrap = envoy::bootstrap(plan, &paths);
-        replace_file(
-            &folder.join(ENVOY_FILE),
-            &serde_json::to_vec_pretty(&bootstrap)?,
-            0o600,
-        )?;
+        if let Some(token_file) = &record.token_file {
+            if !token_file.exists() {
+                replace_file(token_file, identity::token().as_bytes(), 0o600)?;
+            }
+            let pinhole = self.layout.pinhole(name);
+            Server::keep(self.root, name, &pinhole, Clients::Commands)?;
+            let pinhole = serde_json::to_vec_pretty(&envoy::pinhole(&paths))?;
+            replace_where_different(&folder.join(&paths.pinhole_file), &pinhole)?;
+        }
+        let bootstrap = serde_json::to_vec_pretty(&envoy::bootstrap(plan, &paths))?;
+        replace_where_different(&folder.join(ENVOY_FILE), &bootstrap)?;
         let launch = |container: Container, program: &Path, args, env| {
             let launch = Launch {
                 program: program.into(),
@@ -108,6 +141,11 @@ impl Workshop<'_> {
             http: plan.sockets.http,
             wosp: plan.sockets.wosp,
             envoy_stats: plan.sockets.envoy_stats,
+            others: Some(Others {
+                relay: plan.sockets.relay,
+                ingress: plan.sockets.ingress,
+                egress: plan.egress.iter().map(|egress| egress.listen).collect(),
+            }),
             containers: BTreeMap::from([
                 launch(
                     Container::Wosp,
@@ -130,7 +168,7 @@ impl Workshop<'_> {
             ]),
         };
         let text = serde_json::to_vec_pretty(&file)?;
-        replace_file(&PodFile::path(self.layout, name), &text, 0o600)?;
+        replace_where_different(&PodFile::path(self.layout, name), &text)?;
         Ok(file)
     }
 
@@ -210,7 +248,15 @@ pub(super) fn write_peers(
     let paths = EnvoyPaths::in_working_directory();
     let peers = envoy::peers(plan, addresses, &paths);
     let path = layout.pod(&plan.name).join(&paths.peers_file);
-    replace_file(&path, &serde_json::to_vec_pretty(&peers)?, 0o600)
+    replace_where_different(&path, &serde_json::to_vec_pretty(&peers)?)
+}
+
+/// Writes a file of mode 0600, unless it says the same already: somebody may watch it.
+pub(super) fn replace_where_different(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    if std::fs::read(path).is_ok_and(|there| there == content) {
+        return Ok(());
+    }
+    replace_file(path, content, 0o600)
 }
 
 /// Starts a container and records its process before anything else happens.
@@ -220,13 +266,16 @@ pub(super) fn start(
     container: Container,
     launch: &Launch,
 ) -> anyhow::Result<ProcessRecord> {
-    let id = launch
-        .start()
-        .with_context(|| format!("{}: {container} of `{}`", pod.cluster(), pod.pod()))?;
+    let log_start = launch.log_length();
+    let started = made_of(container, launch).and_then(|made_of| Ok((made_of, launch.start()?)));
+    let (made_of, id) =
+        started.with_context(|| format!("{}: {container} of `{}`", pod.cluster(), pod.pod()))?;
     let process = ProcessRecord {
         container: container.as_str().into(),
         id,
         log: launch.log.clone(),
+        log_start,
+        made_of: Some(made_of),
     };
     let record = environment.record.pod_mut(pod);
     let record = record.with_context(|| format!("{pod} is not recorded"))?;

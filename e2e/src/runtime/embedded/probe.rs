@@ -25,6 +25,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Longest time of one answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
+/// Time for a container that runs to answer, before it is taken for one that hangs: a busy machine is slow.
+const HANG_LIMIT: Duration = Duration::from_secs(10);
+
 /// Longest pause between two looks: local processes are asked often, since every wait is on the way to the first message.
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -199,6 +202,26 @@ pub(super) async fn wait_for_pod(
         .await
 }
 
+/// Whether something answers with a 200 before it is taken for one that hangs.
+pub(super) async fn answers(address: &PeerAddress, path: &str) -> bool {
+    let wait = Wait::until(format!("an answer from http://{address}{path}"))
+        .within(HANG_LIMIT)
+        .looking_every(PAUSE)
+        .poll(|| async {
+            Ok(match obstacle(address, path).await {
+                None => Seen::Ready(()),
+                Some(obstacle) => Seen::Waiting(obstacle),
+            })
+        });
+    wait.await.is_ok()
+}
+
+/// As [`answers`], for a container by itself.
+pub(super) async fn container_answers(file: &PodFile, container: Container) -> bool {
+    let (address, path) = own_probe(file, container);
+    answers(&address, path).await
+}
+
 /// Waits until a container answers by itself.
 pub(super) async fn wait_for_container(
     file: &PodFile,
@@ -259,6 +282,8 @@ mod tests {
             container: "app".into(),
             id: launch.start().unwrap(),
             log: launch.log.clone(),
+            log_start: 0,
+            made_of: None,
         };
         let nobody = address("127.0.0.1:1".parse().unwrap());
         let step = Timeline::silent().step("test");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::DRAIN_LIMIT;
 use crate::{
-    environment::{Environment, Layout, ProcessRecord, Record},
+    environment::{Environment, Layout, PodRecord, ProcessRecord},
     process::{self, ProcessId},
     runtime::{Container, State},
     timeline::Timeline,
@@ -12,7 +12,7 @@ use crate::{
 
 /// Longest time that the end of an environment that nobody needs any more may take: what a test leaves in flight is lost
 /// anyway.
-const SHORT_LIMIT: Duration = Duration::from_secs(3);
+pub(super) const SHORT_LIMIT: Duration = Duration::from_secs(3);
 
 /// Ends everything of an environment; returns how many processes that were.
 ///
@@ -27,10 +27,7 @@ pub(in crate::runtime) async fn down(
         None => DRAIN_LIMIT,
         Some(_) => SHORT_LIMIT,
     };
-    let mut ended = 0;
-    for apps in apps_from_the_gateways_down(record) {
-        ended += end(&apps, limit, timeline).await?;
-    }
+    let mut ended = end_pods(&record.pods, limit, timeline).await?;
     let others: Vec<_> = running(record.processes());
     ended += end(&others, SHORT_LIMIT, timeline).await?;
     ended += end_unrecorded(environment.layout(), timeline).await?;
@@ -51,23 +48,28 @@ pub(in crate::runtime) async fn down(
     Ok(ended)
 }
 
-/// Ends what runs under a state folder without a readable record, and deletes the folder.
-pub(in crate::runtime) async fn remove_unrecorded(
-    layout: &Layout,
+/// Ends pods: their apps first, each within `limit`, from the gateways down; returns how many processes that were.
+pub(super) async fn end_pods(
+    pods: &[PodRecord],
+    limit: Duration,
     timeline: &Timeline,
 ) -> anyhow::Result<usize> {
-    let ended = end_unrecorded(layout, timeline).await?;
-    layout.remove()?;
+    let mut ended = 0;
+    for apps in apps_from_the_gateways_down(pods) {
+        ended += end(&apps, limit, timeline).await?;
+    }
+    let others = running(pods.iter().flat_map(|pod| &pod.processes));
+    ended += end(&others, SHORT_LIMIT, timeline).await?;
     Ok(ended)
 }
 
 /// The running apps, those of the last stage first.
-fn apps_from_the_gateways_down(record: &Record) -> Vec<Vec<ProcessId>> {
-    let mut stages: Vec<_> = record.pods.iter().map(|pod| pod.stage).collect();
+fn apps_from_the_gateways_down(pods: &[PodRecord]) -> Vec<Vec<ProcessId>> {
+    let mut stages: Vec<_> = pods.iter().map(|pod| pod.stage).collect();
     stages.sort_unstable();
     stages.dedup();
     let apps_of = |stage| {
-        let pods = record.pods.iter().filter(move |pod| pod.stage == stage);
+        let pods = pods.iter().filter(move |pod| pod.stage == stage);
         running(
             pods.flat_map(|pod| &pod.processes)
                 .filter(|process| process.container == Container::App.as_str()),
@@ -76,19 +78,25 @@ fn apps_from_the_gateways_down(record: &Record) -> Vec<Vec<ProcessId>> {
     stages.into_iter().rev().map(apps_of).collect()
 }
 
-fn running<'a>(processes: impl Iterator<Item = &'a ProcessRecord>) -> Vec<ProcessId> {
+pub(super) fn running<'a>(processes: impl Iterator<Item = &'a ProcessRecord>) -> Vec<ProcessId> {
     processes
         .map(|process| process.id)
         .filter(|process| process.is_running())
         .collect()
 }
 
-async fn end_unrecorded(layout: &Layout, timeline: &Timeline) -> anyhow::Result<usize> {
-    let found = process::processes_under(layout.root())?;
+/// Ends what was started below a state folder, recorded or not; returns how many processes that were.
+pub(in crate::runtime) async fn end_unrecorded(
+    layout: &Layout,
+    timeline: &Timeline,
+) -> anyhow::Result<usize> {
+    let mut found = process::processes_under(layout.root())?;
+    let orphans = process::orphans_under(layout.root())?;
+    found.extend(orphans.into_iter().map(|orphan| orphan.process));
     end(&found, SHORT_LIMIT, timeline).await
 }
 
-async fn end(
+pub(super) async fn end(
     processes: &[ProcessId],
     limit: Duration,
     timeline: &Timeline,

@@ -33,6 +33,15 @@ pub(in crate::runtime) async fn remove_unrecorded(
     Ok(count)
 }
 
+/// Names of the clusters whose label names this state folder. Empty where no engine answers.
+pub(in crate::runtime) async fn clusters_of(state: &Path) -> Vec<String> {
+    let owners = owners().await.unwrap_or_default().into_iter();
+    owners
+        .filter(|(owner, _)| owner.state == state)
+        .flat_map(|(_, clusters)| clusters)
+        .collect()
+}
+
 /// Owners of clusters whose state folder is `folder` or lies in it. Empty where no engine answers: what runs nowhere cannot
 /// be left behind.
 async fn left_in(folder: &Path) -> Vec<Owner> {

@@ -1,0 +1,193 @@
+//! `local-up` on an environment that is there: what has ended or changed is started again alone, and nothing that a sink has
+//! stored is lost by it. All of these use the fixed public ports.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::bench::{Bench, Done, fixed_ports, services, turn};
+
+const BLUEPRINT: &str = "international-ferry";
+
+/// The sink's messages.
+fn count(bench: &Bench) -> usize {
+    let trail = bench.run(&["trail", "--json"]);
+    trail.assert_code(0).json_lines().len()
+}
+
+/// Which of the processes that were there before are others now.
+fn changed(before: &BTreeMap<String, u64>, bench: &Bench) -> Vec<String> {
+    let now = bench.processes();
+    assert_eq!(
+        now.keys().collect::<Vec<_>>(),
+        before.keys().collect::<Vec<_>>()
+    );
+    let changed = now.into_iter().filter(|(name, pid)| before[name] != *pid);
+    changed.map(|(name, _)| name).collect()
+}
+
+fn signal(signal: &str, pids: impl IntoIterator<Item = u64>) {
+    let pids: Vec<_> = pids.into_iter().map(|pid| pid.to_string()).collect();
+    let status = Command::new("sh")
+        .args(["-c", &format!("kill -{signal} {}", pids.join(" "))])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn what_has_ended_is_started_again_alone() {
+    let _ports = fixed_ports();
+    let _turn = turn();
+    let bench = Bench::new();
+    let up = || bench.run(&["local-up", BLUEPRINT]);
+    up().assert_code(0);
+    bench.run(&["trigger", "--count", "100"]).assert_code(0);
+    let mut stored = 105;
+    assert_eq!(count(&bench), stored);
+
+    let before = bench.processes();
+    up().assert_code(0)
+        .assert_says("already")
+        .assert_data("5/5");
+    stored += 5;
+    assert_eq!(count(&bench), stored);
+    assert_eq!(changed(&before, &bench), [""; 0], "nothing is to be done");
+
+    for (victim, by_itself) in [
+        ("gateway app", 5),
+        ("sink app", 0),
+        ("sink envoy", 0),
+        ("gateway wosp", 0),
+        ("cluster-b load-balancer", 0),
+    ] {
+        let before = bench.processes();
+        signal("KILL", [before[victim]]);
+        up().assert_code(0)
+            .assert_says("it had ended")
+            .assert_data("5/5");
+        stored += 5 + by_itself;
+        assert_eq!(count(&bench), stored, "{victim}");
+        assert_eq!(changed(&before, &bench), [victim]);
+    }
+    let before = bench.processes();
+    signal("STOP", [before["sink envoy"]]);
+    up().assert_code(0).assert_says("did not answer");
+    stored += 5;
+    assert_eq!(count(&bench), stored);
+    assert_eq!(changed(&before, &bench), ["sink envoy"]);
+
+    // As after a start of the machine.
+    let before = bench.processes();
+    signal("KILL", before.values().copied());
+    bench
+        .run(&["status"])
+        .assert_code(0)
+        .assert_data("app crashed");
+    up().assert_code(0)
+        .assert_says("nothing of it runs")
+        .assert_data("5/5");
+    stored += 10;
+    assert_eq!(count(&bench), stored);
+    assert_eq!(changed(&before, &bench).len(), before.len());
+
+    bench.run(&["trail", "--verify"]).assert_code(0);
+    bench.run(&["local-down"]).assert_code(0);
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn what_a_file_says_decides_and_not_its_time() {
+    let _ports = fixed_ports();
+    let _turn = turn();
+    let bench = Bench::new();
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
+    let text = fs::read_to_string(manifests.join(BLUEPRINT).join("blueprint.yaml")).unwrap();
+    let file = bench.file("blueprint.yaml", &text);
+    let bin = bench.file("bin", "");
+    fs::remove_file(&bin).unwrap();
+    copy(&services(), &bin);
+    let up = || -> Done {
+        let mut command = bench.command(&["local-up", file.to_str().unwrap()]);
+        crate::bench::finish(command.env("FERRY_BIN_DIR", &bin))
+    };
+    up().assert_code(0);
+    let before = bench.processes();
+
+    // Written anew, and in other words.
+    bench.file("blueprint.yaml", &format!("# a comment\n\n{text}\n"));
+    // A build that has changed nothing.
+    for name in ["gateway", "sink", "wosp"] {
+        replace(&bin.join(name), |_| ());
+    }
+    up().assert_code(0);
+    assert_eq!(changed(&before, &bench), [""; 0]);
+
+    // Another gateway, by one byte after its end.
+    replace(&bin.join("gateway"), |content| content.push(0));
+    up().assert_code(0).assert_says("its program has changed");
+    assert_eq!(changed(&before, &bench), ["gateway app"]);
+
+    // What only the gateway is told.
+    let before = bench.processes();
+    bench.file("blueprint.yaml", &format!("{text}messages: 7\n"));
+    up().assert_code(0)
+        .assert_says("configured differently")
+        .assert_data("7/7");
+    assert_eq!(changed(&before, &bench), ["gateway app"]);
+    // By itself 5, 5 and 7, and four proofs.
+    assert_eq!(count(&bench), 5 + 5 + 5 + 5 + 7 + 7);
+    bench.run(&["local-down"]).assert_code(0);
+    bench.assert_nothing_left();
+}
+
+fn copy(from: &Path, to: &PathBuf) {
+    fs::create_dir(to).unwrap();
+    for name in ["gateway", "processor", "sink", "wosp", "probe"] {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+}
+
+/// As a build does: a new file by a rename.
+fn replace(program: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut content = fs::read(program).unwrap();
+    change(&mut content);
+    let new = program.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::set_permissions(&new, fs::metadata(program).unwrap().permissions()).unwrap();
+    fs::rename(new, program).unwrap();
+}
+
+#[test]
+fn other_blueprints_take_over_and_give_back() {
+    let _ports = fixed_ports();
+    let _turn = turn();
+    let bench = Bench::new();
+    bench.run(&["local-up", BLUEPRINT]).assert_code(0);
+    bench.run(&["trigger", "--count", "20"]).assert_code(0);
+    bench
+        .run(&["local-up"])
+        .assert_code(0)
+        .assert_says("what it has stored stays in")
+        .assert_data("fast-international-ferry");
+    assert_eq!(bench.records()[0]["pods"].as_array().unwrap().len(), 2);
+    bench.run(&["local-up", BLUEPRINT]).assert_code(0);
+    assert!(count(&bench) >= 30, "the sink has all that it had");
+    bench.run(&["trail", "--verify"]).assert_code(0);
+
+    bench
+        .run(&["local-up", BLUEPRINT, "--runtime", "k3d"])
+        .assert_code(2)
+        .assert_says("messages, which would be lost")
+        .assert_says("--fresh");
+    assert!(count(&bench) >= 30, "what was refused has changed nothing");
+    bench
+        .run(&["local-up", BLUEPRINT, "--fresh"])
+        .assert_code(0)
+        .assert_says("made anew");
+    assert_eq!(count(&bench), 5);
+    bench.run(&["local-down"]).assert_code(0);
+    bench.assert_nothing_left();
+}
