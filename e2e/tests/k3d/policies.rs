@@ -40,7 +40,7 @@ const DOUBT: &str = "2";
 /// A policy that is not kept by then is kept by nobody.
 const KEPT_WITHIN: Duration = Duration::from_secs(15);
 /// What every pod reaches unless a policy refuses it, and its answer: plain HTTP to a TLS port gets one all the same.
-const API_SERVER: (&str, &str) = ("http://kubernetes.default:443/", "400");
+const API_SERVER: (&str, &str) = ("http://kubernetes.default.svc.cluster.local:443/", "400");
 /// A pod that anybody in the cluster may have made.
 const STRANGER: &str = "policy-stranger";
 
