@@ -193,7 +193,11 @@ impl Setup {
             let _turn = Turns::of_blueprint(blueprint).take().await?;
             let _turns = TURNS.take_many(self.turns).await?;
             process::raise_open_files()?;
-            let (store, name) = (Store::find()?, name.parse()?);
+            let (mut store, name) = (Store::find()?, name.parse()?);
+            if !store.has(&name) {
+                // One on clusters that exist already.
+                store = Store::deployed()?;
+            }
             settings::fit(&store.load(&name)?.record, &self.needs)?;
             return body(Ferry::new(store, name, blueprint.clone(), Origin::Attached)).await;
         }

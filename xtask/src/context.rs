@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use e2e::{
-    environment::{Environment, Name, RuntimeKind, Store, workspace_root},
+    environment::{Environment, Found, Name, RuntimeKind, Store, workspace_root},
     failure::Failure,
     local,
     proof::Verdict,
@@ -21,6 +21,7 @@ use crate::{
 pub(crate) struct Context {
     pub(crate) output: Output,
     pub(crate) interrupt: Interrupt,
+    /// What this checkout makes on this machine, and what older versions deployed from it.
     pub(crate) store: Store,
 }
 
@@ -33,9 +34,48 @@ impl Context {
         })
     }
 
-    /// The environment of this name; `local` where none is given.
+    /// The environment of this name; `local` where none is given. What this checkout has comes before what is deployed.
     pub(crate) fn environment(&self, name: Option<&str>) -> anyhow::Result<Environment> {
-        self.store.load(&self.name(name)?)
+        let name = self.name(name)?;
+        self.holding(&name).load(&name)
+    }
+
+    /// The store with the environment of this name; this checkout's, where none has it.
+    pub(crate) fn holding(&self, name: &Name) -> Store {
+        let mut stores = self.stores().into_iter();
+        let holds = stores.find(|store| store.has(name));
+        holds.unwrap_or_else(|| self.store.clone())
+    }
+
+    /// The deployment of this name: what is deployed comes before what this checkout has.
+    pub(crate) fn deployment(&self, name: &Name) -> anyhow::Result<Environment> {
+        let mut stores = self.stores().into_iter().rev();
+        let holds = stores.find(|store| store.has(name));
+        holds.unwrap_or_else(|| self.store.clone()).load(name)
+    }
+
+    /// Every store there is: this checkout's, then the one of deployments, where that is another.
+    pub(crate) fn stores(&self) -> Vec<Store> {
+        let deployed = Store::deployed().ok();
+        let other = deployed.filter(|store| store.root() != self.store.root());
+        std::iter::once(self.store.clone()).chain(other).collect()
+    }
+
+    /// Every environment of every store.
+    pub(crate) fn list(&self) -> anyhow::Result<Vec<Found>> {
+        let mut all = vec![];
+        for store in self.stores() {
+            all.extend(store.list()?);
+        }
+        Ok(all)
+    }
+
+    /// Where a new environment of this runtime is kept.
+    pub(crate) fn store_of(&self, runtime: RuntimeKind) -> anyhow::Result<Store> {
+        match runtime {
+            RuntimeKind::Existing => Store::deployed(),
+            RuntimeKind::Embedded | RuntimeKind::K3d => Ok(self.store.clone()),
+        }
     }
 
     /// The name that is meant; `local` where none is given.
@@ -104,6 +144,8 @@ impl Context {
             },
             _ => None,
         };
+        let found = run.store().load(run.name());
+        let runtime = found.map_or(RuntimeKind::Embedded, |found| found.record.runtime);
         let state = if evidence.is_some() {
             State::Keep
         } else {
@@ -126,17 +168,11 @@ impl Context {
                 folder.display(),
                 run::EVIDENCE,
                 report::REPORT,
-                self.removal(run.name()),
+                local::removal(runtime),
                 run.name()
             ));
         }
         evidence
-    }
-
-    /// The command that removes the environment of this name.
-    fn removal(&self, name: &Name) -> &'static str {
-        let environment = self.store.load(name);
-        local::removal(environment.map_or(RuntimeKind::Embedded, |found| found.record.runtime))
     }
 }
 

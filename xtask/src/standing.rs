@@ -67,7 +67,7 @@ pub(crate) async fn make(
     context: &Context,
 ) -> anyhow::Result<Environment> {
     let mut run = Run::new(
-        context.store.clone(),
+        context.store_of(request.runtime)?,
         request.name.clone(),
         timeline.clone(),
     );

@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs::{self, DirBuilder},
     io::ErrorKind,
     os::unix::fs::DirBuilderExt as _,
@@ -124,6 +125,34 @@ impl Store {
             Some(folder) if !folder.is_empty() => Self::at(std::path::absolute(folder)?),
             _ => Self::at(target_folder()?.join("ferry")),
         })
+    }
+
+    /// Where deployments on clusters of others are, whatever checkout makes them and however often it is cleaned: `FERRY_STATE`,
+    /// or `ferry` in `XDG_STATE_HOME`, or in `~/.local/state` (XDG base directories, 0.8).
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure::usage`] where none of the three is known.
+    pub fn deployed() -> anyhow::Result<Self> {
+        Self::deployed_in(|name| std::env::var_os(name)).ok_or_else(|| {
+            Failure::usage(
+                "it is not known where the keys of deployments are kept: neither `XDG_STATE_HOME` nor `HOME` is set",
+            )
+            .hint(format!("set one of them, or `{STATE_VARIABLE}`, to a folder of your own"))
+            .into()
+        })
+    }
+
+    /// As [`Self::deployed`], by these variables. A path that is not absolute is as good as none.
+    fn deployed_in(variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
+        if let Some(folder) = variable(STATE_VARIABLE).filter(|folder| !folder.is_empty()) {
+            return Some(Self::at(std::path::absolute(folder).ok()?));
+        }
+        let folder = |name| Some(PathBuf::from(variable(name)?)).filter(|path| path.is_absolute());
+        let home = || Some(folder("HOME")?.join(".local/state"));
+        Some(Self::at(
+            folder("XDG_STATE_HOME").or_else(home)?.join("ferry"),
+        ))
     }
 
     pub fn at(root: impl Into<PathBuf>) -> Self {
@@ -328,6 +357,12 @@ impl Environment {
 
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The store that it is in.
+    pub fn store(&self) -> Store {
+        let root = self.layout.root();
+        Store::at(root.parent().unwrap_or(root))
     }
 
     /// Fails where its processes run elsewhere, which nothing done here would end or see.

@@ -1,5 +1,5 @@
 use e2e::{
-    environment::{Environment, Found, Name, RuntimeKind},
+    environment::{Environment, Found, Name, RuntimeKind, Store},
     failure::Failure,
     local,
     run::{self},
@@ -40,8 +40,10 @@ pub(crate) async fn run(args: Deploy, context: &Context) -> anyhow::Result<()> {
 /// The environment that is deployed already. What is broken, stopped or abandoned makes room by itself; what another
 /// command owns is refused there.
 fn there(name: &Name, context: &Context) -> anyhow::Result<Option<Environment>> {
-    let all = context.store.list()?;
-    let found = all.into_iter().find(|found| found.name() == name);
+    // What an older version deployed from this checkout is deployed again where it is.
+    Store::deployed()?;
+    let mut all = context.list()?.into_iter().rev();
+    let found = all.find(|found| found.name() == name);
     let Some(Found::Environment(environment)) = found else {
         return Ok(None);
     };
@@ -75,7 +77,7 @@ async fn renew(
         "`{name}` is deployed already; bringing it up to date and proving it again"
     ));
     let work = async {
-        runtime::refresh(&context.store, &mut environment, request, timeline).await?;
+        runtime::refresh(&environment.store(), &mut environment, request, timeline).await?;
         standing::prove_again(&environment, &request.blueprints, timeline, context).await
     };
     match work.await {

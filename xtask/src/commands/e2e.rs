@@ -80,7 +80,7 @@ async fn once(
     let began = Instant::now();
     let timeline = context.output.timeline();
     let mut run = Run::new(
-        context.store.clone(),
+        context.store_of(chosen.kind)?,
         Name::unique("e2e")?,
         timeline.clone(),
     );
@@ -121,7 +121,7 @@ async fn once(
         }
         Ok(_) => Ok(()),
         Err(error) if args.keep && !error.is::<Interrupted>() => {
-            if let Ok(mut environment) = context.store.load(&name) {
+            if let Ok(mut environment) = run.store().load(&name) {
                 run.release_failed(&mut environment, &error).await?;
                 say_kept(&environment, context);
             }

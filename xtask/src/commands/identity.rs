@@ -40,16 +40,17 @@ async fn show(args: IdentityShow, context: &Context) -> anyhow::Result<()> {
 
 async fn rotate(args: IdentityRotate, context: &Context) -> anyhow::Result<()> {
     let name = context.name(args.name.as_deref())?;
+    let store = context.holding(&name);
     let timeline = context.output.timeline();
     if args.root {
-        let work = authorities::rotate_root(&context.store, &name, &timeline);
+        let work = authorities::rotate_root(&store, &name, &timeline);
         context.interrupt.unless(work).await?;
         context
             .output
             .say("a new root is in force in every pod; the one before is trusted by none");
         return Ok(());
     }
-    let work = authorities::rotate(&context.store, &name, args.pod.as_deref(), &timeline);
+    let work = authorities::rotate(&store, &name, args.pod.as_deref(), &timeline);
     let count = context.interrupt.unless(work).await?;
     context.output.say(in_force(count));
     Ok(())
@@ -57,8 +58,9 @@ async fn rotate(args: IdentityRotate, context: &Context) -> anyhow::Result<()> {
 
 async fn export(args: IdentityExport, context: &Context) -> anyhow::Result<()> {
     let name = context.name(args.name.as_deref())?;
+    let store = context.holding(&name);
     let timeline = context.output.timeline();
-    let work = authorities::export(&context.store, &name, &args.pods, &args.out, &timeline);
+    let work = authorities::export(&store, &name, &args.pods, &args.out, &timeline);
     let files = context.interrupt.unless(work).await?;
     for file in &files {
         context.output.data(file.display().to_string());
@@ -71,8 +73,9 @@ async fn export(args: IdentityExport, context: &Context) -> anyhow::Result<()> {
 
 async fn import(args: IdentityImport, context: &Context) -> anyhow::Result<()> {
     let name = context.name(args.name.as_deref())?;
+    let store = context.holding(&name);
     let timeline = context.output.timeline();
-    let work = authorities::import(&context.store, &name, &args.folder, &timeline);
+    let work = authorities::import(&store, &name, &args.folder, &timeline);
     let count = context.interrupt.unless(work).await?;
     context.output.say(in_force(count));
     Ok(())

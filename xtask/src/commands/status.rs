@@ -8,7 +8,7 @@ pub(crate) async fn run(args: Status, context: &Context) -> anyhow::Result<()> {
         Some(name) => vec![Found::Environment(Box::new(
             context.environment(Some(name))?,
         ))],
-        None => context.store.list()?,
+        None => context.list()?,
     };
     if all.is_empty() {
         context

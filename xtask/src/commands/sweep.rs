@@ -4,10 +4,11 @@ use crate::{cli::Sweep, context::Context, view};
 
 pub(crate) async fn run(_args: Sweep, context: &Context) -> anyhow::Result<()> {
     let timeline = context.output.timeline();
-    let swept = context
-        .interrupt
-        .unless(runtime::sweep(&context.store, &timeline))
-        .await?;
+    let mut swept = vec![];
+    for store in context.stores() {
+        let work = runtime::sweep(&store, &timeline);
+        swept.extend(context.interrupt.unless(work).await?);
+    }
     if swept.is_empty() {
         context.output.say("nothing was left behind");
     }

@@ -7,7 +7,7 @@ use e2e::{
 use crate::{cli::Undeploy, context::Context};
 
 pub(crate) async fn run(args: Undeploy, context: &Context) -> anyhow::Result<()> {
-    let environment = context.unowned(context.environment(args.name.as_deref())?)?;
+    let environment = context.unowned(context.deployment(&context.name(args.name.as_deref())?)?)?;
     let name = environment.name();
     if environment.record.runtime != RuntimeKind::Existing {
         return Err(Failure::usage(format!(
@@ -16,8 +16,9 @@ pub(crate) async fn run(args: Undeploy, context: &Context) -> anyhow::Result<()>
         .hint(format!("`cargo xtask local-down --name {name}` removes it"))
         .into());
     }
+    let store = environment.store();
     let timeline = context.output.timeline();
-    let work = runtime::down(&context.store, name, State::Remove, &timeline);
+    let work = runtime::down(&store, name, State::Remove, &timeline);
     tokio::select! {
         ended = work => ended,
         interrupted = context.interrupt.second() => Err(interrupted.into()),

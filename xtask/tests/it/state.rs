@@ -234,3 +234,47 @@ fn another_machine_is_left_alone_and_another_boot_is_over() {
     bench.run(&["local-down", "--name", &name]).assert_code(0);
     bench.assert_nothing_left();
 }
+
+/// A command that is told of no state root: it must write nothing, since what it finds by itself is not the test's.
+fn without_state(bench: &Bench, args: &[&str], set: &[(&str, &str)]) -> Done {
+    let mut command = bench.command(args);
+    for name in ["FERRY_STATE", "XDG_STATE_HOME", "HOME"] {
+        command.env_remove(name);
+    }
+    finish(command.envs(set.iter().copied()))
+}
+
+#[test]
+fn deployments_are_found_outside_the_checkout() {
+    let bench = Bench::new();
+    let record = serde_json::json!({
+        "schema_version": 1, "name": "far", "runtime": "existing", "created_at": "2026-01-01T00:00:00Z", "owner": null,
+        "blueprints": {}, "clusters": [{ "name": "cluster-b", "reference": "two" }],
+        "existing": { "kubeconfig": ["/nowhere"], "label": "far-0a" },
+        "pods": [{
+            "name": "sink.cluster-b.x.ferry.internal", "role": "sink", "namespace": "x-sink-ns", "stage": 0, "pod_name": "sink-1",
+            "node": "n", "peer_address": null, "local_address": null, "token_file": null, "auto_trigger": 0, "downstreams": [],
+            "started_at": null, "ready_at": null,
+        }],
+    });
+    let home = bench.file("home", "");
+    fs::remove_file(&home).unwrap();
+    let folder = home.join(".local/state/ferry/far");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("environment.json"), record.to_string()).unwrap();
+    let home = home.to_str().unwrap();
+    let xdg = format!("{home}/.local/state");
+    for set in [("HOME", home), ("XDG_STATE_HOME", xdg.as_str())] {
+        without_state(&bench, &["status", "--name", "far"], &[set])
+            .assert_code(0)
+            .assert_data("far on the existing runtime");
+        without_state(&bench, &["local-down", "--name", "far"], &[set])
+            .assert_code(2)
+            .assert_says("undeploy");
+    }
+    assert!(folder.join("environment.json").exists());
+    let image = ["deploy", "--image", "registry.example/ferry:1"];
+    without_state(&bench, &image, &[])
+        .assert_code(2)
+        .assert_says("neither `XDG_STATE_HOME` nor `HOME` is set");
+}

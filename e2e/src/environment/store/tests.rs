@@ -166,3 +166,21 @@ fn a_folder_without_a_record_is_listed_as_broken() {
     let found = store.list().unwrap();
     assert!(matches!(&found[..], [Found::Broken { name, .. }] if name.as_str() == "half"));
 }
+
+#[test]
+fn deployments_are_not_kept_where_builds_are() {
+    let root = |set: &[(&str, &str)]| {
+        let variable = |name: &str| {
+            let found = set.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Store::deployed_in(variable).map(|store| store.root().display().to_string())
+    };
+    let home = ("HOME", "/home/x");
+    assert_eq!(root(&[home]).unwrap(), "/home/x/.local/state/ferry");
+    assert_eq!(root(&[home, ("XDG_STATE_HOME", "/s")]).unwrap(), "/s/ferry");
+    let relative = [home, ("XDG_STATE_HOME", "s"), (STATE_VARIABLE, "")];
+    assert_eq!(root(&relative).unwrap(), "/home/x/.local/state/ferry");
+    assert_eq!(root(&[home, (STATE_VARIABLE, "/mine")]).unwrap(), "/mine");
+    assert_eq!(root(&[]), None);
+}
