@@ -185,7 +185,9 @@ impl fmt::Display for Clocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, (cluster, offset)) in self.clusters().into_iter().enumerate() {
             let comma = if number > 0 { ", " } else { "" };
-            write!(f, "{comma}{cluster} {:+.1} s", offset.seconds())?;
+            // A little less than nothing is nothing.
+            let tenths = (offset.seconds() * 10.0).round() / 10.0 + 0.0;
+            write!(f, "{comma}{cluster} {tenths:+.1} s")?;
             if offset.uncertainty() >= 0.1 {
                 write!(f, " (± {:.1} s)", offset.uncertainty())?;
             }
@@ -209,13 +211,17 @@ impl Clocks {
         &self.0
     }
 
-    /// Of each cluster the clock that is furthest from this machine's, by the clusters' names.
+    /// Of each cluster the clock that is surely furthest from this machine's, by the clusters' names; of those that may agree
+    /// with it the one that is known best.
     pub fn clusters(&self) -> BTreeMap<&str, Offset> {
+        let surely = |offset: Offset| (offset.seconds().abs() - offset.uncertainty()).max(0.0);
         let mut all = BTreeMap::<&str, Offset>::new();
         for seen in &self.0 {
-            let known = all.entry(&seen.cluster).or_insert(seen.offset);
-            if seen.offset.seconds().abs() > known.seconds().abs() {
-                *known = seen.offset;
+            let (known, seen) = (all.entry(&seen.cluster).or_insert(seen.offset), seen.offset);
+            let further = surely(seen).total_cmp(&surely(*known));
+            let better = known.uncertainty().total_cmp(&seen.uncertainty());
+            if further.then(better).is_gt() {
+                *known = seen;
             }
         }
         all
@@ -384,6 +390,20 @@ mod tests {
         let json = serde_json::to_value(&clocks).unwrap();
         assert_eq!(json[0]["cluster"], "cluster-a");
         assert_eq!(json[0]["ahead_seconds"], 12.339);
+    }
+
+    #[test]
+    fn of_clocks_that_may_agree_the_one_known_best_is_shown() {
+        let mut clocks = clocks(&[("cluster-a", 0)]);
+        clocks.see(Seen {
+            cluster: "cluster-a".into(),
+            pod: None,
+            offset: Offset::new(at(0), HTTP_RESOLUTION, at(0), at(0)),
+        });
+        assert_eq!(
+            clocks.to_string(),
+            "cluster-a +0.0 s against this machine's"
+        );
     }
 
     #[test]
