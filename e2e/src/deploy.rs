@@ -96,6 +96,8 @@ pub struct Request<'a> {
     /// By the cluster's name in the blueprint.
     pub clusters: &'a BTreeMap<String, Cluster>,
     pub images: &'a Images,
+    /// Those of pods that run others than [`Self::images`].
+    pub own_images: &'a BTreeMap<WorkloadName, Images>,
     pub secrets: &'a BTreeMap<WorkloadName, PodSecrets>,
     pub settings: &'a BTreeMap<String, String>,
     /// Where pods of other clusters dial a pod, given the address that its load balancer got.
@@ -269,7 +271,7 @@ fn options<'a>(
     Ok(Options {
         environment: request.environment,
         target: request.target,
-        images: request.images,
+        images: request.own_images.get(&pod.name).unwrap_or(request.images),
         peers,
         secrets,
         settings: request.settings,

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use futures_util::future::try_join_all;
+use messages::Role;
 
 use crate::{
     docker::{self, Load},
@@ -48,6 +49,20 @@ const LIST_LIMIT: Duration = Duration::from_secs(30);
 /// Builds the image with the service binaries, unless one of the same content is there, and returns its name.
 pub async fn services(binaries: &Binaries, timeline: &Timeline) -> anyhow::Result<String> {
     build(binaries.all(), timeline).await
+}
+
+/// What tells the programs of a pod of this role, with the libraries that they need, from all others: 64 hex digits over
+/// their content.
+///
+/// # Errors
+///
+/// Where a program cannot be read.
+pub(crate) async fn content(binaries: &Binaries, role: Role) -> anyhow::Result<String> {
+    let programs = [
+        (role.as_str(), binaries.app(role)),
+        ("wosp", binaries.wosp()),
+    ];
+    Ok(BuildContext::of(programs).await?.hash().to_owned())
 }
 
 /// Gives an image of this machine another name, such as one in a registry.

@@ -6,6 +6,7 @@ mod diagnose;
 mod dns;
 mod namespaces;
 mod nodes;
+mod programs;
 mod proxy;
 mod reach;
 mod watch;
@@ -34,6 +35,7 @@ use crate::{
 };
 
 pub use namespaces::Owned;
+pub(crate) use programs::Programs;
 pub use watch::LivePod;
 
 /// Those that nobody has deleted.

@@ -54,6 +54,9 @@ pub const PULL_SECRET: &str = "registry";
 /// Numeric user and group of every container: the "nonroot" user of distroless images.
 pub const USER: i64 = 65532;
 
+/// Annotation of a pod: [`Images::programs`].
+pub(crate) const PROGRAMS_ANNOTATION: &str = "ferry.internal/programs";
+
 /// Envoy's image, unless another is asked for.
 pub const ENVOY_IMAGE: &str = "envoyproxy/envoy:v1.40.0";
 /// How a pod of one k3d cluster reaches this machine, and so the published ports of another cluster.
@@ -71,6 +74,8 @@ pub struct Images {
     pub pull_secret: Option<String>,
     /// The architectures that the images are for: pods go to nodes of these. Empty where that is not known: to any.
     pub architectures: Vec<Architecture>,
+    /// Hash of the programs of the pod in `services`, where that is known: an image of another name may hold the same ones.
+    pub programs: Option<String>,
 }
 
 /// What a pod must keep to itself. No `Debug`: it holds keys.
@@ -99,6 +104,7 @@ impl Images {
             pull_policy: "Never".into(),
             pull_secret: None,
             architectures: vec![],
+            programs: None,
         }
     }
 }

@@ -23,7 +23,8 @@ use messages::{Role, env};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    AUTHORITY_SECRET, Options, PEERS_CONFIG_MAP, PINHOLE_SECRET, TOKEN_KEY, USER, nodes,
+    AUTHORITY_SECRET, Options, PEERS_CONFIG_MAP, PINHOLE_SECRET, PROGRAMS_ANNOTATION, TOKEN_KEY,
+    USER, nodes,
     objects::{self, BOOTSTRAP_CONFIG_MAP, BOOTSTRAP_FILE},
 };
 use crate::{
@@ -49,10 +50,13 @@ pub(super) fn deployment(pod: &PodPlan, options: &Options<'_>, bootstrap: &str) 
         .take(8)
         .map(|byte| format!("{byte:02x}"))
         .collect::<String>();
+    let programs = options.images.programs.clone();
+    let programs = programs.map(|hash| (PROGRAMS_ANNOTATION.to_owned(), hash));
+    let bootstrap = ("ferry.internal/bootstrap".to_owned(), digest);
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(objects::labels(pod, options)),
-            annotations: Some([("ferry.internal/bootstrap".to_owned(), digest)].into()),
+            annotations: Some(programs.into_iter().chain([bootstrap]).collect()),
             ..ObjectMeta::default()
         }),
         spec: Some(pod_spec(pod, options)),

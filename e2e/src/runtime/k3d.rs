@@ -10,6 +10,7 @@ mod creation;
 mod deletion;
 mod engine;
 mod faults;
+mod images;
 mod kubeconfig;
 mod nodes;
 mod reach;

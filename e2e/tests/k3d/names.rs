@@ -152,6 +152,7 @@ fn objects(blueprint: &Blueprint) -> anyhow::Result<Vec<Object>> {
         pull_policy: "Never".into(),
         pull_secret: None,
         architectures: vec![],
+        programs: None,
     };
     let (peers, secrets, settings) = (BTreeMap::new(), PodSecrets::unset(), BTreeMap::new());
     let mut objects = vec![];

@@ -126,6 +126,7 @@ fn tree(plan: &Plan, target: Target) -> anyhow::Result<BTreeMap<String, String>>
         pull_policy: "IfNotPresent".into(),
         pull_secret: None,
         architectures: vec![],
+        programs: None,
     };
     let (secrets, settings) = (PodSecrets::unset(), BTreeMap::new());
     let peers = render::reserved_peers(plan, target);

@@ -244,6 +244,7 @@ async fn start_alone(hand: &Hand, cluster: &Cluster) -> anyhow::Result<()> {
         pull_policy: "IfNotPresent".into(),
         pull_secret: None,
         architectures: vec![],
+        programs: None,
     };
     let peers = render::peers(
         &gateway,

@@ -89,6 +89,13 @@ impl Bench {
         path
     }
 
+    /// An empty folder of the test's own, outside the state root.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    }
+
     /// A command of `xtask`; one that brings something up does so on the embedded runtime, whatever this machine has, unless it
     /// names another.
     pub(crate) fn command(&self, args: &[&str]) -> Command {

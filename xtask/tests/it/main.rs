@@ -13,6 +13,7 @@ mod identity;
 mod local;
 mod proxies;
 mod repair;
+mod repair_k3d;
 mod report;
 mod state;
 mod streams;

@@ -1,19 +1,14 @@
 //! `local-up` on an environment that is there: what has ended or changed is started again alone, and nothing that a sink has
 //! stored is lost by it. All of these use the fixed public ports.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use crate::bench::{Bench, Done, fixed_ports, services, turn};
 
-const BLUEPRINT: &str = "international-ferry";
+pub(crate) const BLUEPRINT: &str = "international-ferry";
 
 /// The sink's messages.
-fn count(bench: &Bench) -> usize {
+pub(crate) fn count(bench: &Bench) -> usize {
     let trail = bench.run(&["trail", "--json"]);
     trail.assert_code(0).json_lines().len()
 }
@@ -106,8 +101,7 @@ fn what_a_file_says_decides_and_not_its_time() {
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
     let text = fs::read_to_string(manifests.join(BLUEPRINT).join("blueprint.yaml")).unwrap();
     let file = bench.file("blueprint.yaml", &text);
-    let bin = bench.file("bin", "");
-    fs::remove_file(&bin).unwrap();
+    let bin = bench.folder("bin");
     copy(&services(), &bin);
     let up = || -> Done {
         let mut command = bench.command(&["local-up", file.to_str().unwrap()]);
@@ -143,15 +137,15 @@ fn what_a_file_says_decides_and_not_its_time() {
     bench.assert_nothing_left();
 }
 
-fn copy(from: &Path, to: &PathBuf) {
-    fs::create_dir(to).unwrap();
+/// The services, into a folder that is there.
+pub(crate) fn copy(from: &Path, to: &Path) {
     for name in ["gateway", "processor", "sink", "wosp", "probe"] {
         fs::copy(from.join(name), to.join(name)).unwrap();
     }
 }
 
 /// As a build does: a new file by a rename.
-fn replace(program: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn replace(program: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut content = fs::read(program).unwrap();
     change(&mut content);
     let new = program.with_extension("new");

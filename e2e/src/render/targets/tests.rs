@@ -39,6 +39,7 @@ fn services(plan: &Plan, target: Target) -> BTreeMap<String, Vec<Object>> {
         pull_policy: "IfNotPresent".into(),
         pull_secret: None,
         architectures: vec![],
+        programs: None,
     };
     let options = Options {
         environment: "cloud",

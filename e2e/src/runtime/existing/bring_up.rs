@@ -138,6 +138,7 @@ pub(crate) fn pulled_images(
             [] => Architecture::here().into_iter().collect(),
             given => given.to_vec(),
         },
+        programs: None,
     };
     if let Some(bad) = images.all().iter().find(|image| !is_image(image)) {
         return Err(Failure::usage(format!("`{bad}` is no image name"))
@@ -299,6 +300,7 @@ async fn bring_up(
         target: destination.target.unwrap_or(Target::K3d),
         clusters,
         images: &settled.images,
+        own_images: &BTreeMap::new(),
         secrets: &secrets,
         settings: &request.settings,
         peer_address: &|pod, load_balancer| {

@@ -83,6 +83,7 @@ mod tests {
             pull_policy: "IfNotPresent".into(),
             pull_secret: None,
             architectures: vec![],
+            programs: None,
         }
     }
 

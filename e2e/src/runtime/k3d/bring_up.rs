@@ -8,7 +8,7 @@ use futures_util::{FutureExt as _, future::try_join_all};
 use super::{
     ENGINE_ELSEWHERE,
     clusters::{self, ClusterSpec, Clusters, HostPort, PortMapping},
-    reach,
+    images, reach,
 };
 use crate::{
     blueprint::Target,
@@ -19,10 +19,11 @@ use crate::{
     failure::Failure,
     image::{self, architecture},
     kubernetes::Cluster,
+    local,
     plan::{PeerAddress, Plan, PodPlan, Sockets},
     render::{Architecture, Images, K3D_HOST},
     runtime::{PublicAddress, UpRequest, on_clusters},
-    services,
+    services::{self, Binaries},
     timeline::Timeline,
 };
 
@@ -67,7 +68,12 @@ pub(in crate::runtime) async fn refresh(
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
     settle_place(timeline).await?;
-    bring_up(environment, request, &plan(request)?, timeline).await
+    let plan = plan(request)?;
+    let ours = Clusters::new(environment.name().as_str(), environment.layout().root());
+    if let Some(reason) = ours.reason_to_replace(&specs(request, &plan)).await? {
+        local::may_be_replaced(environment, &reason).await?;
+    }
+    bring_up(environment, request, &plan, timeline).await
 }
 
 /// Refuses an engine whose published ports do not arrive here. Where that is not known, the image of the services is made
@@ -140,20 +146,17 @@ async fn bring_up(
 ) -> anyhow::Result<()> {
     let layout = environment.layout().clone();
     record_plan(environment, request, plan)?;
-    let specs: Vec<_> = plan
-        .clusters
-        .iter()
-        .map(|cluster| spec(request, cluster))
-        .collect();
+    let specs = specs(request, plan);
     let ours = Clusters::new(environment.name().as_str(), layout.root());
     // The clusters take longest, so everything else is done beside their creation.
     let planned_nodes: Vec<_> = specs.iter().flat_map(ClusterSpec::nodes).collect();
-    let (running, (images, secrets)) = tokio::try_join!(ours.up(&specs, timeline), async {
-        let images = make_images(timeline).await?;
-        let secrets = on_clusters::secrets(environment, plan)?;
-        image::preload(&images.all(), &planned_nodes, timeline).await;
-        anyhow::Ok((images, secrets))
-    })?;
+    let (running, (images, binaries, secrets)) =
+        tokio::try_join!(ours.up(&specs, timeline), async {
+            let (images, binaries) = make_images(timeline).await?;
+            let secrets = on_clusters::secrets(environment, plan)?;
+            image::preload(&images.all(), &planned_nodes, timeline).await;
+            anyhow::Ok((images, binaries, secrets))
+        })?;
     environment.record.images = Some(ImagesRecord {
         services: images.services.clone(),
         envoy: images.envoy.clone(),
@@ -177,6 +180,9 @@ async fn bring_up(
     let wanted = images.all();
     let (_, connected) = tokio::try_join!(image::import(&wanted, &nodes, timeline), connect)?;
     let connected: BTreeMap<_, _> = connected.into_iter().collect();
+    let own_images = images::of_pods(plan, &connected, &images, &binaries).await?;
+    let earlier = images::earlier(&own_images, &images).await?;
+    image::import(&earlier, &nodes, timeline).await?;
     let host_ports: BTreeMap<_, _> = plan
         .clusters
         .iter()
@@ -197,6 +203,7 @@ async fn bring_up(
         target: Target::K3d,
         clusters: &connected,
         images: &images,
+        own_images: &own_images,
         secrets: &secrets,
         settings: &request.settings,
         // A pod of one cluster knows nothing of the other's Docker network; this machine's published port is the way across.
@@ -229,6 +236,11 @@ async fn bring_up(
     on_clusters::answer_here(&environment.record.pods, hint, timeline).await
 }
 
+fn specs(request: &UpRequest, plan: &Plan) -> Vec<ClusterSpec> {
+    let clusters = plan.clusters.iter();
+    clusters.map(|cluster| spec(request, cluster)).collect()
+}
+
 /// `local-up` has the clusters under the names that the blueprint gives them, where k3d takes such long ones; others share the machine with more of their kind.
 fn spec(request: &UpRequest, cluster: &crate::plan::ClusterPlan) -> ClusterSpec {
     let port = |service: u16| match request.public {
@@ -253,18 +265,24 @@ fn spec(request: &UpRequest, cluster: &crate::plan::ClusterPlan) -> ClusterSpec 
     }
 }
 
-async fn make_images(timeline: &Timeline) -> anyhow::Result<Images> {
-    let services = async { image::services(&services::binaries(timeline).await?, timeline).await };
-    let (services, envoy) = tokio::try_join!(services, image::envoy(timeline))?;
+/// The newest images, and the programs that are in them.
+async fn make_images(timeline: &Timeline) -> anyhow::Result<(Images, Binaries)> {
+    let services = async {
+        let binaries = services::binaries(timeline).await?;
+        anyhow::Ok((image::services(&binaries, timeline).await?, binaries))
+    };
+    let ((services, binaries), envoy) = tokio::try_join!(services, image::envoy(timeline))?;
     let both = [services.clone(), envoy.clone()];
     architecture::check(&both, &docker::info().await?).await?;
-    Ok(Images {
+    let images = Images {
         services,
         envoy,
         pull_policy: "Never".into(),
         pull_secret: None,
         architectures: Architecture::here().into_iter().collect(),
-    })
+        programs: None,
+    };
+    Ok((images, binaries))
 }
 
 /// Writes down what is going to be, so that whatever ends this command, a later one knows what there may be.

@@ -212,29 +212,54 @@ impl Clusters {
         Ok(clusters)
     }
 
+    /// Why [`Clusters::up`] would replace one of these clusters, with all that is in it; `None` where it takes all that are
+    /// there as they are.
+    ///
+    /// # Errors
+    ///
+    /// Where the engine does not say what it has.
+    pub(super) async fn reason_to_replace(
+        &self,
+        specs: &[ClusterSpec],
+    ) -> anyhow::Result<Option<String>> {
+        for spec in specs {
+            let name = &spec.name;
+            let seen = self.look(name).await?;
+            // One whose creation was not finished never had anything in it.
+            let is_there = !seen.is_empty() && self.own_kubeconfig(name).exists();
+            let ours = nodes::ownership(&self.owner, &seen, self.folder(name).exists());
+            if let (true, Ownership::Ours, Some(reason)) = (is_there, ours, self.unfit(spec, &seen))
+            {
+                return Ok(Some(format!("of cluster `{name}` {reason}")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn unfit(&self, spec: &ClusterSpec, seen: &[Container]) -> Option<String> {
+        let ports = spec.ports.iter();
+        let ports: Vec<_> = ports
+            .map(|port| (port.host.fixed(), port.service))
+            .collect();
+        let finished = self.own_kubeconfig(&spec.name).exists();
+        nodes::reason_to_replace(seen, &self.image, &ports, finished)
+    }
+
     async fn one_up(&self, spec: &ClusterSpec, timeline: &Timeline) -> anyhow::Result<Cluster> {
         let name = &spec.name;
         let seen = self.look(name).await?;
         match nodes::ownership(&self.owner, &seen, self.folder(name).exists()) {
             Ownership::Foreign(whose) => return Err(foreign(name, &whose)),
             Ownership::Free => refuse_remains(name).await?,
-            Ownership::Ours => {
-                let ports: Vec<_> = spec
-                    .ports
-                    .iter()
-                    .map(|port| (port.host.fixed(), port.service))
-                    .collect();
-                let finished = self.own_kubeconfig(name).exists();
-                match nodes::reason_to_replace(&seen, &self.image, &ports, finished) {
-                    None => return self.take(name, &seen, timeline).await,
-                    Some(reason) => {
-                        if !seen.is_empty() {
-                            timeline.note(format!("cluster `{name}` is replaced: {reason}"));
-                        }
-                        self.delete(name).await?;
+            Ownership::Ours => match self.unfit(spec, &seen) {
+                None => return self.take(name, &seen, timeline).await,
+                Some(reason) => {
+                    if !seen.is_empty() {
+                        timeline.note(format!("cluster `{name}` is replaced: {reason}"));
                     }
+                    self.delete(name).await?;
                 }
-            }
+            },
         }
         timeline
             .run(format!("create cluster `{name}`"), |step| async move {

@@ -1,0 +1,85 @@
+//! `local-up` on clusters of k3d that are there: a pod whose programs are the same is left alone, with what it has stored.
+//!
+//! Runs with `FERRY_TEST_K3D=1`, since it needs Docker, `k3d` and two minutes. It uses the fixed public ports.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use e2e::testing::show;
+
+use crate::{
+    bench::{Bench, Done, finish, fixed_ports, services},
+    repair::{BLUEPRINT, copy, count, replace},
+};
+
+/// Pod → the name that Kubernetes has given it.
+fn pods(bench: &Bench) -> BTreeMap<String, String> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let records = bench.records();
+    let pods = records[0]["pods"].as_array().unwrap().iter();
+    pods.map(|pod| (text(&pod["name"]), text(&pod["pod_name"])))
+        .collect()
+}
+
+/// Which pods of those that were there before are others now.
+fn changed(before: &BTreeMap<String, String>, bench: &Bench) -> Vec<String> {
+    let now = pods(bench).into_iter();
+    now.filter(|(name, pod)| before[name] != *pod)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+#[test]
+fn a_changed_gateway_leaves_the_sink_alone_on_k3d() {
+    if std::env::var_os("FERRY_TEST_K3D").is_none_or(|value| value != "1") {
+        show(
+            "a_changed_gateway_leaves_the_sink_alone_on_k3d: NOT RUN, it needs Docker and k3d; set FERRY_TEST_K3D=1",
+        );
+        return;
+    }
+    let _ports = fixed_ports();
+    let bench = Bench::new();
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
+    let text = fs::read_to_string(manifests.join(BLUEPRINT).join("blueprint.yaml")).unwrap();
+    let file = bench.file("blueprint.yaml", &text);
+    let bin = bench.folder("bin");
+    copy(&services(), &bin);
+    let up = || -> Done {
+        let mut command = bench.command(&["local-up", file.to_str().unwrap(), "--runtime", "k3d"]);
+        finish(command.env("FERRY_BIN_DIR", &bin))
+    };
+    up().assert_code(0).assert_data("5/5");
+    bench.run(&["trigger", "--count", "100"]).assert_code(0);
+    assert_eq!(count(&bench), 105);
+
+    bench
+        .run(&["doctor", "--runtime", "k3d"])
+        .assert_code(0)
+        .assert_data("in use by Ferry's `local`");
+
+    let before = pods(&bench);
+    bench.file("blueprint.yaml", &format!("# a comment\n\n{text}\n"));
+    up().assert_code(0).assert_says("already");
+    assert_eq!(changed(&before, &bench), [""; 0]);
+    assert_eq!(count(&bench), 110);
+
+    // Another gateway, by one byte after its end; it sends five messages by itself.
+    replace(&bin.join("gateway"), |content| content.push(0));
+    up().assert_code(0).assert_data("5/5");
+    assert_eq!(
+        changed(&before, &bench),
+        ["gateway.cluster-a.international-ferry.ferry.internal"]
+    );
+    assert_eq!(count(&bench), 120);
+
+    // Clusters have the ports that they were made with.
+    let before = pods(&bench);
+    bench.file("blueprint.yaml", &text.replace("30200", "30201"));
+    up().assert_code(2)
+        .assert_says("120 messages, which would be lost")
+        .assert_says("--fresh");
+    assert_eq!(changed(&before, &bench), [""; 0]);
+    assert_eq!(count(&bench), 120);
+
+    bench.run(&["local-down"]).assert_code(0);
+    bench.assert_nothing_left();
+}
