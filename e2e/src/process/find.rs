@@ -9,6 +9,9 @@ use anyhow::Context as _;
 
 use super::{LABEL, ProcessId};
 
+/// How the kernel shows that a folder is no more.
+const DELETED: &[u8] = b" (deleted)";
+
 /// The detached processes whose working folder is `folder` or lies below it, recorded or not.
 ///
 /// Finds what a command started that was killed before it could record it. A process is never judged by its name, and
@@ -36,7 +39,11 @@ pub(crate) struct Orphan {
 pub(crate) fn orphans_under(root: &Path) -> anyhow::Result<Vec<Orphan>> {
     let found = every_pid()?.filter_map(|pid| {
         let cwd = working_folder(pid)?;
-        let started_in = is_deleted(pid, &cwd).then(|| started_in(pid))??;
+        if !is_deleted(pid, &cwd) {
+            return None;
+        }
+        // What becomes another program just now has the folder that it was started in all the same.
+        let started_in = started_in(pid).or_else(|| is_in_between(pid).then(|| before(&cwd))?)?;
         let process = started_in.starts_with(root).then(|| ProcessId::of(pid))??;
         Some(Orphan {
             process,
@@ -65,7 +72,7 @@ fn working_folder(pid: u32) -> Option<PathBuf> {
 /// Whether the working folder of a process, shown as `cwd`, was deleted. A folder may well be called `… (deleted)`; it is
 /// the one at its path then.
 fn is_deleted(pid: u32, cwd: &Path) -> bool {
-    if !cwd.as_os_str().as_bytes().ends_with(b" (deleted)") {
+    if !cwd.as_os_str().as_bytes().ends_with(DELETED) {
         return false;
     }
     let number = |path: &Path| {
@@ -77,11 +84,20 @@ fn is_deleted(pid: u32, cwd: &Path) -> bool {
     open.is_some() && open != number(cwd)
 }
 
+/// What a deleted folder was called.
+fn before(cwd: &Path) -> Option<PathBuf> {
+    let bytes = cwd.as_os_str().as_bytes().strip_suffix(DELETED)?;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(bytes)))
+}
+
 fn is_labelled(pid: u32) -> bool {
-    // The kernel shows no environment at all for the moment in which a process becomes another program (execve(2)), and
-    // such a moment is no reason to overlook one of ours.
-    let in_between = std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.is_empty());
-    in_between || started_in(pid).is_some()
+    is_in_between(pid) || started_in(pid).is_some()
+}
+
+/// The kernel shows no environment at all for the moment in which a process becomes another program (execve(2)), and such a
+/// moment is no reason to overlook one of ours.
+fn is_in_between(pid: u32) -> bool {
+    std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.is_empty())
 }
 
 /// The folder that a process was started in by [`Launch`]; `None` for a process of somebody else.
