@@ -348,6 +348,22 @@ impl Found {
             Self::Broken { layout, .. } => layout,
         }
     }
+
+    /// The environment; else its name, and in one line what is wrong with its record and what to do about it.
+    pub fn readable(self) -> Result<Environment, (Name, String)> {
+        match self {
+            Self::Environment(environment) => Ok(*environment),
+            Self::Broken {
+                name,
+                problem,
+                damage,
+                ..
+            } => {
+                let remedy = damage.remedy(&name);
+                Err((name, format!("{problem}; {remedy}")))
+            }
+        }
+    }
 }
 
 impl Environment {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use messages::WorkloadName;
+use messages::{WorkloadName, der::tagged};
 use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair, KeyUsagePurpose};
 
 use super::{AUTHORITY_KEY, Authority, authority::subject, files, new_key};
@@ -86,17 +86,4 @@ fn name_constraints(dns: &str) -> Vec<u8> {
     const DNS_NAME: u8 = 0x82;
     let subtree = tagged(SEQUENCE, &tagged(DNS_NAME, dns.as_bytes()));
     tagged(SEQUENCE, &tagged(PERMITTED, &subtree))
-}
-
-/// Tag, length, content: X.690, 8.1. A DNS name and what is around it are shorter than 64 KiB.
-fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
-    let [high, low] = u16::try_from(content.len())
-        .unwrap_or(u16::MAX)
-        .to_be_bytes();
-    let length = match content.len() {
-        0..0x80 => vec![low],
-        0x80..0x100 => vec![0x81, low],
-        _ => vec![0x82, high, low],
-    };
-    [&[tag], &length[..], content].concat()
 }

@@ -16,6 +16,8 @@ use x509_parser::{
     x509::SubjectPublicKeyInfo,
 };
 
+use crate::der::tagged;
+
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
@@ -270,19 +272,6 @@ fn info(algorithm: &[u8], key: &[u8]) -> PrivatePkcs8KeyDer<'static> {
         tagged(OCTET_STRING, key),
     ];
     tagged(SEQUENCE, &content.concat()).into()
-}
-
-/// Tag, length, content: X.690, 8.1. A key is shorter than 64 KiB.
-fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
-    let [high, low] = u16::try_from(content.len())
-        .unwrap_or(u16::MAX)
-        .to_be_bytes();
-    let length = match content.len() {
-        0..0x80 => vec![low],
-        0x80..0x100 => vec![0x81, low],
-        _ => vec![0x82, high, low],
-    };
-    [&[tag], &length[..], content].concat()
 }
 
 #[cfg(test)]

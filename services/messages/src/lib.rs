@@ -6,6 +6,7 @@
 
 mod check;
 mod decode_error;
+pub mod der;
 pub mod env;
 pub mod json;
 mod key;

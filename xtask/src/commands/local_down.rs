@@ -1,5 +1,5 @@
 use e2e::{
-    environment::{Environment, Found, RuntimeKind},
+    environment::{Environment, RuntimeKind},
     failure::Failure,
     runtime::{self, State},
 };
@@ -37,22 +37,14 @@ pub(crate) async fn run(args: LocalDown, context: &Context) -> anyhow::Result<()
 fn all(context: &Context) -> anyhow::Result<Vec<Environment>> {
     let mut all = vec![];
     for found in context.store.list()? {
-        match found {
-            Found::Environment(environment) => match mine(*environment, context) {
+        match found.readable() {
+            Ok(environment) => match mine(environment, context) {
                 Ok(environment) => all.push(environment),
                 Err(reason) => context.output.say(format!("{reason:#}")),
             },
-            Found::Broken {
-                name,
-                problem,
-                damage,
-                ..
-            } => {
-                let remedy = damage.remedy(&name);
-                context
-                    .output
-                    .warn(format!("`{name}` is left alone: {problem}; {remedy}"));
-            }
+            Err((name, problem)) => context
+                .output
+                .warn(format!("`{name}` is left alone: {problem}")),
         }
     }
     Ok(all)

@@ -16,18 +16,12 @@ pub(crate) async fn run(args: Status, context: &Context) -> anyhow::Result<()> {
             .say("no environment is up; start one with `cargo xtask local-up`");
     }
     for found in all {
-        let environment = match found {
-            Found::Environment(environment) => environment,
-            Found::Broken {
-                name,
-                problem,
-                damage,
-                ..
-            } => {
-                let remedy = damage.remedy(&name);
+        let environment = match found.readable() {
+            Ok(environment) => environment,
+            Err((name, problem)) => {
                 context
                     .output
-                    .warn(format!("`{name}` cannot be read: {problem}; {remedy}"));
+                    .warn(format!("`{name}` cannot be read: {problem}"));
                 continue;
             }
         };
