@@ -75,6 +75,8 @@ mod tests {
 
     #[test]
     fn a_shell_finds_the_same_signals() {
+        // Those that this test ignores, as under `nohup`, no shell below it can heed.
+        let here = at_start();
         for (trap, expected) in [
             (":", vec![]),
             ("trap '' HUP", vec![Signal::HangUp]),
@@ -82,6 +84,8 @@ mod tests {
             ("trap '' HUP INT TERM", Signal::ALL.to_vec()),
         ] {
             let script = format!(r#"{trap}; exec /bin/sh "$@""#);
+            let ignored = |signal: &Signal| expected.contains(signal) || here.contains(signal);
+            let expected: Vec<_> = Signal::ALL.into_iter().filter(ignored).collect();
             assert_eq!(
                 of_shell(&["/bin/sh", "-c", &script, "sh"]),
                 expected,
