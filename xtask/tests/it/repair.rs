@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
-use crate::bench::{Bench, Done, fixed_ports, services, turn};
+use e2e::process::ProcessId;
+
+use crate::bench::{Bench, Done, eventually, fixed_ports, services, turn};
 
 pub(crate) const BLUEPRINT: &str = "international-ferry";
 
@@ -30,6 +32,20 @@ fn signal(signal: &str, pids: impl IntoIterator<Item = u64>) {
         .args(["-c", &format!("kill -{signal} {}", pids.join(" "))])
         .status();
     assert!(status.unwrap().success());
+}
+
+/// Kills processes; returns when they have ended, which takes the kernel a moment.
+fn kill(pids: impl IntoIterator<Item = u64>) {
+    let pids: Vec<_> = pids.into_iter().collect();
+    let processes: Vec<_> = pids
+        .iter()
+        .map(|pid| ProcessId::of(u32::try_from(*pid).unwrap()).unwrap())
+        .collect();
+    signal("KILL", pids);
+    eventually("the end of killed processes", || {
+        let ended = !processes.iter().any(|process| process.is_running());
+        ended.then_some(())
+    });
 }
 
 #[test]
@@ -59,7 +75,7 @@ fn what_has_ended_is_started_again_alone() {
         ("cluster-b load-balancer", 0),
     ] {
         let before = bench.processes();
-        signal("KILL", [before[victim]]);
+        kill([before[victim]]);
         up().assert_code(0)
             .assert_says("it had ended")
             .assert_data("5/5");
@@ -76,7 +92,7 @@ fn what_has_ended_is_started_again_alone() {
 
     // As after a start of the machine.
     let before = bench.processes();
-    signal("KILL", before.values().copied());
+    kill(before.values().copied());
     bench
         .run(&["status"])
         .assert_code(0)
