@@ -107,7 +107,8 @@ async fn ask(errand: &Errand, port: u16, path: &str, status: &str) -> anyhow::Re
     let stranger = GenericImage::new(name, tag)
         .with_wait_for(WaitFor::exit(ExitWaitStrategy::new()))
         .with_network(&errand.network)
-        .with_host(K3D_HOST, Host::HostGateway)
+        // As `/probe` dials it: the whole name.
+        .with_host(format!("{K3D_HOST}."), Host::HostGateway)
         .with_label(STRANGER_LABEL, &errand.environment)
         .with_cmd(["/probe", &url, "5", "--expect", status])
         .start()
