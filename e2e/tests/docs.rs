@@ -105,7 +105,7 @@ fn every_test_that_cargo_is_asked_for_is_there() {
             };
             if let Some(package) = after("-p") {
                 let folder = match package {
-                    "e2e" => root().join("e2e"),
+                    "e2e" | "xtask" => root().join(package),
                     package => root().join("services").join(package),
                 };
                 assert!(folder.is_dir(), "{page}: `{command}`: no {package}");
