@@ -5,6 +5,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     path::Path,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::Context as _;
@@ -355,15 +356,23 @@ fn place(pod: &mut PodPlan, ip: IpAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A free port of `[::1]`.
+/// A free port of `[::1]`, which this process has not given before: it is bound only once its pod starts.
 fn shared() -> anyhow::Result<SocketAddr> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut last = None;
     for _ in 0..ATTEMPTS {
         let [high, low] = random_octets();
         let offset = u16::from_be_bytes([high, low]) % (SHARED_PORTS.end - SHARED_PORTS.start);
         let socket = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), SHARED_PORTS.start + offset);
+        if given.contains(&socket.port()) {
+            continue;
+        }
         match TcpListener::bind(socket) {
-            Ok(_) => return Ok(socket),
+            Ok(_) => {
+                given.insert(socket.port());
+                return Ok(socket);
+            }
             Err(error) => last = Some(error),
         }
     }
