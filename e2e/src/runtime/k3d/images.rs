@@ -1,10 +1,11 @@
 //! Which image each pod runs: the newest, unless the pod that is there runs the same programs out of an earlier one. A pod is
 //! then left alone, with what it has stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Context as _;
 use futures_util::future::try_join_all;
-use messages::WorkloadName;
+use messages::{Role, WorkloadName};
 
 use crate::{
     docker, image,
@@ -21,8 +22,16 @@ pub(super) async fn of_pods(
     newest: &Images,
     binaries: &Binaries,
 ) -> anyhow::Result<BTreeMap<WorkloadName, Images>> {
+    let roles: BTreeSet<Role> = plan.pods.iter().map(|pod| pod.role).collect();
+    let contents = roles
+        .into_iter()
+        .map(|role| async move { anyhow::Ok((role, image::content(binaries, role).await?)) });
+    let contents: &BTreeMap<_, _> = &try_join_all(contents).await?.into_iter().collect();
     let pods = plan.pods.iter().map(|pod| async move {
-        let wanted = image::content(binaries, pod.role).await?;
+        let wanted = contents
+            .get(&pod.role)
+            .with_context(|| format!("the programs of {} were not read", pod.name))?
+            .clone();
         let runs = match clusters.get(pod.name.cluster()) {
             Some(cluster) => running(cluster, pod).await?,
             None => None,
