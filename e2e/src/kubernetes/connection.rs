@@ -39,15 +39,16 @@ pub(super) async fn open(
     let shown = shown.unwrap_or_default().to_owned();
     let mut server = None;
     let mut proxy = None;
-    let secure_by_default = server::has_certificates(&kubeconfig, &shown);
-    if let Some(cluster) = cluster_of(&mut kubeconfig, &shown) {
+    let (cluster, user) = entries(&mut kubeconfig, &shown);
+    let secure_by_default = server::has_certificates(cluster.as_deref(), user.as_deref());
+    if let Some(cluster) = cluster {
         let (url, found) = server::read(cluster, secure_by_default, &shown)?;
         proxy = proxy::choose(&found, cluster.proxy_url.as_deref(), variables)?;
         cluster.server = Some(url);
         cluster.proxy_url = Some(DECIDED_ELSEWHERE.into());
         server = Some(found);
     }
-    plugin::settle(&mut kubeconfig, &shown)?;
+    plugin::settle(user, &shown)?;
     let options = KubeConfigOptions {
         context: context.map(Into::into),
         ..KubeConfigOptions::default()
@@ -71,15 +72,24 @@ pub(super) async fn open(
     })
 }
 
-/// The entry of the cluster that a context names.
-fn cluster_of<'a>(kubeconfig: &'a mut Kubeconfig, context: &str) -> Option<&'a mut Cluster> {
-    let named = kubeconfig
-        .contexts
-        .iter()
-        .find(|named| named.name == context);
-    let name = named?.context.as_ref()?.cluster.clone();
+/// The entries of the cluster and of the user that a context names.
+fn entries<'a>(
+    kubeconfig: &'a mut Kubeconfig,
+    context: &str,
+) -> (Option<&'a mut Cluster>, Option<&'a mut AuthInfo>) {
+    let mut contexts = kubeconfig.contexts.iter();
+    let named = contexts.find(|named| named.name == context);
+    let Some(named) = named.and_then(|named| named.context.as_ref()) else {
+        return (None, None);
+    };
     let mut clusters = kubeconfig.clusters.iter_mut();
-    clusters.find(|named| named.name == name)?.cluster.as_mut()
+    let cluster = clusters.find(|entry| entry.name == named.cluster);
+    let mut users = kubeconfig.auth_infos.iter_mut();
+    let user = users.find(|entry| Some(&entry.name) == named.user.as_ref());
+    (
+        cluster.and_then(|entry| entry.cluster.as_mut()),
+        user.and_then(|entry| entry.auth_info.as_mut()),
+    )
 }
 
 /// TLS to a proxy is checked by what the cluster's entry trusts, as `kubectl` does. Who the user is, it is not told.
@@ -93,9 +103,15 @@ fn to_proxy(config: &Config) -> anyhow::Result<TlsConnector> {
 
 /// As `Client::try_from`, but for the way to the server.
 fn build(config: &Config, way: Option<tunnel::Way>, context: &str) -> Result<Client, kube::Error> {
+    let credentials = config.auth_layer()?;
+    let mut for_tls = config.clone();
+    if credentials.is_some() {
+        // A plugin that has given a token has no certificate, and is not asked again for one.
+        for_tls.auth_info.exec = None;
+    }
     let connector = tunnel::Connector::new(way);
     let mut connector =
-        TimeoutConnector::new(config.rustls_https_connector_with_connector(connector)?);
+        TimeoutConnector::new(for_tls.rustls_https_connector_with_connector(connector)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
@@ -107,7 +123,7 @@ fn build(config: &Config, way: Option<tunnel::Way>, context: &str) -> Result<Cli
         .map_err(move |error: BoxError| plugin::clean(error, &context))
         .layer(config.base_uri_layer())
         .option_layer(retries.map(RetryLayer::new))
-        .option_layer(config.auth_layer()?)
+        .option_layer(credentials)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(client);
@@ -128,9 +144,12 @@ pub(super) fn no_way(error: &kube::Error) -> Option<&NoWay> {
 
 /// A kubeconfig entry that cannot be used.
 fn refused(context: &str, cause: &str) -> Failure {
-    Failure::usage(format!("context `{context}`: {cause}")).hint(format!(
-        "`kubectl --context {context} get namespaces` must work first"
-    ))
+    Failure::usage(format!("context `{context}`: {cause}")).hint(must_work(context))
+}
+
+/// What to try where a kubeconfig's context does not lead anywhere.
+fn must_work(context: &str) -> String {
+    format!("`kubectl --context {context} get namespaces` must work first")
 }
 
 #[cfg(test)]

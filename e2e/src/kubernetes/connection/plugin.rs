@@ -6,11 +6,11 @@ use std::io::IsTerminal as _;
 
 use kube::{
     client::AuthError,
-    config::{AuthInfo, ExecInteractiveMode, Kubeconfig},
+    config::{AuthInfo, ExecInteractiveMode},
 };
 use tower::BoxError;
 
-use super::refused;
+use super::{must_work, refused};
 use crate::failure::Failure;
 
 /// Longest line of a program's standard error that is shown, in characters.
@@ -18,16 +18,15 @@ const LONGEST_LINE: usize = 300;
 
 /// Gives a program this command's terminal only where there is one, as `kubectl` does: it would else wait for an answer that
 /// nobody can give, or read what was meant for this command.
-pub(super) fn settle(kubeconfig: &mut Kubeconfig, context: &str) -> Result<(), Failure> {
-    settle_for(kubeconfig, context, std::io::stdin().is_terminal())
+pub(super) fn settle(user: Option<&mut AuthInfo>, context: &str) -> Result<(), Failure> {
+    settle_for(user, context, std::io::stdin().is_terminal())
 }
 
 pub(super) fn settle_for(
-    kubeconfig: &mut Kubeconfig,
+    user: Option<&mut AuthInfo>,
     context: &str,
     terminal: bool,
 ) -> Result<(), Failure> {
-    let user = user_of(kubeconfig, context);
     let Some(exec) = user.and_then(|user| user.exec.as_mut()) else {
         return Ok(());
     };
@@ -47,16 +46,6 @@ pub(super) fn settle_for(
         }
         (_, true) => Ok(()),
     }
-}
-
-fn user_of<'a>(kubeconfig: &'a mut Kubeconfig, context: &str) -> Option<&'a mut AuthInfo> {
-    let named = kubeconfig
-        .contexts
-        .iter()
-        .find(|named| named.name == context);
-    let user = named?.context.as_ref()?.user.clone()?;
-    let mut users = kubeconfig.auth_infos.iter_mut();
-    users.find(|named| named.name == user)?.auth_info.as_mut()
 }
 
 /// Takes the secrets out of an error of a request whose credentials could not be had.
@@ -92,7 +81,5 @@ pub(super) fn failure(error: &AuthError, context: &str) -> Failure {
         }
         other => format!("its credentials cannot be had: {other}"),
     };
-    Failure::infrastructure(format!("context `{context}`: {cause}")).hint(format!(
-        "`kubectl --context {context} get namespaces` must work first"
-    ))
+    Failure::infrastructure(format!("context `{context}`: {cause}")).hint(must_work(context))
 }

@@ -1,31 +1,14 @@
 //! The URL of an API server, as `kubectl` reads it.
 
 use hyper::Uri;
-use kube::config::{Cluster, Kubeconfig};
+use kube::config::{AuthInfo, Cluster};
 
 use super::refused;
 use crate::{failure::Failure, proxy::Server};
 
 /// Whether a server without a scheme is one of HTTPS: where certificates are named, the server's or the user's.
 /// <https://pkg.go.dev/k8s.io/client-go/rest#DefaultServerUrlFor>
-pub(super) fn has_certificates(kubeconfig: &Kubeconfig, context: &str) -> bool {
-    let named = kubeconfig
-        .contexts
-        .iter()
-        .find(|named| named.name == context);
-    let Some(context) = named.and_then(|named| named.context.as_ref()) else {
-        return false;
-    };
-    let cluster = kubeconfig
-        .clusters
-        .iter()
-        .find(|named| named.name == context.cluster)
-        .and_then(|named| named.cluster.as_ref());
-    let user = kubeconfig
-        .auth_infos
-        .iter()
-        .find(|named| Some(&named.name) == context.user.as_ref())
-        .and_then(|named| named.auth_info.as_ref());
+pub(super) fn has_certificates(cluster: Option<&Cluster>, user: Option<&AuthInfo>) -> bool {
     cluster.is_some_and(|cluster| {
         cluster.certificate_authority.is_some()
             || cluster.certificate_authority_data.is_some()

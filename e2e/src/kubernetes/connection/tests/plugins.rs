@@ -20,10 +20,20 @@ async fn a_plugin_gives_the_token_and_its_words_stay_apart() {
         "kind": "ExecCredential",
         "status": { "token": TOKEN },
     });
-    let script = format!("echo 'a new version is out' >&2; echo '{printed}'");
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let script = format!(
+        "echo 'a new version is out' >&2; echo x >>{}; echo '{printed}'",
+        runs.display()
+    );
     let version = ask(with_plugin(&server, &script, "Never"), &[]).await;
     assert_eq!(version.as_deref(), Ok("v1.34.0"));
     assert_asked(&server, "/version");
+    let runs = std::fs::read_to_string(runs).unwrap();
+    assert_eq!(
+        runs, "x\n",
+        "a program may ask a person, or a service that counts"
+    );
 }
 
 #[tokio::test]
@@ -62,7 +72,8 @@ fn a_plugin_has_a_terminal_only_where_there_is_one() {
     };
     let mode = |mode: &str, terminal: bool| {
         let mut config = read(mode);
-        plugin::settle_for(&mut config, "x", terminal).map_err(|failure| failure.to_string())?;
+        let (_, user) = entries(&mut config, "x");
+        plugin::settle_for(user, "x", terminal).map_err(|failure| failure.to_string())?;
         let user = config.auth_infos[0].auth_info.take().unwrap();
         Ok::<_, String>(user.exec.unwrap().interactive_mode)
     };
