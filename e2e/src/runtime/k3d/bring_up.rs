@@ -180,9 +180,8 @@ async fn bring_up(
     let wanted = images.all();
     let (_, connected) = tokio::try_join!(image::import(&wanted, &nodes, timeline), connect)?;
     let connected: BTreeMap<_, _> = connected.into_iter().collect();
-    let own_images = images::of_pods(plan, &connected, &images, &binaries).await?;
-    let earlier = images::earlier(&own_images, &images).await?;
-    image::import(&earlier, &nodes, timeline).await?;
+    let chosen = images::choose(plan, &connected, &images, &binaries).await?;
+    image::import(&chosen.earlier, &nodes, timeline).await?;
     let host_ports: BTreeMap<_, _> = plan
         .clusters
         .iter()
@@ -203,7 +202,7 @@ async fn bring_up(
         target: Target::K3d,
         clusters: &connected,
         images: &images,
-        own_images: &own_images,
+        own_images: &chosen.of_pods,
         secrets: &secrets,
         settings: &request.settings,
         // A pod of one cluster knows nothing of the other's Docker network; this machine's published port is the way across.
