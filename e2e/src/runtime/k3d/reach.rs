@@ -8,6 +8,8 @@ use crate::{
     deploy::Unreached, docker, failure::Failure, http::Request, plan::PeerAddress, tools::ToolCache,
 };
 
+/// The engine itself.
+const ENGINE: &str = "dockerd";
 /// The program that listens on a published port for the engine, and takes what comes from other networks of it.
 /// <https://docs.docker.com/engine/network/packet-filtering-firewalls/>
 const USERLAND_PROXY: &str = "docker-proxy";
@@ -104,12 +106,11 @@ pub(super) async fn explain(unreached: &Unreached, cluster: &str) -> Option<Fail
         .flat_map(docker::Network::subnets)
         .map(str::to_owned)
         .collect();
-    let found = if runs(USERLAND_PROXY) {
-        firewall(unreached, obstacle, &here, Firewall::here(), &subnets)
-    } else {
+    Some(if has_no_userland_proxy(here.port, &commands()) {
         no_userland_proxy(unreached, obstacle, &here)
-    };
-    Some(found)
+    } else {
+        firewall(unreached, obstacle, &here, Firewall::here(), &subnets)
+    })
 }
 
 fn blocked(unreached: &Unreached, obstacle: Obstacle, here: &PeerAddress) -> String {
@@ -152,12 +153,34 @@ fn no_userland_proxy(unreached: &Unreached, obstacle: Obstacle, here: &PeerAddre
     .hint("take `\"userland-proxy\": false` out of `/etc/docker/daemon.json` and restart Docker (`sudo systemctl restart docker`), or use `--runtime embedded`")
 }
 
-/// Whether a process of this name runs, whoever's it is.
-fn runs(name: &str) -> bool {
+/// Whether an engine of this machine publishes the port, and no proxy of it listens there. That of another port, which may be
+/// another engine's, says nothing; and of an engine in a virtual machine nothing is seen here.
+fn has_no_userland_proxy(port: u16, commands: &[Vec<String>]) -> bool {
+    let runs = |command: &[String], program: &str| {
+        let path = command.first().map(Path::new);
+        path.and_then(Path::file_name) == Some(program.as_ref())
+    };
+    let listens = |command: &[String]| {
+        let port = port.to_string();
+        let mut pairs = command.windows(2);
+        runs(command, USERLAND_PROXY)
+            && pairs.any(|pair| pair[0] == "-host-port" && pair[1] == port)
+    };
+    commands.iter().any(|command| runs(command, ENGINE))
+        && !commands.iter().any(|command| listens(command))
+}
+
+/// The command lines of all processes, of whichever user.
+fn commands() -> Vec<Vec<String>> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes
-        .filter_map(|entry| std::fs::read_to_string(entry.path().join("comm")).ok())
-        .any(|found| found.trim() == name)
+    let read = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    let words = |line: Vec<u8>| {
+        let words = line.split(|byte| *byte == 0);
+        words
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect()
+    };
+    read.map(words).collect()
 }
 
 #[cfg(test)]
@@ -252,9 +275,28 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_seen_by_its_name() {
-        let own = std::fs::read_to_string("/proc/self/comm").unwrap();
-        assert!(runs(own.trim()));
-        assert!(!runs("no such process"));
+    fn the_proxy_of_a_port_is_told_from_others() {
+        let commands = |lines: &[&str]| -> Vec<Vec<String>> {
+            let words = |line: &&str| line.split(' ').map(str::to_owned).collect();
+            lines.iter().map(words).collect()
+        };
+        let engine = "/usr/bin/dockerd -H fd://";
+        let proxy = "/usr/bin/docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 30200 -container-ip 172.18.0.4 -container-port 30201";
+        assert!(!has_no_userland_proxy(30200, &commands(&[engine, proxy])));
+        assert!(has_no_userland_proxy(30201, &commands(&[engine, proxy])));
+        assert!(has_no_userland_proxy(30200, &commands(&["sh", engine])));
+        for unseen in [&["sh"][..], &[""], &[]] {
+            assert!(!has_no_userland_proxy(30200, &commands(unseen)));
+        }
+    }
+
+    #[test]
+    fn own_command_line_is_read() {
+        let own: Vec<_> = std::env::args().collect();
+        let all = commands();
+        assert!(
+            all.iter().any(|command| command.starts_with(&own)),
+            "{own:?}"
+        );
     }
 }
