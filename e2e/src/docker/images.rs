@@ -98,8 +98,22 @@ pub async fn build(what: Build<'_>, load: bool) -> anyhow::Result<()> {
         // An attestation would make the image an index, for nothing: it never leaves this machine.
         .env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")
         .within(what.limit);
-    run(&line).await?;
-    Ok(())
+    let done = process::output(&line).await?;
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(unbuilt(what.tag, &done.stderr).into()),
+    }
+}
+
+/// The failure of a build. What a builder says before its last line is no cause.
+fn unbuilt(tag: &str, stderr: &str) -> Failure {
+    unreachable_engine(stderr).unwrap_or_else(|| {
+        let said = tail(stderr, 1);
+        let cause = said.trim().trim_start_matches("ERROR: ");
+        Failure::infrastructure(format!("`docker build` of `{tag}`: {cause}")).hint(
+            "`docker buildx ls` shows the builders and which of them do not work; with `BUILDX_BUILDER=default` the engine builds",
+        )
+    })
 }
 
 /// The tags of a repository, newest first.
@@ -270,4 +284,29 @@ pub(super) fn spawn(args: &[&str], more: &[String], stdin: Stdio) -> anyhow::Res
 
 pub(super) fn no_pipe() -> anyhow::Error {
     anyhow::anyhow!("a pipe to `docker` is missing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_builder_that_fails_is_one_line_with_a_fix() {
+        for (stderr, cause) in [
+            (
+                "WARNING: No output specified with remote driver.\nERROR: failed to build: context deadline exceeded\n",
+                "`docker build` of `a:1`: failed to build: context deadline exceeded",
+            ),
+            (
+                "ERROR: no builder \"nosuch\" found",
+                "`docker build` of `a:1`: no builder \"nosuch\" found",
+            ),
+        ] {
+            let failure = unbuilt("a:1", stderr);
+            assert_eq!(failure.to_string(), cause);
+            assert!(failure.next_step().unwrap().contains("docker buildx ls"));
+        }
+        let gone = unbuilt("a:1", "Cannot connect to the Docker daemon at unix:///x.");
+        assert!(gone.to_string().starts_with("Docker does not answer"));
+    }
 }
