@@ -1,4 +1,4 @@
-//! The command line: its shape and its help texts. Defaults belong to the harness.
+//! The command line: arguments and help texts. Defaults belong to the harness.
 
 use std::path::PathBuf;
 
@@ -13,16 +13,18 @@ use e2e::{
     wire::Protocol,
 };
 
-/// Carries messages between pods of different clusters through a mutually authenticated tunnel, and proves that it did
+#[cfg(test)]
+mod tests;
+
+/// Carries messages between pods in different clusters through a mutually authenticated tunnel
 ///
 /// BLUEPRINT is a name under `manifests/`, such as `international-ferry`, or a path to any blueprint file.
 ///
-/// Data goes to standard output, everything else to standard error. Colours are for terminals only, and never with
-/// `NO_COLOR`.
+/// Data goes to standard output, everything else to standard error. Only terminals get colours, and never with `NO_COLOR`.
 ///
-/// Exit codes: 0 all good; 1 an assertion about the product failed; 2 wrong usage or a bad blueprint; 3 the machine or a
-/// tool failed (no Docker, port taken, image missing, time-out); 130, 143, 129 ended by Ctrl-C, SIGTERM, SIGHUP. After the first of these
-/// a command removes what it made; after the second it does so at once, without grace.
+/// Exit codes: 0 success; 1 an assertion about the product failed; 2 a usage error or an invalid blueprint; 3 the machine
+/// or a tool failed (no Docker, port in use, image missing, timeout); 130, 143, 129 ended by Ctrl-C, SIGTERM, SIGHUP. After
+/// the first signal a command removes what it created; the second one ends it immediately.
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo xtask",
@@ -37,140 +39,157 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Bring blueprints up from nothing, prove that every message crossed, and remove everything
+    /// Create an environment, prove that every message arrives, and remove it
     E2e(E2e),
-    /// Bring blueprints up, prove them, and leave them running
+    /// Create or update an environment on this machine, prove it, and leave it running
     LocalUp(LocalUp),
-    /// Stop and remove what `local-up` or `e2e --keep` left running
+    /// Stop and remove environments that `local-up` or `e2e --keep` left running
     LocalDown(LocalDown),
-    /// Bring blueprints up on clusters that are there, prove them, and leave them running
+    /// Create or update a deployment on existing clusters, prove it, and leave it running
     ///
-    /// Nothing is created there but the namespaces of the blueprints' pods. Done again, it brings what is deployed up to date.
+    /// Creates nothing in the clusters except the namespaces of the blueprints' pods.
     Deploy(Deploy),
-    /// Remove what `deploy` made: the namespaces of the blueprints' pods, and nothing else
+    /// Remove a deployment: the namespaces of the blueprints' pods, and nothing else
     Undeploy(Undeploy),
     /// Build the image with the services on this machine, and print its name
     Image(Image),
-    /// Show what runs where
+    /// Show environments, their pods and the pods' state
     Status(Status),
-    /// Send messages through a gateway and show what the far end acknowledged
+    /// Send messages through a gateway and show the sinks' acknowledgements
     Trigger(Trigger),
-    /// Show the messages stored at the sinks, each with every pod it crossed
+    /// Show the messages stored at the sinks, each with the pods it crossed
     Trail(Trail),
-    /// Show who may speak to whom and with what identity; replace authorities and roots
+    /// Show identities and permitted connections; replace authorities and roots
     Identity(Identity),
     /// Show the logs of an environment's containers
     Logs(Logs),
-    /// Remove what a killed run left behind
+    /// Remove the processes, clusters and files that a killed command left behind
     Sweep(Sweep),
-    /// Check this machine, and say how to fix what is wrong
+    /// Check the requirements on this machine, and print a fix for each problem
     Doctor(Doctor),
-    /// Measure how fast messages cross on the embedded runtime, each scenario held against the first
+    /// Measure latency and throughput on the embedded runtime; compare each scenario with the first
     Bench(Bench),
-    /// Write a new blueprint, its test and its manifests: a chain over clusters, from a gateway to a sink
+    /// Create a blueprint, its test and its manifests: a chain of clusters from a gateway to a sink
     New(New),
-    /// Write the Kubernetes manifests and the schema of blueprints that are checked in under `manifests/`
+    /// Write the Kubernetes manifests and the blueprint schema under `manifests/`
     Render(Render),
-    /// Print the provider's commands that reserve, show and release the addresses of a blueprint; nothing is run
+    /// Print the cloud provider's commands that reserve, show and release a blueprint's addresses; run none of them
     Addresses(Addresses),
-    /// Write a folder, or a `.tar.gz`, from which a blueprint is deployed with nothing but `kubectl`
+    /// Write a folder, or a `.tar.gz`, that deploys a blueprint with nothing but `kubectl`
     ///
-    /// The key of the root is not in it, but in a folder of its own beside it, which stays with you.
+    /// The root's key is not part of the bundle; it stays in a separate folder beside it.
     Bundle(Bundle),
+}
+
+/// The environment that a command works on.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// Name of the environment; `local` by default
+    #[arg(long)]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// Messages that each scenario sends at once; a tenth of them goes one at a time
+    /// Messages that each scenario sends concurrently; a tenth of them is sent one at a time
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) messages: u32,
-    /// One JSON object a scenario
+    /// Print one JSON object per scenario instead of a table
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct E2e {
-    /// Blueprints to prove; all under `manifests/` if none is given, but on k3d only those with at most two clusters
+    /// Blueprints to prove; all under `manifests/` by default, on k3d only those with at most two clusters
     #[arg(value_name = "BLUEPRINT")]
     pub(crate) blueprints: Vec<String>,
-    /// Where to run: `auto`, `embedded`, `k3d` or `existing`; `auto` takes k3d where Docker and k3d answer
+    /// Runtime: `auto`, `embedded`, `k3d` or `existing`; `auto`, the default, is k3d if Docker and k3d work, else embedded
     #[arg(long)]
     pub(crate) runtime: Option<RuntimeChoice>,
-    #[command(flatten)]
-    pub(crate) clusters: Clusters,
-    /// Leave everything running at the end and say how to look around
+    /// Leave the environment running and print commands to inspect it
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Do the whole N times, each from nothing, and stop at the first failure
+    /// Run N times, each time from nothing, and stop at the first failure
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "keep")]
     pub(crate) repeat: Option<u32>,
-    /// Print one JSON object a run instead of tables
+    /// Print one JSON object per run instead of tables
     #[arg(long)]
     pub(crate) json: bool,
+    // Last, as its heading holds for every option after it.
+    #[command(flatten)]
+    pub(crate) clusters: Clusters,
 }
 
-/// Clusters that are there
+/// Existing clusters.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Clusters that exist already")]
+#[command(next_help_heading = "Existing clusters")]
 pub(crate) struct Clusters {
-    /// The kubeconfig context of a blueprint's cluster, such as `cluster-a=NAME`; one for each
+    /// Kubeconfig context of a cluster in the blueprint, such as `cluster-a=NAME`; one for each cluster
     #[arg(long = "context", value_name = "CLUSTER=NAME")]
     contexts: Vec<ContextOf>,
-    /// The kubeconfig with these contexts; what `kubectl` takes unless given
+    /// Kubeconfig with these contexts; by default the one that `kubectl` uses
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// The image with the services, as the nodes pull it
+    /// Image with the services, as the nodes pull it
     #[arg(long, value_name = "REGISTRY/NAME:TAG")]
     image: Option<String>,
-    /// Another image with Envoy
-    #[arg(long, value_name = "REGISTRY/NAME:TAG")]
-    envoy_image: Option<String>,
-    /// A Docker `config.json` with the credentials that the nodes need for the images
-    #[arg(long, value_name = "FILE")]
-    pull_secret: Option<PathBuf>,
-    /// The architectures that the images are for, as `kubernetes.io/arch` names them: pods go to nodes of these. Unless given,
-    /// this machine's, for which `cargo xtask image` builds
-    #[arg(long = "arch", value_name = "ARCH,…", value_delimiter = ',')]
-    architectures: Vec<Architecture>,
-    /// What the clusters are, `gke`, `eks`, `aks` or `generic`: their Services then ask for the addresses that the blueprint
-    /// reserves, and for each `--address`
+    #[command(flatten)]
+    pull: Pull,
+    /// Platform of the clusters: `gke`, `eks`, `aks` or `generic`. Their Services then request the addresses that the
+    /// blueprint reserves, and the IP address of each `--address`
     #[arg(long)]
     target: Option<Target>,
-    /// Where pods of other clusters dial this one's, such as `cluster-b=HOST`, or one pod, as `BLUEPRINT/POD=HOST:PORT`; the
-    /// address of each pod's load balancer unless given
+    /// Address at which other clusters dial this one's pods, such as `cluster-b=HOST`, or one pod, as
+    /// `BLUEPRINT/POD=HOST:PORT`; by default the address of each pod's load balancer
     #[arg(long = "address", value_name = "CLUSTER=HOST[:PORT]")]
     addresses: Vec<AddressOf>,
-    /// Where this machine asks, the same way; the address of each pod's load balancer unless given
+    /// Address at which this machine dials the pods, in the same form; by default the address of each pod's load balancer
     #[arg(long, value_name = "CLUSTER=HOST[:PORT]")]
     reach: Vec<AddressOf>,
 }
 
+/// How nodes pull images.
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// Envoy image to use
+    #[arg(long, value_name = "REGISTRY/NAME:TAG")]
+    pub(crate) envoy_image: Option<String>,
+    /// Docker `config.json` with the credentials for the images' registries; these become part of the deployment or bundle
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pull_secret: Option<PathBuf>,
+    /// Architectures of the images, as in `kubernetes.io/arch`; pods are scheduled on these nodes only. By default this
+    /// machine's architecture, for which `cargo xtask image` builds
+    #[arg(long = "arch", value_name = "ARCH,…", value_delimiter = ',')]
+    pub(crate) architectures: Vec<Architecture>,
+}
+
 impl Clusters {
-    /// True where something of it was said.
+    /// Returns whether any of these options was given.
     pub(crate) fn are_named(&self) -> bool {
         !self.contexts.is_empty()
             || !self.addresses.is_empty()
             || !self.reach.is_empty()
             || self.target.is_some()
-            || !self.architectures.is_empty()
-            || [&self.image, &self.envoy_image]
+            || !self.pull.architectures.is_empty()
+            || [&self.image, &self.pull.envoy_image]
                 .iter()
                 .any(|image| image.is_some())
-            || [&self.kubeconfig, &self.pull_secret]
+            || [&self.kubeconfig, &self.pull.pull_secret]
                 .iter()
                 .any(|file| file.is_some())
     }
 
+    /// Returns the harness's description of these clusters.
     pub(crate) fn destination(&self) -> Destination {
         Destination {
             kubeconfig: self.kubeconfig.clone(),
             contexts: self.contexts.clone(),
             target: self.target,
             image: self.image.clone(),
-            envoy_image: self.envoy_image.clone(),
-            pull_secret: self.pull_secret.clone(),
-            architectures: self.architectures.clone(),
+            envoy_image: self.pull.envoy_image.clone(),
+            pull_secret: self.pull.pull_secret.clone(),
+            architectures: self.pull.architectures.clone(),
             addresses: self.addresses.clone(),
             reach: self.reach.clone(),
         }
@@ -179,117 +198,111 @@ impl Clusters {
 
 #[derive(Debug, Args)]
 pub(crate) struct Deploy {
-    /// Blueprints to deploy; the WebSocket one, `fast-international-ferry`, if none is given
+    /// Blueprints to deploy; `fast-international-ferry` by default
     #[arg(value_name = "BLUEPRINT")]
     pub(crate) blueprints: Vec<String>,
-    /// Name of the environment; `local` unless given
-    #[arg(long)]
-    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) named: Named,
     #[command(flatten)]
     pub(crate) clusters: Clusters,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Undeploy {
-    /// Name of the environment; `local` unless given
-    #[arg(long)]
-    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) named: Named,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Image {
-    /// Another name for it, such as one in a registry to push it to
+    /// Additional name for the image, such as one in a registry
     #[arg(long, value_name = "REGISTRY/NAME:TAG")]
     pub(crate) tag: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct LocalUp {
-    /// Blueprints to bring up; the WebSocket one, `fast-international-ferry`, if none is given
+    /// Blueprints to bring up; `fast-international-ferry` by default
     #[arg(value_name = "BLUEPRINT")]
     pub(crate) blueprints: Vec<String>,
-    /// Name of the environment; `local` unless given
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// Where to run: `auto`, `embedded` or `k3d`; `auto` takes k3d where Docker and k3d answer
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// Runtime: `auto`, `embedded` or `k3d`; `auto`, the default, is that of a running environment, else k3d if Docker and
+    /// k3d work, else embedded
     #[arg(long)]
     pub(crate) runtime: Option<RuntimeChoice>,
-    /// Make it anew, whatever is there: keys, tokens and all that its sinks have stored are lost
+    /// Recreate an existing environment; its keys, its tokens and the messages stored by its sinks are lost
     #[arg(long)]
     pub(crate) fresh: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct LocalDown {
-    /// Name of the environment; `local` unless given
-    #[arg(long, conflicts_with = "all")]
-    pub(crate) name: Option<String>,
-    /// Every environment that no running command owns
-    #[arg(long)]
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// Remove every environment that no running command owns
+    #[arg(long, conflicts_with = "name")]
     pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// Only this environment; all if not given
+    /// Name of the environment; all environments by default
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Print JSON
+    /// Print one JSON object per environment
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Trigger {
-    /// Name of the environment; `local` unless given
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// The gateway to use, as `POD` or `BLUEPRINT/POD`; needed where the environment has several
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// Gateway to use, as `POD` or `BLUEPRINT/POD`; required if the environment has several
     #[arg(long, value_name = "POD")]
     pub(crate) gateway: Option<String>,
-    /// How many messages to send; 1 unless given
+    /// Number of messages to send; 1 by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) count: Option<u32>,
-    /// File with one JSON value to send, or `-` for standard input; a small payload of the gateway's own if not given
+    /// File with one JSON value to send, or `-` for standard input; by default the gateway generates a small payload
     #[arg(long, value_name = "FILE")]
     pub(crate) payload: Option<PathBuf>,
-    /// Print one JSON object a line instead of a table, as acknowledgements arrive
+    /// Print one JSON object per acknowledgement as it arrives, instead of a table
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Trail {
-    /// Name of the environment; `local` unless given
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// Check every signature, chain, name and time up to the environment's root; a line for each broken hop, and exit code 1
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// Verify every signature, chain, name and time up to the environment's root; print each broken hop and exit with code 1
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Verify what a file holds, or `-` for standard input: lines of a sink's `/output`, or of `trail --json`
+    /// Verify the messages in a file, or `-` for standard input: lines of a sink's `/output`, or of `trail --json`
     #[arg(long, value_name = "FILE", requires = "verify")]
     pub(crate) from: Option<PathBuf>,
-    /// PEM file with the root certificates to trust, instead of the environment's; with `--from` no environment is needed
+    /// PEM file with the root certificates to trust instead of the environment's; `--from` then needs no environment
     #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "name")]
     pub(crate) roots: Option<PathBuf>,
-    /// Print one JSON object a line instead of tables
+    /// Print one JSON object per line instead of tables
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
-    /// Only this pod, as `POD` or `BLUEPRINT/POD`; all if not given
+    /// Only this pod, as `POD` or `BLUEPRINT/POD`; all pods by default
     pub(crate) pod: Option<String>,
-    /// Go on as lines are written, until Ctrl-C
+    /// Print new lines as they are written, until Ctrl-C
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Only this container: `app`, `envoy` or `wosp`
     #[arg(long)]
     pub(crate) container: Option<Container>,
-    /// Name of the environment; `local` unless given
-    #[arg(long)]
-    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) named: Named,
 }
 
 #[derive(Debug, Args)]
@@ -301,62 +314,58 @@ pub(crate) struct Identity {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IdentityAction {
-    /// Show who may speak to whom, and the age and end of every identity, authority and root
+    /// Show permitted connections, and the age and expiry of every identity, authority and root
     Show(IdentityShow),
-    /// Give pods new authorities while messages flow, and wait until they are in force
+    /// Replace the authorities of pods under traffic, and wait until the pods use them
     Rotate(IdentityRotate),
-    /// Write requests for authorities (PKCS #10) that a CA of your own signs; the keys stay in the state folder
+    /// Write requests (PKCS #10) for a CA of your own to sign; the keys stay in the state folder
     Export(IdentityExport),
-    /// Check the certificates that your CA has signed, and put them in force while messages flow
+    /// Check the certificates that your CA has signed, and switch the pods to them under traffic
     Import(IdentityImport),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct IdentityShow {
-    /// Only this pod, as `POD` or `BLUEPRINT/POD`; all if not given
+    /// Only this pod, as `POD` or `BLUEPRINT/POD`; all pods by default
     pub(crate) pod: Option<String>,
-    /// Name of the environment; `local` unless given
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// Print JSON
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// Print one JSON object instead of tables
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct IdentityRotate {
-    /// Only this pod, as `POD` or `BLUEPRINT/POD`; all if not given
+    /// Only this pod, as `POD` or `BLUEPRINT/POD`; all pods by default
     #[arg(conflicts_with = "root")]
     pub(crate) pod: Option<String>,
-    /// Replace the root too: the new one is trusted first, then signs all authorities, then the old one goes
+    /// Replace the root, too: pods trust the new one first, then all authorities move to it, then the old one is removed
     #[arg(long)]
     pub(crate) root: bool,
-    /// Name of the environment; `local` unless given
-    #[arg(long)]
-    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) named: Named,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct IdentityExport {
-    /// Only these pods, as `POD` or `BLUEPRINT/POD`; all if none is given
+    /// Only these pods, as `POD` or `BLUEPRINT/POD`; all pods by default
     #[arg(value_name = "POD")]
     pub(crate) pods: Vec<String>,
-    /// Folder for the requests, one `<blueprint>.<cluster>.<pod>.csr` a pod
+    /// Folder for the requests, one `<blueprint>.<cluster>.<pod>.csr` per pod
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Name of the environment; `local` unless given
-    #[arg(long)]
-    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) named: Named,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct IdentityImport {
-    /// Folder with `root.crt` and one `<blueprint>.<cluster>.<pod>.crt` a pod, PEM
+    /// Folder with `root.crt` and one `<blueprint>.<cluster>.<pod>.crt` per pod, in PEM
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// Name of the environment; `local` unless given
-    #[arg(long)]
-    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) named: Named,
 }
 
 #[derive(Debug, Args)]
@@ -364,10 +373,11 @@ pub(crate) struct Sweep {}
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// Which runtime to check for: `auto`, `embedded`, `k3d` or `existing`; `auto` takes k3d where Docker and k3d answer
+    /// Runtime to check for: `auto`, `embedded`, `k3d` or `existing`; `auto`, the default, is k3d if Docker and k3d work,
+    /// else embedded
     #[arg(long)]
     pub(crate) runtime: Option<RuntimeChoice>,
-    /// Print JSON
+    /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -376,64 +386,56 @@ pub(crate) struct Doctor {
 pub(crate) struct New {
     /// Name of the blueprint, such as `island-ferry`
     pub(crate) name: String,
-    /// How messages are carried: `websocket` or `grpc`
+    /// Protocol of the connections: `websocket` or `grpc`
     #[arg(long)]
     pub(crate) protocol: Protocol,
-    /// Two clusters or more in travel order, such as `mainland,island,skerry`: the first gets the gateway, the last the sink,
-    /// each between them a processor
+    /// At least two clusters in travel order, such as `mainland,island,skerry`: the first gets the gateway, the last the
+    /// sink, each cluster between them a processor
     #[arg(long, value_delimiter = ',', required = true)]
     pub(crate) clusters: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Render {
-    /// Blueprints to render; all under `manifests/` if none is given
+    /// Blueprints to render; all under `manifests/` by default
     #[arg(value_name = "BLUEPRINT")]
     pub(crate) blueprints: Vec<String>,
-    /// Write nothing; list what differs and end with exit code 1 if something does
+    /// Write nothing; list the differences and exit with code 1 if there are any
     #[arg(long)]
     pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Addresses {
-    /// Where the clusters are: `gke`, `eks`, `aks` or `generic`
+    /// Platform of the clusters: `gke`, `eks`, `aks` or `generic`
     pub(crate) target: Target,
-    /// The blueprint whose pods need addresses
+    /// Blueprint whose pods need addresses
     #[arg(value_name = "BLUEPRINT")]
     pub(crate) blueprint: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Bundle {
-    /// The blueprint to deploy
+    /// Blueprint to deploy
     #[arg(value_name = "BLUEPRINT")]
     pub(crate) blueprint: String,
-    /// Where the clusters are: `gke`, `eks`, `aks` or `generic`
+    /// Platform of the clusters: `gke`, `eks`, `aks` or `generic`
     #[arg(long)]
     pub(crate) target: Target,
-    /// Where pods of other clusters dial this one's: an IP address, which its Service then asks for, or a host name. Without
-    /// one, and with none in the blueprint, the scripts find it out when they deploy
+    /// Address at which other clusters dial this one's pods: an IP address, which the pod's Service then requests, or a host
+    /// name. If neither this option nor the blueprint has one, the scripts look it up when they deploy
     #[arg(long = "address", value_name = "CLUSTER[/POD]=HOST")]
     pub(crate) addresses: Vec<GivenAddress>,
-    /// The image with the services, as the nodes pull it
+    /// Image with the services, as the nodes pull it
     #[arg(long, value_name = "REGISTRY/NAME:TAG")]
     pub(crate) image: String,
-    /// Another image with Envoy
-    #[arg(long, value_name = "REGISTRY/NAME:TAG")]
-    pub(crate) envoy_image: Option<String>,
-    /// A Docker `config.json` with the credentials that the nodes need for the images; those go into the bundle
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pull_secret: Option<PathBuf>,
-    /// The architectures that the images are for, as `kubernetes.io/arch` names them: pods go to nodes of these. Unless given,
-    /// this machine's, for which `cargo xtask image` builds
-    #[arg(long = "arch", value_name = "ARCH,…", value_delimiter = ',')]
-    pub(crate) architectures: Vec<Architecture>,
-    /// The folder to write, or the file if it ends with `.tar.gz`; `BLUEPRINT-TARGET` here unless given
+    #[command(flatten)]
+    pub(crate) pull: Pull,
+    /// Folder to write, or file if it ends with `.tar.gz`; `BLUEPRINT-TARGET` in the current folder by default
     #[arg(long, value_name = "DIR|FILE.tar.gz")]
     pub(crate) out: Option<PathBuf>,
-    /// The folder with the root, its key and the pods' authorities, made where missing; beside the bundle, with `.identity`
-    /// at the end of its name, unless given. The same folder and arguments make the same bundle
+    /// Folder with the root, its key and the pods' authorities, created if missing; by default the bundle's name with
+    /// `.identity` appended. The same folder and arguments make the same bundle
     #[arg(long, value_name = "DIR")]
     pub(crate) identity: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! What every command has: the screen, the signals, the state root.
+//! The context of a command: output, signals and environment stores.
 
 use std::path::PathBuf;
 
@@ -18,14 +18,16 @@ use crate::{
     view,
 };
 
+/// What every command receives.
 pub(crate) struct Context {
     pub(crate) output: Output,
     pub(crate) interrupt: Interrupt,
-    /// What this checkout makes on this machine, and what older versions deployed from it.
+    /// Environments of this checkout, and deployments that older versions made from it.
     pub(crate) store: Store,
 }
 
 impl Context {
+    /// Starts listening for signals and finds the store of this checkout.
     pub(crate) fn new(output: Output) -> anyhow::Result<Self> {
         Ok(Self {
             output,
@@ -34,34 +36,38 @@ impl Context {
         })
     }
 
-    /// The environment of this name; `local` where none is given. What this checkout has comes before what is deployed.
+    /// Loads the environment of this name, `local` by default.
+    ///
+    /// An environment of this checkout takes precedence over a deployment.
     pub(crate) fn environment(&self, name: Option<&str>) -> anyhow::Result<Environment> {
         let name = self.name(name)?;
-        self.holding(&name).load(&name)
+        self.store_with(&name).load(&name)
     }
 
-    /// The store with the environment of this name; this checkout's, where none has it.
-    pub(crate) fn holding(&self, name: &Name) -> Store {
+    /// Returns the store that has an environment of this name, or this checkout's if none has.
+    pub(crate) fn store_with(&self, name: &Name) -> Store {
         let mut stores = self.stores().into_iter();
         let holds = stores.find(|store| store.has(name));
         holds.unwrap_or_else(|| self.store.clone())
     }
 
-    /// The deployment of this name: what is deployed comes before what this checkout has.
+    /// Loads the deployment of this name.
+    ///
+    /// A deployment takes precedence over an environment of this checkout.
     pub(crate) fn deployment(&self, name: &Name) -> anyhow::Result<Environment> {
         let mut stores = self.stores().into_iter().rev();
         let holds = stores.find(|store| store.has(name));
         holds.unwrap_or_else(|| self.store.clone()).load(name)
     }
 
-    /// Every store there is: this checkout's, then the one of deployments, where that is another.
+    /// Returns every store: this checkout's, then that of deployments if it is a different one.
     pub(crate) fn stores(&self) -> Vec<Store> {
         let deployed = Store::deployed().ok();
         let other = deployed.filter(|store| store.root() != self.store.root());
         std::iter::once(self.store.clone()).chain(other).collect()
     }
 
-    /// Every environment of every store.
+    /// Lists the environments of every store.
     pub(crate) fn list(&self) -> anyhow::Result<Vec<Found>> {
         let mut all = vec![];
         for store in self.stores() {
@@ -70,7 +76,7 @@ impl Context {
         Ok(all)
     }
 
-    /// Where a new environment of this runtime is kept.
+    /// Returns the store for a new environment of this runtime.
     pub(crate) fn store_of(&self, runtime: RuntimeKind) -> anyhow::Result<Store> {
         match runtime {
             RuntimeKind::Existing => Store::deployed(),
@@ -78,25 +84,25 @@ impl Context {
         }
     }
 
-    /// The name that is meant; `local` where none is given.
+    /// Parses an environment's name, `local` by default.
     pub(crate) fn name(&self, name: Option<&str>) -> anyhow::Result<Name> {
         name.unwrap_or(e2e::local::NAME)
             .parse()
             .map_err(|error: e2e::environment::InvalidName| {
                 Failure::usage(error.to_string())
-                    .hint("choose another `--name`")
+                    .hint("pass a valid `--name`")
                     .into()
             })
     }
 
-    /// Settles the runtime, and says first of all which and why.
+    /// Chooses the runtime and prints the choice with its reason.
     pub(crate) async fn choose(&self, choice: Option<RuntimeChoice>) -> Chosen {
-        self.chosen(runtime::choose(choice.unwrap_or_default()).await)
+        self.report_choice(runtime::choose(choice.unwrap_or_default()).await)
     }
 
-    /// Says which runtime is taken and why.
-    pub(crate) fn chosen(&self, chosen: Chosen) -> Chosen {
-        self.output.say(format!(
+    /// Prints the chosen runtime and the reason.
+    pub(crate) fn report_choice(&self, chosen: Chosen) -> Chosen {
+        self.output.note(format!(
             "runtime: {}, because {}",
             view::runtime(chosen.kind),
             chosen.why
@@ -104,31 +110,32 @@ impl Context {
         chosen
     }
 
-    /// Shows what a blueprint was proven by.
+    /// Prints the messages that prove a blueprint.
     pub(crate) fn verdict(&self, title: &str, verdict: &Verdict) {
         let style = self.output.data_style();
         self.output
             .data(view::verdict_table(title, verdict, style) + "\n");
     }
 
-    /// Refuses an environment that a running command owns, or that runs elsewhere.
-    pub(crate) fn unowned(&self, environment: Environment) -> anyhow::Result<Environment> {
+    /// Fails if a running command owns the environment, or if it runs on another machine.
+    pub(crate) fn require_unowned(&self, environment: Environment) -> anyhow::Result<Environment> {
         environment.is_here()?;
         match runtime::condition(&environment.record)? {
             Condition::Owned(owner) => Err(Failure::usage(format!(
-                "environment `{}` belongs to {owner} ({}), which runs and removes it by itself",
+                "environment `{}` belongs to {owner} ({}), which is still running and will remove it",
                 environment.name(),
                 owner.name()
             ))
-            .hint("end that command with Ctrl-C")
+            .hint("stop that command with Ctrl-C")
             .into()),
             _ => Ok(environment),
         }
     }
 
-    /// Cleans up after `result`; what goes wrong with that is said beside it and changes nothing.
+    /// Tears the run down and returns the folder with the evidence of a failure.
     ///
-    /// An interrupted run leaves nothing; a failed one stops, and leaves evidence, whose folder is returned.
+    /// An interrupted run leaves nothing behind; a failed run leaves evidence. Errors of the tear-down
+    /// are printed as warnings and do not change the command's result.
     pub(crate) async fn close<T>(
         &self,
         run: &mut Run,
@@ -138,7 +145,7 @@ impl Context {
             Err(error) if !error.is::<Interrupted>() => match run.evidence(error).await {
                 Ok(folder) => folder,
                 Err(problem) => {
-                    self.output.beside("no evidence", &problem);
+                    self.output.warn_also("cannot collect evidence", &problem);
                     None
                 }
             },
@@ -160,11 +167,12 @@ impl Context {
             None => (run.kill().await, None),
         };
         if let Err(problem) = ended {
-            self.output.beside("clean-up", &problem);
+            self.output.warn_also("clean-up failed", &problem);
         }
         if let Some(folder) = &evidence {
-            self.output.say(format!(
-                "evidence: `{}` holds `{}`, `{}`, `logs/` and `timeline.json`; `cargo xtask {} --name {}` deletes it",
+            self.output.note(format!(
+                "evidence: `{}` holds `{}`, `{}`, `logs/` and `timeline.json`; \
+                 run `cargo xtask {} --name {}` to delete it",
                 folder.display(),
                 run::EVIDENCE,
                 report::REPORT,
@@ -176,7 +184,7 @@ impl Context {
     }
 }
 
-/// The folder with the blueprints.
+/// Returns the folder with the blueprints.
 pub(crate) fn manifests() -> anyhow::Result<PathBuf> {
     Ok(workspace_root()?.join("manifests"))
 }

@@ -1,5 +1,7 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first ends a command in good order, the second at once. One that was ignored when the
-//! command was started stays ignored, as `nohup` and the background jobs of a shell want it.
+//! Handles Ctrl-C, SIGTERM and SIGHUP: the first ends a command gracefully, the second immediately.
+//!
+//! A signal that was ignored when the command started stays ignored, as `nohup` and the background
+//! jobs of a shell require.
 
 use std::fmt;
 
@@ -10,7 +12,7 @@ use tokio::{
 
 mod ignored;
 
-/// What ended the command.
+/// A signal that ends a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Interrupt,
@@ -18,12 +20,12 @@ pub(crate) enum Signal {
     HangUp,
 }
 
-/// The command was ended from outside.
+/// Error of a command that a signal has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interrupted(pub Signal);
 
 impl Interrupted {
-    /// 128 and the signal's number, as a shell counts.
+    /// Returns 128 plus the signal's number, as shells do.
     pub(crate) const fn exit_code(self) -> u8 {
         match self.0 {
             Signal::HangUp => 129,
@@ -36,7 +38,7 @@ impl Interrupted {
 impl Signal {
     const ALL: [Self; 3] = [Self::Interrupt, Self::Terminate, Self::HangUp];
 
-    /// Its number on every Unix.
+    /// Returns the signal's number, the same on every Unix.
     const fn number(self) -> i32 {
         match self {
             Self::HangUp => 1,
@@ -58,7 +60,7 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// Counts signals; clones see the same count.
+/// Counts the signals received; clones share the count.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt(watch::Receiver<Seen>);
 
@@ -69,9 +71,9 @@ struct Seen {
 }
 
 impl Interrupt {
-    /// Starts to listen, within a runtime.
+    /// Starts listening; must be called within a Tokio runtime.
     pub(crate) fn listen() -> std::io::Result<Self> {
-        // Before the first listener: it would take the place of what is ignored.
+        // Read before the first listener replaces the disposition of ignored signals.
         let ignored = ignored::at_start();
         let [interrupt, terminate, hang_up] = Signal::ALL.map(|kind| {
             (!ignored.contains(&kind))
@@ -93,23 +95,23 @@ impl Interrupt {
                     seen.first.get_or_insert(signal);
                 });
             }
-            // All three are ignored, or the runtime ends; nobody may take that for a signal.
+            // All three are ignored. The sender must live on: closing the channel looks like a signal.
             std::future::pending::<()>().await;
         });
         Ok(Self(receiver))
     }
 
-    /// Ends with the first signal.
+    /// Waits for the first signal.
     pub(crate) async fn first(&self) -> Interrupted {
         self.wait(1).await
     }
 
-    /// Ends with the second signal.
+    /// Waits for the second signal.
     pub(crate) async fn second(&self) -> Interrupted {
         self.wait(2).await
     }
 
-    /// Runs `work` unless a first signal comes, or has come, before its end.
+    /// Runs `work` until it completes or the first signal arrives.
     pub(crate) async fn unless<T>(
         &self,
         work: impl Future<Output = anyhow::Result<T>>,
@@ -124,13 +126,13 @@ impl Interrupt {
         let mut receiver = self.0.clone();
         match receiver.wait_for(|seen| seen.count >= count).await {
             Ok(seen) => Interrupted(seen.first.unwrap_or(Signal::Interrupt)),
-            // The listener ends only with the runtime.
+            // The listener ends only together with the runtime.
             Err(_) => std::future::pending().await,
         }
     }
 }
 
-/// The next signal; `None` where it is ignored.
+/// Waits for the next signal; `None` if it is ignored.
 async fn next(listener: &mut Option<Listener>) -> Option<()> {
     listener.as_mut()?.recv().await
 }

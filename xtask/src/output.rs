@@ -1,7 +1,7 @@
-//! The only printer. Data goes to standard output, everything else to standard error.
+//! The only module that prints: data to standard output, everything else to standard error.
 //!
-//! A reader that goes away (`cargo xtask trail | head -1`) is no failure: what it does not read is dropped. Any other error
-//! in writing standard output is one, told at the end by [`Output::finish`]: the data is not where it was asked for.
+//! A reader that closes the pipe (`cargo xtask trail | head -1`) is not an error; the rest of the
+//! data is dropped. [`Output::finish`] reports any other error of writing to standard output.
 
 mod progress;
 mod stream;
@@ -25,7 +25,7 @@ pub(crate) use table::Table;
 
 use crate::interrupt::Interrupted;
 
-/// Colour of a word that is complete without it.
+/// Colour of a word; never the only carrier of its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Colour {
     Green,
@@ -34,7 +34,7 @@ pub(crate) enum Colour {
     Bold,
 }
 
-/// Whether a stream takes colours.
+/// Whether a stream gets colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     Plain,
@@ -42,17 +42,18 @@ pub(crate) enum Style {
 }
 
 impl Style {
-    /// Colours are for terminals, and never with `NO_COLOR` set to anything (<https://no-color.org>).
+    /// Returns `Coloured` for a terminal, unless `NO_COLOR` has a value (<https://no-color.org>).
     fn of(terminal: bool) -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        let disabled = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if terminal && !refused {
+        if terminal && !disabled {
             Self::Coloured
         } else {
             Self::Plain
         }
     }
 
+    /// Wraps the text in the colour's escape sequence, if the stream gets colours.
     pub(crate) fn paint(self, colour: Colour, text: &str) -> String {
         let code = match colour {
             Colour::Green => 32,
@@ -70,69 +71,73 @@ impl Style {
 struct Streams {
     stdout: Stream,
     stderr: Stream,
-    data: Style,
-    talk: Style,
-    /// Present where standard error is a terminal.
+    data_style: Style,
+    note_style: Style,
+    /// Present if standard error is a terminal.
     spinners: Option<MultiProgress>,
-    /// Keeps lines of several threads apart.
-    turn: Mutex<()>,
+    /// Serialises writes, so that lines of several threads do not mix.
+    write_lock: Mutex<()>,
 }
 
-/// A handle to both streams; clones write to the same ones.
+/// Handle to both streams; clones share them.
 #[derive(Clone)]
 pub(crate) struct Output(Arc<Streams>);
 
 impl Output {
+    /// Opens both streams; adds spinners if standard error is a terminal.
     pub(crate) fn new() -> Self {
         let terminal = io::stderr().is_terminal();
         let animated = terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         Self(Arc::new(Streams {
             stdout: Stream::of(io::stdout()),
             stderr: Stream::of(io::stderr()),
-            data: Style::of(io::stdout().is_terminal()),
-            talk: Style::of(terminal),
+            data_style: Style::of(io::stdout().is_terminal()),
+            note_style: Style::of(terminal),
             spinners: animated
                 .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10))),
-            turn: Mutex::new(()),
+            write_lock: Mutex::new(()),
         }))
     }
 
-    /// Whether what goes to standard output may carry colours.
+    /// Returns whether data gets colours.
     pub(crate) fn data_style(&self) -> Style {
-        self.0.data
+        self.0.data_style
     }
 
-    /// A timeline that is shown as it happens.
+    /// Creates a timeline whose steps are shown as they run.
     pub(crate) fn timeline(&self) -> Timeline {
         Timeline::new(progress::Progress::new(self.clone()))
     }
 
-    /// Data, with a line end: what another program may read.
+    /// Prints data for other programs to standard output, with a line end.
     pub(crate) fn data(&self, text: impl AsRef<str>) {
-        self.alone(|| self.0.stdout.line(text.as_ref()));
+        self.locked(|| self.0.stdout.line(text.as_ref()));
     }
 
-    /// True once standard output takes no more: a command that only prints may end.
+    /// Returns whether standard output was closed, so that a command that only prints may end.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.stdout.is_closed()
     }
 
-    /// A line for the person at the screen. There is nowhere left to complain about a standard error that takes no more.
-    pub(crate) fn say(&self, text: impl AsRef<str>) {
-        self.alone(|| self.0.stderr.line(text.as_ref()));
+    /// Prints a line for the user to standard error. Errors of writing are ignored.
+    pub(crate) fn note(&self, text: impl AsRef<str>) {
+        self.locked(|| self.0.stderr.line(text.as_ref()));
     }
 
+    /// Prints a warning to standard error.
     pub(crate) fn warn(&self, text: impl AsRef<str>) {
-        let label = self.0.talk.paint(Colour::Yellow, "warning:");
-        self.say(format!("{label} {}", text.as_ref()));
+        let label = self.0.note_style.paint(Colour::Yellow, "warning:");
+        self.note(format!("{label} {}", text.as_ref()));
     }
 
-    /// Shows how the command ended and gives its exit code. Data that could not be written fails a command that went well.
+    /// Prints the error of a failed command and returns the exit code.
+    ///
+    /// A successful command fails here if its data could not be written.
     pub(crate) fn finish(&self, result: anyhow::Result<()>) -> u8 {
         let lost = self.0.stdout.failure().map(lost_data);
         let mut code = 0;
         for error in result.err().into_iter().chain(lost) {
-            self.say(error_text(&error, self.0.talk));
+            self.note(error_text(&error, self.0.note_style));
             if code == 0 {
                 code = match error.downcast_ref::<Interrupted>() {
                     Some(interrupted) => interrupted.exit_code(),
@@ -143,24 +148,29 @@ impl Output {
         code
     }
 
-    /// Shows help or what is wrong with the usage, and gives the exit code.
-    pub(crate) fn finish_usage(&self, words: &clap::Error) -> u8 {
-        let text = words.render().to_string();
-        if words.use_stderr() {
-            self.say(text.trim_end());
+    /// Prints help or a usage error and returns the exit code.
+    pub(crate) fn finish_usage(&self, error: &clap::Error) -> u8 {
+        let text = error.render().to_string();
+        if error.use_stderr() {
+            self.note(text.trim_end());
             return Kind::Usage.exit_code();
         }
         self.data(text.trim_end());
         self.finish(Ok(()))
     }
 
-    /// Shows an error that does not decide the command's exit code.
-    pub(crate) fn beside(&self, what: &str, error: &anyhow::Error) {
+    /// Prints an error that does not affect the exit code as a warning.
+    pub(crate) fn warn_also(&self, what: &str, error: &anyhow::Error) {
         self.warn(format!("{what}: {}", chain_text(error)));
     }
 
-    fn alone<T>(&self, write: impl FnOnce() -> T) -> T {
-        let _turn = self.0.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Runs `write` while no other thread prints and no spinner is visible.
+    fn locked<T>(&self, write: impl FnOnce() -> T) -> T {
+        let _lock = self
+            .0
+            .write_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match &self.0.spinners {
             Some(spinners) => spinners.suspend(write),
             None => write(),
@@ -171,16 +181,18 @@ impl Output {
 fn lost_data(cause: &io::Error) -> anyhow::Error {
     let hint = match cause.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "make room where it is written to (`df -h`), and ask again"
+            "free disk space (`df -h`) and run the command again"
         }
-        _ => "write it to another place, and ask again",
+        _ => "redirect the output to another place and run the command again",
     };
-    Failure::infrastructure(format!("standard output: {cause}; the rest of it is lost"))
-        .hint(hint)
-        .into()
+    Failure::infrastructure(format!(
+        "cannot write to standard output: {cause}; the rest of the data is lost"
+    ))
+    .hint(hint)
+    .into()
 }
 
-/// `error: <cause>`, the causes below it numbered, and `help: <next step>`.
+/// Formats an error as `error: <cause>`, the numbered causes below it, and `help: <hint>`.
 fn error_text(error: &anyhow::Error, style: Style) -> String {
     let mut text = format!(
         "{} {}",
@@ -193,7 +205,8 @@ fn error_text(error: &anyhow::Error, style: Style) -> String {
     text
 }
 
-/// The outermost cause, then those below it, numbered; what a cause above already says is not repeated.
+/// Joins an error's causes, outermost first and the others numbered. Skips a cause whose text is
+/// part of one above it.
 fn chain_text(error: &anyhow::Error) -> String {
     let mut causes: Vec<String> = vec![];
     for cause in error.chain().map(ToString::to_string) {

@@ -1,4 +1,4 @@
-//! Records and messages as text. Pure.
+//! Formats records and messages as text. Does no I/O.
 
 mod banner;
 mod bench;
@@ -28,7 +28,7 @@ use crate::{
     output::{Colour, Style, Table, seconds},
 };
 
-/// Where the pods of an environment are.
+/// Formats the pods of an environment with their clusters and addresses.
 pub(crate) fn pods(record: &Record, style: Style) -> String {
     let mut table = Table::new([
         "blueprint",
@@ -53,15 +53,17 @@ pub(crate) fn pods(record: &Record, style: Style) -> String {
     table.text(style)
 }
 
-/// `blueprint/pod`: how a pod is named on the command line.
+/// Returns a pod's name on the command line, `blueprint/pod`.
 pub(crate) fn pod_name(pod: &PodRecord) -> String {
     format!("{}/{}", pod.name.blueprint(), pod.name.pod())
 }
 
+/// Formats an address, or `none`.
 pub(crate) fn address(address: Option<&PeerAddress>) -> String {
     address.map_or_else(|| "none".into(), ToString::to_string)
 }
 
+/// Returns a runtime's name on the command line.
 pub(crate) const fn runtime(kind: RuntimeKind) -> &'static str {
     match kind {
         RuntimeKind::Embedded => "embedded",
@@ -70,7 +72,7 @@ pub(crate) const fn runtime(kind: RuntimeKind) -> &'static str {
     }
 }
 
-/// One word for how a run ended.
+/// Returns the verdict on a run: `passed`, `interrupted` or `failed`.
 pub(crate) fn verdict(result: &anyhow::Result<()>) -> &'static str {
     match result {
         Ok(()) => "passed",
@@ -79,7 +81,8 @@ pub(crate) fn verdict(result: &anyhow::Result<()>) -> &'static str {
     }
 }
 
-/// `Fast International Ferry (fast-international-ferry): 5/5`, and the trails of its messages.
+/// Formats a blueprint's verdict, `Fast International Ferry (fast-international-ferry): 5/5`, and the
+/// trails of its messages.
 pub(crate) fn verdict_table(title: &str, verdict: &Verdict, style: Style) -> String {
     let count = format!("{}/{}", verdict.delivered, verdict.expected);
     let mut text = format!(
@@ -110,7 +113,7 @@ fn heading(sink: &str, cluster: &str, count: usize) -> String {
     }
 }
 
-/// The last line of a passed run.
+/// Formats the last line of a passed run.
 pub(crate) fn summary(verdicts: &[Verdict], kind: RuntimeKind, took: &str, style: Style) -> String {
     let parts: Vec<_> = verdicts
         .iter()
@@ -129,9 +132,9 @@ pub(crate) fn summary(verdicts: &[Verdict], kind: RuntimeKind, took: &str, style
     )
 }
 
-/// Steps with their start, their duration, and how they lie beside each other.
+/// Formats the steps of a run as a bar chart with start and duration.
 pub(crate) fn timeline(entries: &[Entry], style: Style) -> String {
-    /// Characters of the bars.
+    /// Width of the chart in characters.
     const WIDTH: u64 = 32;
     let end = |entry: &Entry| entry.started_ms + entry.took_ms.unwrap_or(0);
     let whole = entries.iter().map(end).max().unwrap_or(0).max(1);
@@ -155,7 +158,7 @@ pub(crate) fn timeline(entries: &[Entry], style: Style) -> String {
     table.text(style)
 }
 
-/// What the doctor found: one row a check, and below it the fix of each that is not all right.
+/// Formats the results of `doctor`: one row per check, then the fix of each failed one.
 pub(crate) fn checks(checks: &[Check], style: Style) -> String {
     let mut table = Table::new(["check", "verdict", "found"]);
     for check in checks {
@@ -189,20 +192,20 @@ fn outcome(outcome: CheckOutcome) -> (&'static str, Colour) {
     }
 }
 
-/// `up, owned by process 12`
+/// Formats the condition of an environment, such as `up, owned by process 12`.
 pub(crate) fn condition(condition: &Condition) -> String {
     match condition {
         Condition::Owned(owner) => format!("up, owned by {owner}"),
         Condition::Stays => "up".into(),
         Condition::Stopped => "stopped".into(),
         Condition::Abandoned => {
-            "left behind by a killed command; `cargo xtask sweep` removes it".into()
+            "left behind by a killed command; run `cargo xtask sweep` to remove it".into()
         }
         Condition::Elsewhere(place) => format!("runs elsewhere, {place}"),
     }
 }
 
-/// How the pods of an environment are.
+/// Formats an environment with the state of its pods.
 pub(crate) fn status(
     record: &Record,
     state: &Condition,
@@ -241,7 +244,7 @@ pub(crate) fn status(
             if let Liveness::Crashed { log_tail } = &container.state {
                 let _ = write!(
                     text,
-                    "\n{} of {} has ended by itself:\n{log_tail}",
+                    "\n{} of {} has crashed; end of its log:\n{log_tail}",
                     container.container,
                     pod.name.pod()
                 );
@@ -269,7 +272,7 @@ fn pod_state(pod: &PodState) -> String {
     }
 }
 
-/// What the far end answered.
+/// Formats acknowledgements.
 pub(crate) fn acks(acks: &[Ack], style: Style) -> String {
     let mut table = Table::new(["message", "outcome", "trail"]);
     for ack in acks {
@@ -287,7 +290,7 @@ pub(crate) fn acks(acks: &[Ack], style: Style) -> String {
     table.text(style)
 }
 
-/// Why the first rejected message was rejected.
+/// Returns the reason of the first rejected message.
 pub(crate) fn first_reason(acks: &[Ack]) -> Option<&str> {
     acks.iter().find_map(|ack| match &ack.outcome {
         Outcome::Rejected { reason } => Some(reason.as_str()),
@@ -295,7 +298,7 @@ pub(crate) fn first_reason(acks: &[Ack]) -> Option<&str> {
     })
 }
 
-/// What a sink holds, each message with all its hops.
+/// Formats the messages stored at a sink with their trails.
 pub(crate) fn stored(sink: &PodRecord, output: &[StoredMessage], style: Style) -> String {
     let (pod, cluster) = (sink.name.pod(), sink.name.cluster());
     let mut text = format!(
@@ -327,7 +330,7 @@ pub(crate) fn stored(sink: &PodRecord, output: &[StoredMessage], style: Style) -
     text
 }
 
-/// The first characters of a text on one line.
+/// Cuts a text to one line of at most `characters`.
 fn head(text: &str, characters: usize) -> String {
     let line: String = text
         .chars()
@@ -379,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_show_the_fix_of_what_is_not_all_right() {
+    fn failed_checks_show_fix() {
         let check = |name: &str, outcome, fix: Option<&str>| Check {
             name: name.into(),
             outcome,

@@ -229,6 +229,7 @@ fn the_top_level_holds_what_the_design_names() {
         "LICENSE",
         "README.md",
         "SECURITY.md",
+        "docs",
         "e2e",
         "fuzz",
         "manifests",

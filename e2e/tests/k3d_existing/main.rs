@@ -161,7 +161,7 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
         2,
         "cargo xtask undeploy",
     )?;
-    expect(&hand.xtask(&["sweep"]).await?, 0, "nothing was left behind")?;
+    expect(&hand.xtask(&["sweep"]).await?, 0, "nothing to remove")?;
 
     show("authorities and the root are replaced, and the Secrets stay this environment's");
     let gateway = hand.pod("gateway")?;
@@ -173,9 +173,9 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
     );
     expect(&hand.xtask(&["identity", "show"]).await?, 0, "current")?;
     let done = hand.xtask(&["identity", "rotate"]).await?;
-    expect(&done, 0, "2 new authorities are in force")?;
+    expect(&done, 0, "2 pods use their new authorities")?;
     let done = hand.xtask(&["identity", "rotate", "--root"]).await?;
-    expect(&done, 0, "a new root is in force")?;
+    expect(&done, 0, "all pods use the new root")?;
     let after = authority_labels(&a, &gateway).await?;
     ensure!(after == labels, "{after:#?} must be {labels:#?}");
     let done = hand.xtask(&["trigger", "--count", "2"]).await?;
@@ -201,7 +201,7 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
         .await?;
     let address = format!("cluster-b={}", address_of_this_machine(&a).await?);
     let asked = ["--target", "generic", "--address", &address];
-    expect(&hand.deploy(&asked).await?, 0, "is deployed already")?;
+    expect(&hand.deploy(&asked).await?, 0, "is already deployed")?;
     let sink = &hand.record()?["pods"][0];
     let peer = sink["peer_address"]["host"].as_str().context("no peer")?;
     ensure!(format!("cluster-b={peer}") == address, "{sink:#}");

@@ -1,3 +1,5 @@
+//! `addresses`: prints the provider's commands that reserve a blueprint's addresses.
+
 use e2e::{
     blueprint,
     plan::{Plan, Ports, Sockets},
@@ -9,6 +11,7 @@ use crate::{
     context::{Context, manifests},
 };
 
+/// Runs the command.
 pub(crate) fn run(args: &Addresses, context: &Context) -> anyhow::Result<()> {
     let blueprints = blueprint::select(&manifests()?, std::slice::from_ref(&args.blueprint))?;
     let plan = Plan::of(&blueprints, Ports::AsWritten, &|_| Sockets::in_pod())?;

@@ -1,3 +1,5 @@
+//! `bench`: measures latency and throughput, one scenario after the other.
+
 use e2e::{
     bench::{self, Measured, SCENARIOS, Scenario},
     blueprint,
@@ -15,7 +17,8 @@ use crate::{
     view,
 };
 
-/// Scenarios one after the other, each on an environment of its own: they would take time from each other.
+/// Runs the command. Scenarios run in sequence, each in a new environment, so that they do not
+/// compete for the processors.
 pub(crate) async fn run(args: Bench, context: &Context) -> anyhow::Result<()> {
     let timeline = context.output.timeline();
     let mut all: Vec<Measured> = vec![];

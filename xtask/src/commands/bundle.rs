@@ -1,3 +1,5 @@
+//! `bundle`: writes a folder or archive that deploys a blueprint with `kubectl`.
+
 use e2e::{
     blueprint,
     bundle::{self, Request},
@@ -8,6 +10,7 @@ use crate::{
     context::{Context, manifests},
 };
 
+/// Runs the command.
 pub(crate) fn run(args: Bundle, context: &Context) -> anyhow::Result<()> {
     let mut blueprints =
         blueprint::select(&manifests()?, std::slice::from_ref(&args.blueprint))?.into_iter();
@@ -19,16 +22,16 @@ pub(crate) fn run(args: Bundle, context: &Context) -> anyhow::Result<()> {
         target: args.target,
         addresses: args.addresses,
         image: args.image,
-        envoy_image: args.envoy_image,
-        pull_secret: args.pull_secret,
-        architectures: args.architectures,
+        envoy_image: args.pull.envoy_image,
+        pull_secret: args.pull.pull_secret,
+        architectures: args.pull.architectures,
         out: args.out,
         identity: args.identity,
     })?;
     context.output.data(written.path.display().to_string());
-    context.output.say(format!(
-        "{} files, the README among them says how to deploy; those named `{}` hold keys\n\
-         the key of the root is in `{}`: keep that folder, and give it to nobody",
+    context.output.note(format!(
+        "{} files; the README among them explains the deployment; the files `{}` hold keys\n\
+         the root's key is in `{}`: keep that folder, and keep it secret",
         written.files,
         bundle::SECRETS_FILE,
         written.identity.display()

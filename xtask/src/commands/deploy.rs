@@ -1,32 +1,33 @@
+//! `deploy`: creates or updates an environment on existing clusters and leaves it running.
+
 use e2e::{
     environment::{Environment, Found, Name, RuntimeKind, Store},
     failure::Failure,
-    local,
-    run::{self},
+    local, run,
     runtime::{self, Condition, PublicAddress, UpRequest},
     timeline::Timeline,
 };
 
-use crate::{cli::Deploy, context::Context, standing, view};
+use crate::{cli::Deploy, context::Context, persistent, view};
 
-/// An environment of the name that is there is changed to what is wanted and proven again by fresh messages.
+/// Runs the command. An existing deployment is updated and proven again with new messages.
 pub(crate) async fn run(args: Deploy, context: &Context) -> anyhow::Result<()> {
-    let name = context.name(args.name.as_deref())?;
-    let blueprints = standing::blueprints(args.blueprints)?;
+    let name = context.name(args.named.name.as_deref())?;
+    let blueprints = persistent::blueprints(args.blueprints)?;
     let timeline = context.output.timeline();
-    let request = standing::request(
+    let request = persistent::request(
         &name,
         RuntimeKind::Existing,
         &blueprints,
         PublicAddress::OwnNetwork,
         Some(args.clusters.destination()),
     );
-    let environment = match there(&name, context)? {
+    let environment = match find_existing(&name, context)? {
         Some(environment) => {
             let work = renew(environment, &request, &timeline, context);
             context.interrupt.unless(work).await?
         }
-        None => standing::make(request, &timeline, context).await?,
+        None => persistent::make(request, &timeline, context).await?,
     };
     let style = context.output.data_style();
     context.output.data(view::banner(
@@ -37,10 +38,12 @@ pub(crate) async fn run(args: Deploy, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The environment that is deployed already. What is broken, stopped or abandoned makes room by itself; what another
-/// command owns is refused there.
-fn there(name: &Name, context: &Context) -> anyhow::Result<Option<Environment>> {
-    // What an older version deployed from this checkout is deployed again where it is.
+/// Returns the deployment of this name.
+///
+/// Ignores an environment that is broken, stopped or abandoned: creating a new one replaces it.
+/// Creating one also fails if another command owns the environment.
+fn find_existing(name: &Name, context: &Context) -> anyhow::Result<Option<Environment>> {
+    // A deployment that an older version made from this checkout stays in this checkout's store.
     Store::deployed()?;
     let mut all = context.list()?.into_iter().rev();
     let found = all.find(|found| found.name() == name);
@@ -53,11 +56,11 @@ fn there(name: &Name, context: &Context) -> anyhow::Result<Option<Environment>> 
     let kind = environment.record.runtime;
     if kind != RuntimeKind::Existing {
         return Err(Failure::usage(format!(
-            "there is an environment `{name}` on the {} runtime already",
+            "environment `{name}` already exists on the {} runtime",
             view::runtime(kind)
         ))
         .hint(format!(
-            "choose another `--name`, or remove it by `cargo xtask {} --name {name}`",
+            "pass another `--name`, or remove it with `cargo xtask {} --name {name}`",
             local::removal(kind)
         ))
         .into());
@@ -65,7 +68,7 @@ fn there(name: &Name, context: &Context) -> anyhow::Result<Option<Environment>> 
     Ok(Some(*environment))
 }
 
-/// What fails leaves it as it is, beside evidence.
+/// Updates a deployment and proves it again. After a failure it keeps running, with evidence.
 async fn renew(
     mut environment: Environment,
     request: &UpRequest,
@@ -73,12 +76,12 @@ async fn renew(
     context: &Context,
 ) -> anyhow::Result<Environment> {
     let name = environment.name().clone();
-    context.output.say(format!(
-        "`{name}` is deployed already; bringing it up to date and proving it again"
+    context.output.note(format!(
+        "`{name}` is already deployed; updating and proving it again"
     ));
     let work = async {
         runtime::refresh(&environment.store(), &mut environment, request, timeline).await?;
-        standing::prove_again(&environment, &request.blueprints, timeline, context).await
+        persistent::prove_again(&environment, &request.blueprints, timeline, context).await
     };
     match work.await {
         Ok(verdicts) => {
@@ -86,9 +89,9 @@ async fn renew(
             Ok(environment)
         }
         Err(error) => {
-            // Wrong usage has changed nothing.
+            // A usage error has changed nothing.
             if Failure::exit_code(&error) != 2 {
-                standing::left_as_it_is(&environment, &error, timeline, context).await;
+                persistent::report_left_running(&environment, &error, timeline, context).await;
             }
             Err(error)
         }

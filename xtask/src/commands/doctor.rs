@@ -1,3 +1,5 @@
+//! `doctor`: checks the requirements on this machine.
+
 use std::collections::BTreeSet;
 
 use e2e::{
@@ -15,7 +17,7 @@ use crate::{
     view,
 };
 
-/// Looks at what `local-up` needs where nothing is said: its blueprint's ports as written.
+/// Runs the command. Checks the public ports of the default blueprint of `local-up`.
 pub(crate) async fn run(args: Doctor, context: &Context) -> anyhow::Result<()> {
     let blueprints = blueprint::select(&manifests()?, &[local::BLUEPRINT.to_owned()])?;
     let ports = ports(&blueprints)?;
@@ -24,7 +26,7 @@ pub(crate) async fn run(args: Doctor, context: &Context) -> anyhow::Result<()> {
         .interrupt
         .unless(async {
             let mut checks = doctor::run(chosen.kind, &ports).await;
-            // Of what is up already: a ferry whose clocks drift apart stands still.
+            // Running environments, too: a ferry stops if its clocks drift too far apart.
             for found in context.store.list()? {
                 if let Found::Environment(environment) = found {
                     checks.extend(doctor::clocks(&environment).await);
@@ -35,8 +37,13 @@ pub(crate) async fn run(args: Doctor, context: &Context) -> anyhow::Result<()> {
         .await?;
     if args.json {
         context.output.data(
-            json!({ "runtime": chosen.kind, "why": chosen.why, "verdict": doctor::verdict(&checks), "checks": checks })
-                .to_string(),
+            json!({
+                "runtime": chosen.kind,
+                "why": chosen.why,
+                "verdict": doctor::verdict(&checks),
+                "checks": checks,
+            })
+            .to_string(),
         );
     } else {
         let style = context.output.data_style();
@@ -55,7 +62,7 @@ pub(crate) async fn run(args: Doctor, context: &Context) -> anyhow::Result<()> {
         view::runtime(chosen.kind),
         failed.join(", ")
     ))
-    .hint("the fix of each stands beside it")
+    .hint("apply the fix that is listed for each")
     .into())
 }
 

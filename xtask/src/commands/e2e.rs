@@ -1,3 +1,5 @@
+//! `e2e`: creates an environment, proves its blueprints, and removes it.
+
 use std::time::Instant;
 
 use e2e::{
@@ -21,6 +23,7 @@ use crate::{
     view,
 };
 
+/// Runs the command.
 pub(crate) async fn run(args: E2e, context: &Context) -> anyhow::Result<()> {
     let mut blueprints = blueprint::select(&manifests()?, &args.blueprints)?;
     let chosen = choose(&args, context).await?;
@@ -29,8 +32,9 @@ pub(crate) async fn run(args: E2e, context: &Context) -> anyhow::Result<()> {
         blueprints = taken;
         if !left.is_empty() {
             let left: Vec<_> = left.iter().map(|left| left.name.as_str()).collect();
-            context.output.say(format!(
-                "left out, because they need more than {} clusters: {}; name one to prove it",
+            context.output.note(format!(
+                "skipped, because they need more than {} clusters: {}; \
+                 pass a name to prove one of them",
                 select::MOST_CLUSTERS_UNNAMED,
                 left.join(", ")
             ));
@@ -45,26 +49,27 @@ pub(crate) async fn run(args: E2e, context: &Context) -> anyhow::Result<()> {
             let took = seconds(began.elapsed());
             context
                 .output
-                .say(format!("run {round} of {rounds}: {verdict} in {took}"));
+                .note(format!("run {round} of {rounds}: {verdict} in {took}"));
         }
         result?;
     }
     Ok(())
 }
 
-/// Whoever names contexts means the clusters behind them.
+/// Chooses the runtime. Options for existing clusters imply the `existing` runtime.
 async fn choose(args: &E2e, context: &Context) -> anyhow::Result<Chosen> {
     let named = args.clusters.are_named();
     Ok(match args.runtime.unwrap_or_default() {
-        RuntimeChoice::Auto if named => context.chosen(Chosen {
+        RuntimeChoice::Auto if named => context.report_choice(Chosen {
             kind: RuntimeKind::Existing,
-            why: "its clusters are named".into(),
+            why: "clusters were given".into(),
         }),
         RuntimeChoice::Embedded | RuntimeChoice::K3d if named => {
             return Err(Failure::usage(
-                "clusters that exist already are named, and another runtime is asked for",
+                "`--context` and the other options for existing clusters \
+                 require `--runtime existing`",
             )
-            .hint("use `--runtime existing`, or leave `--context` and what belongs to it out")
+            .hint("pass `--runtime existing`, or remove these options")
             .into());
         }
         _ => context.choose(args.runtime).await,
@@ -109,21 +114,21 @@ async fn once(
     let result = context.interrupt.unless(work).await;
     let evidence = match &result {
         Ok(_) if args.keep => None,
-        // Somebody wants to look at it as it is.
+        // `--keep` leaves a failed environment running for inspection.
         Err(error) if args.keep && !error.is::<Interrupted>() => None,
         _ => context.close(&mut run, &result).await,
     };
     let result = match result {
         Ok(mut environment) if args.keep => {
             run.release(&mut environment, &verdicts)?;
-            say_kept(&environment, context);
+            note_kept(&environment, context);
             Ok(())
         }
         Ok(_) => Ok(()),
         Err(error) if args.keep && !error.is::<Interrupted>() => {
             if let Ok(mut environment) = run.store().load(&name) {
                 run.release_failed(&mut environment, &error).await?;
-                say_kept(&environment, context);
+                note_kept(&environment, context);
             }
             Err(error)
         }
@@ -159,7 +164,8 @@ async fn once(
     result
 }
 
-/// Brings everything up and proves each blueprint; what was proven before a failure stays in `verdicts`.
+/// Creates the environment and proves each blueprint. Verdicts reached before a failure stay in
+/// `verdicts`.
 async fn prove(
     run: &mut Run,
     request: UpRequest,
@@ -180,7 +186,7 @@ async fn prove(
     Ok(environment)
 }
 
-fn say_kept(environment: &Environment, context: &Context) {
-    let talk = view::kept(&environment.record, environment.layout().root());
-    context.output.say(talk);
+fn note_kept(environment: &Environment, context: &Context) {
+    let text = view::kept(&environment.record, environment.layout().root());
+    context.output.note(text);
 }

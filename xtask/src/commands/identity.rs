@@ -1,3 +1,5 @@
+//! `identity`: shows identities; rotates, exports and imports authorities.
+
 use e2e::runtime::authorities;
 use jiff::Timestamp;
 
@@ -7,6 +9,7 @@ use crate::{
     view,
 };
 
+/// Runs the subcommand.
 pub(crate) async fn run(args: Identity, context: &Context) -> anyhow::Result<()> {
     match args.action {
         IdentityAction::Show(args) => show(args, context).await,
@@ -17,7 +20,7 @@ pub(crate) async fn run(args: Identity, context: &Context) -> anyhow::Result<()>
 }
 
 async fn show(args: IdentityShow, context: &Context) -> anyhow::Result<()> {
-    let environment = context.environment(args.name.as_deref())?;
+    let environment = context.environment(args.named.name.as_deref())?;
     let overview = context
         .interrupt
         .unless(authorities::show(&environment, args.pod.as_deref()))
@@ -32,56 +35,60 @@ async fn show(args: IdentityShow, context: &Context) -> anyhow::Result<()> {
         .data(view::overview(&overview, Timestamp::now(), style));
     if overview.unfinished {
         context.output.warn(
-            "a replacement of the root was begun and has not ended; `cargo xtask identity rotate --root` completes it",
+            "a rotation of the root is incomplete; \
+             run `cargo xtask identity rotate --root` to complete it",
         );
     }
     Ok(())
 }
 
 async fn rotate(args: IdentityRotate, context: &Context) -> anyhow::Result<()> {
-    let name = context.name(args.name.as_deref())?;
-    let store = context.holding(&name);
+    let name = context.name(args.named.name.as_deref())?;
+    let store = context.store_with(&name);
     let timeline = context.output.timeline();
     if args.root {
         let work = authorities::rotate_root(&store, &name, &timeline);
         context.interrupt.unless(work).await?;
         context
             .output
-            .say("a new root is in force in every pod; the one before is trusted by none");
+            .note("all pods use the new root; no pod trusts the old one");
         return Ok(());
     }
     let work = authorities::rotate(&store, &name, args.pod.as_deref(), &timeline);
     let count = context.interrupt.unless(work).await?;
-    context.output.say(in_force(count));
+    context.output.note(rotated(count));
     Ok(())
 }
 
 async fn export(args: IdentityExport, context: &Context) -> anyhow::Result<()> {
-    let name = context.name(args.name.as_deref())?;
-    let store = context.holding(&name);
+    let name = context.name(args.named.name.as_deref())?;
+    let store = context.store_with(&name);
     let timeline = context.output.timeline();
     let work = authorities::export(&store, &name, &args.pods, &args.out, &timeline);
     let files = context.interrupt.unless(work).await?;
     for file in &files {
         context.output.data(file.display().to_string());
     }
-    context.output.say(format!(
-        "sign each as it is, put the certificates as `.crt` beside your `root.crt`, then `cargo xtask identity import DIR --name {name}`"
+    context.output.note(format!(
+        "sign each request unchanged, put the certificates as `.crt` beside your `root.crt`, \
+         then run `cargo xtask identity import DIR --name {name}`"
     ));
     Ok(())
 }
 
 async fn import(args: IdentityImport, context: &Context) -> anyhow::Result<()> {
-    let name = context.name(args.name.as_deref())?;
-    let store = context.holding(&name);
+    let name = context.name(args.named.name.as_deref())?;
+    let store = context.store_with(&name);
     let timeline = context.output.timeline();
     let work = authorities::import(&store, &name, &args.folder, &timeline);
     let count = context.interrupt.unless(work).await?;
-    context.output.say(in_force(count));
+    context.output.note(rotated(count));
     Ok(())
 }
 
-fn in_force(count: usize) -> String {
-    let s = if count == 1 { "y is" } else { "ies are" };
-    format!("{count} new authorit{s} in force")
+fn rotated(count: usize) -> String {
+    match count {
+        1 => "1 pod uses its new authority".into(),
+        count => format!("{count} pods use their new authorities"),
+    }
 }

@@ -1,7 +1,10 @@
+//! `image`: builds the services' image on this machine.
+
 use e2e::{image, services};
 
 use crate::{cli::Image, context::Context};
 
+/// Runs the command.
 pub(crate) async fn run(args: Image, context: &Context) -> anyhow::Result<()> {
     let timeline = context.output.timeline();
     let work = async {

@@ -1,3 +1,5 @@
+//! `local-down`: stops and removes environments of this machine.
+
 use e2e::{
     environment::{Environment, RuntimeKind},
     failure::Failure,
@@ -6,14 +8,18 @@ use e2e::{
 
 use crate::{cli::LocalDown, context::Context};
 
+/// Runs the command.
 pub(crate) async fn run(args: LocalDown, context: &Context) -> anyhow::Result<()> {
     let wanted = if args.all {
         all(context)?
     } else {
-        vec![mine(context.environment(args.name.as_deref())?, context)?]
+        vec![removable(
+            context.environment(args.named.name.as_deref())?,
+            context,
+        )?]
     };
     if wanted.is_empty() {
-        context.output.say("no environment is up");
+        context.output.note("no environment is up");
     }
     let timeline = context.output.timeline();
     let mut failed = None;
@@ -24,42 +30,46 @@ pub(crate) async fn run(args: LocalDown, context: &Context) -> anyhow::Result<()
             interrupted = context.interrupt.second() => return Err(interrupted.into()),
         };
         if let Err(error) = ended {
-            // The others are taken down all the same.
+            // One failure does not keep the other environments up.
             if let Some(earlier) = failed.replace(error) {
-                context.output.beside("left behind", &earlier);
+                context.output.warn_also("not removed", &earlier);
             }
         }
     }
     failed.map_or(Ok(()), Err)
 }
 
-/// Every environment without an owner that runs.
+/// Returns every environment that no running command owns; prints the others with the reason.
 fn all(context: &Context) -> anyhow::Result<Vec<Environment>> {
     let mut all = vec![];
     for found in context.store.list()? {
         match found.readable() {
-            Ok(environment) => match mine(environment, context) {
+            Ok(environment) => match removable(environment, context) {
                 Ok(environment) => all.push(environment),
-                Err(reason) => context.output.say(format!("{reason:#}")),
+                Err(reason) => context.output.note(format!("{reason:#}")),
             },
             Err((name, problem)) => context
                 .output
-                .warn(format!("`{name}` is left alone: {problem}")),
+                .warn(format!("`{name}` was skipped: {problem}")),
         }
     }
     Ok(all)
 }
 
-/// Refuses what is not for this command to take down. What only has files left is.
-fn mine(environment: Environment, context: &Context) -> anyhow::Result<Environment> {
-    let environment = context.unowned(environment)?;
+/// Fails if the environment has an owner or is deployed on existing clusters.
+///
+/// Accepts an environment of which only files are left.
+fn removable(environment: Environment, context: &Context) -> anyhow::Result<Environment> {
+    let environment = context.require_unowned(environment)?;
     let record = &environment.record;
     if record.runtime == RuntimeKind::Existing && !record.clusters.is_empty() {
         let name = environment.name();
         return Err(Failure::usage(format!(
-            "environment `{name}` is deployed on clusters that exist without it"
+            "environment `{name}` is deployed on existing clusters"
         ))
-        .hint(format!("`cargo xtask undeploy --name {name}` removes it"))
+        .hint(format!(
+            "run `cargo xtask undeploy --name {name}` to remove it"
+        ))
         .into());
     }
     Ok(environment)

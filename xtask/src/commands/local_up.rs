@@ -1,48 +1,54 @@
+//! `local-up`: creates or updates an environment on this machine and leaves it running.
+
 use e2e::{
     environment::{Environment, Found, Name, RuntimeKind},
     failure::Failure,
     local,
     proof::Verdict,
-    run::{self},
+    run,
     runtime::{self, Chosen, Condition, PublicAddress, RuntimeChoice, State, UpRequest},
     timeline::Timeline,
 };
 
-use crate::{cli::LocalUp, context::Context, standing, view};
+use crate::{cli::LocalUp, context::Context, persistent, view};
 
-/// An environment of the name that is there is brought to what is wanted and proven again by fresh messages: what has ended
-/// or changed is started again alone. It is made anew only for `--fresh`, or where that loses no stored message.
+/// Runs the command.
+///
+/// An existing environment is reconciled and proven again with new messages: only what has exited
+/// or changed is restarted. It is recreated only for `--fresh`, or if no stored message is lost.
 pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> {
-    let name = context.name(args.name.as_deref())?;
-    let blueprints = standing::blueprints(args.blueprints)?;
+    let name = context.name(args.named.name.as_deref())?;
+    let blueprints = persistent::blueprints(args.blueprints)?;
     let asked = match args.runtime.unwrap_or_default() {
         RuntimeChoice::Auto => None,
         RuntimeChoice::Embedded => Some(RuntimeKind::Embedded),
         RuntimeChoice::K3d => Some(RuntimeKind::K3d),
         RuntimeChoice::Existing => {
-            return Err(Failure::usage("`local-up` makes what it runs on")
-                .hint("for clusters that exist already, use `cargo xtask deploy`")
-                .into());
+            return Err(
+                Failure::usage("`local-up` does not support the existing runtime")
+                    .hint("run `cargo xtask deploy` to use existing clusters")
+                    .into(),
+            );
         }
     };
-    let there = there(&name, context)?;
-    let chosen = match (&there, asked) {
-        (Some(environment), None) => context.chosen(Chosen {
+    let existing = find_existing(&name, context)?;
+    let chosen = match (&existing, asked) {
+        (Some(environment), None) => context.report_choice(Chosen {
             kind: environment.record.runtime,
-            why: format!("`{name}` runs on it already"),
+            why: format!("`{name}` already uses it"),
         }),
         _ => context.choose(args.runtime).await,
     };
-    let ordered = args.fresh.then(|| "`--fresh` asks for it".to_owned());
+    let ordered = args.fresh.then(|| "`--fresh` was given".to_owned());
     let timeline = context.output.timeline();
-    let request = standing::request(
+    let request = persistent::request(
         &name,
         chosen.kind,
         &blueprints,
         PublicAddress::Localhost,
         None,
     );
-    let kept = match there {
+    let kept = match existing {
         None => None,
         Some(environment) => {
             context
@@ -60,7 +66,7 @@ pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> 
     };
     let environment = match kept {
         Some(environment) => environment,
-        None => standing::make(request, &timeline, context).await?,
+        None => persistent::make(request, &timeline, context).await?,
     };
     let style = context.output.data_style();
     context.output.data(view::banner(
@@ -71,9 +77,11 @@ pub(crate) async fn run(args: LocalUp, context: &Context) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The environment that is there and has no owner, whether it runs or has been stopped. What is broken or abandoned, or of
-/// which a failure has left nothing but evidence, makes room by itself; what another command owns is refused there.
-fn there(name: &Name, context: &Context) -> anyhow::Result<Option<Environment>> {
+/// Returns the environment of this name if it has no owner, whether it is running or stopped.
+///
+/// Ignores an environment that is broken or abandoned, or of which only evidence is left: creating
+/// a new one replaces it. Creating one also fails if another command owns the environment.
+fn find_existing(name: &Name, context: &Context) -> anyhow::Result<Option<Environment>> {
     let found = context
         .store
         .list()?
@@ -94,20 +102,20 @@ fn there(name: &Name, context: &Context) -> anyhow::Result<Option<Environment>> 
     };
     if stays && record.runtime == RuntimeKind::Existing {
         return Err(Failure::usage(format!(
-            "there is an environment `{name}` already, deployed on clusters that exist without it"
+            "environment `{name}` already exists and is deployed on existing clusters"
         ))
         .hint(format!(
-            "choose another `--name`, or remove it by `cargo xtask undeploy --name {name}`"
+            "pass another `--name`, or remove it with `cargo xtask undeploy --name {name}`"
         ))
         .into());
     }
     Ok(stays.then_some(*environment))
 }
 
-/// Brings an environment that is there to what is wanted and proves it again; `None` where it had to be removed, because
-/// that was `ordered` or nothing else leads to what is wanted.
+/// Reconciles an existing environment and proves it again.
 ///
-/// What fails leaves it as it is, beside evidence.
+/// Returns `None` if the environment was removed: because it was `ordered`, or because the request
+/// cannot be met by an update. After a failure the environment keeps running, with evidence.
 async fn keep(
     mut environment: Environment,
     asked: Option<RuntimeKind>,
@@ -130,24 +138,24 @@ async fn keep(
     if let Some(reason) = reason {
         context
             .output
-            .say(format!("`{name}` is up already and is made anew: {reason}"));
+            .note(format!("recreating `{name}`: {reason}"));
         runtime::down(&context.store, name, State::Remove, timeline).await?;
         return Ok(None);
     }
     let state = match runtime::condition(&environment.record)? {
-        Condition::Stopped => "was up, and nothing of it runs; starting it again and proving it",
-        _ => "is up already; bringing it up to date and proving it again",
+        Condition::Stopped => "is stopped; restarting and proving it",
+        _ => "is already up; updating and proving it again",
     };
-    context.output.say(format!("`{name}` {state}"));
+    context.output.note(format!("`{name}` {state}"));
     match renew(&mut environment, request, timeline, context).await {
         Ok(verdicts) => {
             run::proven(&environment, &verdicts, timeline)?;
             Ok(Some(environment))
         }
         Err(error) => {
-            // Wrong usage has changed nothing.
+            // A usage error has changed nothing.
             if Failure::exit_code(&error) != 2 {
-                standing::left_as_it_is(&environment, &error, timeline, context).await;
+                persistent::report_left_running(&environment, &error, timeline, context).await;
             }
             Err(error)
         }
@@ -161,5 +169,5 @@ async fn renew(
     context: &Context,
 ) -> anyhow::Result<Vec<Verdict>> {
     runtime::refresh(&context.store, environment, request, timeline).await?;
-    standing::prove_again(environment, &request.blueprints, timeline, context).await
+    persistent::prove_again(environment, &request.blueprints, timeline, context).await
 }

@@ -1,3 +1,5 @@
+//! `logs`: prints the logs of an environment's containers.
+
 use e2e::{
     runtime::{self, Container, Follow},
     select,
@@ -6,8 +8,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{cli::Logs, context::Context, view};
 
+/// Runs the command.
 pub(crate) async fn run(args: Logs, context: &Context) -> anyhow::Result<()> {
-    let environment = context.environment(args.name.as_deref())?;
+    let environment = context.environment(args.named.name.as_deref())?;
     let pods = select::pods(&environment.record, args.pod.as_deref())?;
     let containers = match args.container {
         Some(container) => vec![container],
@@ -28,7 +31,7 @@ pub(crate) async fn run(args: Logs, context: &Context) -> anyhow::Result<()> {
         }
     }
     let work = async {
-        // Followed logs as they grow; finished ones in turn.
+        // Followed logs are merged as they grow, finished ones printed in turn.
         let mut lines = match follow {
             Follow::Yes => stream::select_all(logs).boxed(),
             Follow::No => stream::iter(logs).flatten().boxed(),
@@ -43,7 +46,7 @@ pub(crate) async fn run(args: Logs, context: &Context) -> anyhow::Result<()> {
     };
     match follow {
         Follow::No => context.interrupt.unless(work).await,
-        // Ctrl-C is how following ends.
+        // Ctrl-C is the regular end of following.
         Follow::Yes => tokio::select! {
             result = work => result,
             _ = context.interrupt.first() => Ok(()),

@@ -1,3 +1,5 @@
+//! `new`: writes a blueprint, its test and its manifests.
+
 use std::path::Path;
 
 use e2e::{
@@ -7,14 +9,15 @@ use e2e::{
 
 use crate::{cli::New, context::Context};
 
+/// Runs the command.
 pub(crate) async fn run(args: New, context: &Context) -> anyhow::Result<()> {
     let root = workspace_root()?;
-    let wish = Wish {
+    let options = Wish {
         name: args.name,
         protocol: args.protocol,
         clusters: args.clusters,
     };
-    let scaffold = Scaffold::of(&root, &wish)?;
+    let scaffold = Scaffold::of(&root, &options)?;
     scaffold.write()?;
     let below = |path: &Path| {
         path.strip_prefix(&root)
@@ -32,8 +35,8 @@ pub(crate) async fn run(args: New, context: &Context) -> anyhow::Result<()> {
         "added `mod {module};` to `{list}`\nrendered {count} manifests below `{}`",
         below(folder)
     ));
-    context.output.say(format!(
-        "see it run:       cargo xtask e2e {name} --runtime embedded\n\
+    context.output.note(format!(
+        "run it:           cargo xtask e2e {name} --runtime embedded\n\
          test it:          cargo test -p e2e --test it {module}\n\
          after a change:   cargo xtask render {name}"
     ));

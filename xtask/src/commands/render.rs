@@ -1,3 +1,5 @@
+//! `render`: writes or checks the manifests and the blueprint schema under `manifests/`.
+
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -8,9 +10,10 @@ use crate::{
     context::{Context, manifests},
 };
 
-/// The schema of blueprints, beside them.
+/// File with the schema of blueprints, beside their folders.
 const SCHEMA: &str = "blueprint.schema.json";
 
+/// Runs the command.
 pub(crate) async fn run(args: Render, context: &Context) -> anyhow::Result<()> {
     let manifests = manifests()?;
     let named = !args.blueprints.is_empty();
@@ -26,7 +29,7 @@ pub(crate) async fn run(args: Render, context: &Context) -> anyhow::Result<()> {
     if args.check {
         let mut differences = render::differences(&manifests, &wanted, only)?;
         if schema_differs {
-            differences.push(format!("{SCHEMA} is not what the types make"));
+            differences.push(format!("{SCHEMA} differs from the schema of the code"));
         }
         for difference in &differences {
             context.output.data(difference);
@@ -35,13 +38,13 @@ pub(crate) async fn run(args: Render, context: &Context) -> anyhow::Result<()> {
             0 => {
                 context
                     .output
-                    .say(format!("{} files are up to date", wanted.len() + 1));
+                    .note(format!("{} files are up to date", wanted.len() + 1));
                 Ok(())
             }
             count => Err(Failure::product(format!(
-                "{count} file(s) under `manifests/` are not what the blueprints and the code make"
+                "{count} file(s) under `manifests/` differ from the rendered ones"
             ))
-            .hint("`cargo xtask render` writes them; look at the difference and check it in")
+            .hint("run `cargo xtask render`, review the changes and commit them")
             .into()),
         };
     }
@@ -52,7 +55,7 @@ pub(crate) async fn run(args: Render, context: &Context) -> anyhow::Result<()> {
             .with_context(|| format!("cannot write `{}`", path.display()))?;
         changed += 1;
     }
-    context.output.say(format!(
+    context.output.note(format!(
         "rendered {}: {} files, {changed} changed",
         names.join(", "),
         wanted.len() + 1
@@ -60,7 +63,7 @@ pub(crate) async fn run(args: Render, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `None` where there is no such file.
+/// Reads a file; `None` if it does not exist.
 fn read(path: &Path) -> anyhow::Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),

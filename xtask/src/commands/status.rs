@@ -1,8 +1,11 @@
+//! `status`: shows environments, their pods and clocks.
+
 use e2e::{clock, environment::Found, runtime};
 use serde_json::json;
 
 use crate::{cli::Status, context::Context, view};
 
+/// Runs the command.
 pub(crate) async fn run(args: Status, context: &Context) -> anyhow::Result<()> {
     let all = match &args.name {
         Some(name) => vec![Found::Environment(Box::new(
@@ -13,7 +16,7 @@ pub(crate) async fn run(args: Status, context: &Context) -> anyhow::Result<()> {
     if all.is_empty() {
         context
             .output
-            .say("no environment is up; start one with `cargo xtask local-up`");
+            .note("no environment is up; start one with `cargo xtask local-up`");
     }
     for found in all {
         let environment = match found.readable() {

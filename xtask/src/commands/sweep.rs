@@ -1,7 +1,10 @@
+//! `sweep`: removes what killed commands left behind.
+
 use e2e::runtime;
 
 use crate::{cli::Sweep, context::Context, view};
 
+/// Runs the command on every store.
 pub(crate) async fn run(_args: Sweep, context: &Context) -> anyhow::Result<()> {
     let timeline = context.output.timeline();
     let mut swept = vec![];
@@ -10,7 +13,7 @@ pub(crate) async fn run(_args: Sweep, context: &Context) -> anyhow::Result<()> {
         swept.extend(context.interrupt.unless(work).await?);
     }
     if swept.is_empty() {
-        context.output.say("nothing was left behind");
+        context.output.note("nothing to remove");
     }
     for one in swept {
         context.output.data(view::swept(&one));

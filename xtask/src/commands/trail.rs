@@ -1,3 +1,5 @@
+//! `trail`: shows or verifies the messages stored at the sinks.
+
 use std::path::Path;
 
 use e2e::{
@@ -10,7 +12,7 @@ use serde::Serialize;
 
 use crate::{cli::Trail, context::Context, view};
 
-/// One line of `--json`. The message stands whole and untouched in it, payload byte for byte.
+/// One line of `--json`. Contains the message unchanged, its payload byte for byte.
 #[derive(Serialize)]
 struct Line<'a> {
     sink: &'a str,
@@ -18,7 +20,7 @@ struct Line<'a> {
     stored: &'a StoredMessage,
 }
 
-/// One line of `--verify --json`: something that is wrong.
+/// One line of `--verify --json`: one finding.
 #[derive(Serialize)]
 struct Wrong<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,6 +31,7 @@ struct Wrong<'a> {
     finding: &'a Finding,
 }
 
+/// Runs the command.
 pub(crate) async fn run(args: Trail, context: &Context) -> anyhow::Result<()> {
     match &args.from {
         Some(from) => verify_file(from, &args, context).await,
@@ -38,7 +41,7 @@ pub(crate) async fn run(args: Trail, context: &Context) -> anyhow::Result<()> {
 }
 
 async fn verify(args: &Trail, context: &Context) -> anyhow::Result<()> {
-    let environment = context.environment(args.name.as_deref())?;
+    let environment = context.environment(args.named.name.as_deref())?;
     let record = &environment.record;
     let mut total = Audit::default();
     for sink in record
@@ -49,7 +52,7 @@ async fn verify(args: &Trail, context: &Context) -> anyhow::Result<()> {
         let (pod, cluster) = (sink.name.pod(), sink.name.cluster());
         if sink.token_file.is_none() {
             context.output.warn(format!(
-                "{pod} in {cluster} has no pinhole: its messages cannot be read"
+                "{pod} in {cluster} has no pinhole, so its messages cannot be read"
             ));
             continue;
         }
@@ -65,14 +68,14 @@ async fn verify(args: &Trail, context: &Context) -> anyhow::Result<()> {
 async fn verify_file(from: &Path, args: &Trail, context: &Context) -> anyhow::Result<()> {
     let roots = match &args.roots {
         Some(roots) => proof::roots_of(roots)?,
-        None => proof::roots(&context.environment(args.name.as_deref())?)?,
+        None => proof::roots(&context.environment(args.named.name.as_deref())?)?,
     };
     let mut total = Audit::default();
     let all = proof::evidence_of(from)?;
     if all.is_empty() {
-        let cause = format!("`{}` holds no stored message", from.display());
+        let cause = format!("`{}` contains no stored message", from.display());
         return Err(Failure::usage(cause)
-            .hint("it holds the lines of a sink's `/output`, or of `cargo xtask trail --json`")
+            .hint("pass the lines of a sink's `/output`, or of `cargo xtask trail --json`")
             .into());
     }
     for evidence in all {
@@ -87,7 +90,7 @@ async fn verify_file(from: &Path, args: &Trail, context: &Context) -> anyhow::Re
     conclude(&total, context)
 }
 
-/// A line for each thing that is wrong at one sink.
+/// Prints one line per finding at one sink and adds the audit to `total`.
 fn report(
     sink: Option<(&str, &str)>,
     audit: Audit,
@@ -120,25 +123,25 @@ fn conclude(total: &Audit, context: &Context) -> anyhow::Result<()> {
             "{wrong} problem{s} in the trails of {} messages",
             total.messages
         ))
-        .hint("`services/messages/docs/signature.md` says what each signature covers")
+        .hint("see `services/messages/docs/signature.md` for what each signature covers")
         .into());
     }
-    context.output.say(format!(
-        "{} messages, {} signed hops: every trail is good",
+    context.output.note(format!(
+        "{} messages, {} signed hops: every trail is valid",
         total.messages, total.hops
     ));
     Ok(())
 }
 
 async fn show(args: Trail, context: &Context) -> anyhow::Result<()> {
-    let environment = context.environment(args.name.as_deref())?;
+    let environment = context.environment(args.named.name.as_deref())?;
     let record = &environment.record;
     for blueprint in record.blueprints.keys() {
         for sink in select::sinks(record, blueprint) {
             let (pod, cluster) = (sink.name.pod(), sink.name.cluster());
             if sink.token_file.is_none() {
                 context.output.warn(format!(
-                    "{pod} in {cluster} has no pinhole: its messages cannot be read"
+                    "{pod} in {cluster} has no pinhole, so its messages cannot be read"
                 ));
                 continue;
             }

@@ -1,3 +1,5 @@
+//! `trigger`: sends messages through a gateway and shows their acknowledgements.
+
 use std::{collections::BTreeSet, path::Path};
 
 use e2e::{
@@ -8,8 +10,9 @@ use e2e::{
 
 use crate::{cli::Trigger, context::Context, view};
 
+/// Runs the command.
 pub(crate) async fn run(args: Trigger, context: &Context) -> anyhow::Result<()> {
-    let environment = context.environment(args.name.as_deref())?;
+    let environment = context.environment(args.named.name.as_deref())?;
     let gateway = select::gateway(&environment.record, args.gateway.as_deref())?;
     let pinhole = Pinhole::of(gateway)?;
     let work = async {
@@ -38,12 +41,12 @@ pub(crate) async fn run(args: Trigger, context: &Context) -> anyhow::Result<()> 
     let delivered = answered.difference(&refused).count();
     let result = format!("{delivered} of {count} delivered");
     if delivered == count {
-        context.output.say(result);
+        context.output.note(result);
         return Ok(());
     }
-    let reason = view::first_reason(&acks).unwrap_or("no acknowledgement came for the others");
+    let reason = view::first_reason(&acks).unwrap_or("the others were not acknowledged");
     Err(Failure::product(format!("{result}: {reason}"))
-        .hint("`cargo xtask status` shows how the pods are, `cargo xtask logs` what they say")
+        .hint("run `cargo xtask status` for the pods' state and `cargo xtask logs` for their logs")
         .into())
 }
 
@@ -53,10 +56,10 @@ async fn sending(args: &Trigger) -> anyhow::Result<Sending> {
         return Ok(Sending::Default { count });
     };
     let shown = path.display().to_string();
-    // Standard input may take for ever; an interrupt leaves the read behind.
+    // Standard input may never end, so the read has its own thread that an interrupt abandons.
     let json = tokio::task::spawn_blocking(move || read(&path)).await??;
     let payload = e2e::pinhole::payload(json).map_err(|error| {
-        Failure::usage(format!("`{shown}`: {error}")).hint("give one JSON value")
+        Failure::usage(format!("invalid payload in `{shown}`: {error}")).hint("pass one JSON value")
     })?;
     Ok(Sending::Same { payload, count })
 }
@@ -69,7 +72,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
     };
     read.map_err(|error| {
         Failure::usage(format!("cannot read {name}: {error}"))
-            .hint("name a file with one JSON value, or `-` for standard input")
+            .hint("pass a file with one JSON value, or `-` for standard input")
             .into()
     })
 }

@@ -1,3 +1,5 @@
+//! `undeploy`: removes a deployment's namespaces from its clusters.
+
 use e2e::{
     environment::RuntimeKind,
     failure::Failure,
@@ -6,14 +8,18 @@ use e2e::{
 
 use crate::{cli::Undeploy, context::Context};
 
+/// Runs the command.
 pub(crate) async fn run(args: Undeploy, context: &Context) -> anyhow::Result<()> {
-    let environment = context.unowned(context.deployment(&context.name(args.name.as_deref())?)?)?;
+    let environment =
+        context.require_unowned(context.deployment(&context.name(args.named.name.as_deref())?)?)?;
     let name = environment.name();
     if environment.record.runtime != RuntimeKind::Existing {
         return Err(Failure::usage(format!(
-            "environment `{name}` was made on this machine and not by `deploy`"
+            "environment `{name}` was created on this machine, not by `deploy`"
         ))
-        .hint(format!("`cargo xtask local-down --name {name}` removes it"))
+        .hint(format!(
+            "run `cargo xtask local-down --name {name}` to remove it"
+        ))
         .into());
     }
     let store = environment.store();

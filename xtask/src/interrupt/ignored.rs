@@ -1,19 +1,19 @@
-//! Which signals this process was told to ignore, by the one that started it.
+//! Finds the signals that the parent process set to be ignored.
 
 use std::process::{Command, Stdio};
 
 use super::Signal;
 
-/// The signals that are ignored. Asked before this process listens for any: what it listens for is not ignored any more.
+/// Returns the ignored signals. Must be called before this process listens for any of them.
 pub(super) fn at_start() -> Vec<Signal> {
     match std::fs::read_to_string("/proc/self/status") {
         Ok(status) => of_status(&status),
-        // No such file outside Linux.
+        // The file exists on Linux only.
         Err(_) => of_shell(&["/bin/sh"]),
     }
 }
 
-/// `SigIgn` is a mask in hexadecimal digits; the lowest bit is signal 1.
+/// Parses `SigIgn`, a hexadecimal mask whose lowest bit is signal 1.
 /// <https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>
 fn of_status(status: &str) -> Vec<Signal> {
     let mask = status
@@ -25,8 +25,9 @@ fn of_status(status: &str) -> Vec<Signal> {
     Signal::ALL.into_iter().filter(is_ignored).collect()
 }
 
-/// A shell takes over what this process ignores, so a signal that it sends to itself and survives is one of those. None
-/// where there is no shell. `shell` is its program, and what is to stand before `-c`.
+/// Asks a shell, which inherits the ignored signals: it survives sending one of them to itself.
+///
+/// `shell` is the program and its arguments before `-c`. Returns no signal if the shell is missing.
 /// <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_12>
 fn of_shell(shell: &[&str]) -> Vec<Signal> {
     let survives = |signal: &Signal| {

@@ -1,4 +1,4 @@
-//! A timeline on the screen: spinners on a terminal, plain lines otherwise.
+//! Shows a timeline: spinners on a terminal, plain lines otherwise.
 
 use std::{
     collections::HashMap,
@@ -11,9 +11,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Colour, Output, Style};
 
-/// A step this long without a word says what it waits for, where there is no spinner that does.
-const SILENCE: Duration = Duration::from_secs(5);
+/// Interval at which a long step prints its progress if there is no spinner.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The steps that are running, and where to show them.
 pub(super) struct Progress {
     output: Output,
     running: Mutex<HashMap<usize, Running>>,
@@ -21,7 +22,8 @@ pub(super) struct Progress {
 
 struct Running {
     spinner: Option<ProgressBar>,
-    spoke: Instant,
+    /// Start, or the last time its progress was printed.
+    reported: Instant,
 }
 
 impl Progress {
@@ -49,14 +51,14 @@ impl Progress {
         });
         Running {
             spinner,
-            spoke: Instant::now(),
+            reported: Instant::now(),
         }
     }
 }
 
 impl Observer for Progress {
     fn observe(&self, event: &Event<'_>) {
-        let style = self.output.0.talk;
+        let style = self.output.0.note_style;
         match *event {
             Event::Started { step, name } => {
                 let running = self.start(name);
@@ -70,27 +72,27 @@ impl Observer for Progress {
                             spinner.set_message(format!("{name}: {text}"));
                             None
                         }
-                        None if running.spoke.elapsed() < SILENCE => None,
+                        None if running.reported.elapsed() < PROGRESS_INTERVAL => None,
                         None => {
-                            running.spoke = Instant::now();
+                            running.reported = Instant::now();
                             Some(())
                         }
                     }
                 });
                 if overdue.is_some() {
-                    self.output.say(format!("  ..          {name}: {text}"));
+                    self.output.note(format!("  ..          {name}: {text}"));
                 }
             }
             Event::Finished { step, name, took } => {
                 self.end(step);
-                self.output.say(step_line(Verdict::Ok, took, name, style));
+                self.output.note(step_line(Verdict::Ok, took, name, style));
             }
             Event::Failed { step, name, took } => {
                 self.end(step);
                 self.output
-                    .say(step_line(Verdict::Failed, took, name, style));
+                    .note(step_line(Verdict::Failed, took, name, style));
             }
-            Event::Note { text } => self.output.say(text),
+            Event::Note { text } => self.output.note(text),
             Event::Warning { text } => self.output.warn(text),
         }
     }
@@ -111,7 +113,7 @@ enum Verdict {
     Failed,
 }
 
-/// `  ok      1.2s  step`
+/// Formats a finished step: `  ok      1.2s  step`.
 fn step_line(verdict: Verdict, took: Duration, name: &str, style: Style) -> String {
     let word = match verdict {
         Verdict::Ok => style.paint(Colour::Green, "ok    "),
@@ -120,7 +122,7 @@ fn step_line(verdict: Verdict, took: Duration, name: &str, style: Style) -> Stri
     format!("  {word}  {:>6}  {name}", seconds(took))
 }
 
-/// `0.4s`, `12.0s`, `3m07s`
+/// Formats a duration: `0.4s`, `12.0s`, `3m07s`.
 pub(crate) fn seconds(took: Duration) -> String {
     let all = took.as_secs();
     if all < 100 {

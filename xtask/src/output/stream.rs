@@ -1,4 +1,4 @@
-//! One of the standard streams, written without a buffer: what was taken has been written.
+//! An unbuffered standard stream that remembers its first error.
 
 use std::{
     fs::File,
@@ -9,24 +9,25 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// A standard stream, until it takes no more.
+/// A standard stream, open until a write fails.
 pub(super) struct Stream {
     file: io::Result<File>,
     end: OnceLock<End>,
 }
 
-/// Why nothing more is written.
+/// Why a stream was closed.
 enum End {
-    /// Nobody reads it any more, and nobody misses what is not written.
+    /// The reader closed its end and does not need the rest.
     Unread,
     Failed(io::Error),
 }
 
 impl Stream {
-    /// A stream that was closed when this program was started is `/dev/null` by now: Rust opens it before `main`, so that no
-    /// other file gets its number.
+    /// Duplicates the descriptor of a standard stream.
     ///
-    /// Not by `std::io::stdout`, which takes a descriptor that cannot be written for one that swallows everything.
+    /// `std::io::stdout` is not used for writing: it silently drops data if the descriptor is not
+    /// writable. A stream that was closed at the start of the process is `/dev/null`, which Rust
+    /// opens before `main`.
     pub(super) fn of(stream: impl AsFd) -> Self {
         Self {
             file: stream.as_fd().try_clone_to_owned().map(File::from),
@@ -34,7 +35,7 @@ impl Stream {
         }
     }
 
-    /// Writes a line in one piece, as far as the system lets it.
+    /// Writes a line, in one system call if the system accepts it whole.
     pub(super) fn line(&self, text: &str) {
         if self.is_closed() {
             return;
@@ -46,21 +47,21 @@ impl Stream {
         };
         if let Err(error) = written {
             let end = match error.kind() {
-                // A pipe, and a socket.
+                // From a pipe, or from a socket.
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => End::Unread,
                 _ => End::Failed(error),
             };
-            // Of two that fail side by side the first one counts.
+            // If two writes fail concurrently, the first error is kept.
             let _ = self.end.set(end);
         }
     }
 
-    /// True once it takes no more.
+    /// Returns whether a write has failed.
     pub(super) fn is_closed(&self) -> bool {
         self.end.get().is_some()
     }
 
-    /// What went wrong with it; `None` where nothing did, or where nobody reads it any more.
+    /// Returns the error that closed the stream, or `None` if it is open or its reader is gone.
     pub(super) fn failure(&self) -> Option<&io::Error> {
         match self.end.get() {
             Some(End::Failed(error)) => Some(error),
@@ -75,15 +76,15 @@ fn write_whole(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Another program made the pipe or terminal that they share one that does not wait.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for_room(file)?,
+            // Another program that shares the pipe or terminal made it non-blocking.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(file)?,
             Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-fn wait_for_room(file: &File) -> io::Result<()> {
+fn wait_writable(file: &File) -> io::Result<()> {
     let mut watched = [PollFd::new(file, PollFlags::OUT)];
     match poll(&mut watched, None) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

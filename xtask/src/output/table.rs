@@ -1,4 +1,4 @@
-//! Tables as text.
+//! Formats tables as text.
 
 use super::{Colour, Style};
 
@@ -10,6 +10,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Creates a table without rows.
     pub(crate) fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
         Self {
             header: header.into_iter().map(Into::into).collect(),
@@ -17,11 +18,12 @@ impl Table {
         }
     }
 
+    /// Adds a row.
     pub(crate) fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// The whole table, indented by two spaces, without a line end at its end.
+    /// Returns the table, indented by two spaces and without a trailing line end.
     pub(crate) fn text(&self, style: Style) -> String {
         let mut widths = vec![0; self.header.len()];
         for row in std::iter::once(&self.header).chain(&self.rows) {

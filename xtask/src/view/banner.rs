@@ -1,4 +1,4 @@
-//! What can be done with an environment that is up, as commands to paste.
+//! Formats the commands to inspect a running environment, ready to paste.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use e2e::{
 use super::{pod_name, pods, runtime};
 use crate::output::Style;
 
-/// What runs where, and what to do next: the end of `local-up`. `folder` is the state folder.
+/// Formats the last output of `local-up`: pods and next commands. `folder` is the state folder.
 pub(crate) fn banner(record: &Record, folder: &Path, style: Style) -> String {
     format!(
         "Ferry `{}` is up on the {} runtime.\n\n{}\n\nNext:\n{}",
@@ -22,7 +22,7 @@ pub(crate) fn banner(record: &Record, folder: &Path, style: Style) -> String {
     )
 }
 
-/// Each command on a line of its own under what it is for, so that it can be pasted as it is.
+/// Formats each command on a separate line below its purpose.
 fn commands(commands: &[Next]) -> String {
     let blocks: Vec<_> = commands
         .iter()
@@ -31,15 +31,15 @@ fn commands(commands: &[Next]) -> String {
     blocks.join("\n")
 }
 
-/// A command as it can be pasted.
+/// A command to paste.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Next {
     pub(crate) command: String,
-    /// What it is for.
+    /// Purpose of the command.
     pub(crate) why: String,
 }
 
-/// What can be done with an environment that is up.
+/// Returns the commands that apply to a running environment.
 pub(crate) fn next_commands(record: &Record, folder: &Path) -> Vec<Next> {
     let mut all = vec![];
     let mut add = |command: String, why: &str| {
@@ -111,8 +111,8 @@ pub(crate) fn next_commands(record: &Record, folder: &Path) -> Vec<Next> {
     }
     for (command, why) in [
         ("trail", "every message, and the pods it crossed"),
-        ("status", "what runs where, and how it is"),
-        ("logs -f", "what the containers say"),
+        ("status", "pods and their state"),
+        ("logs -f", "logs of the containers"),
         (local::removal(record.runtime), "stop and remove it"),
     ] {
         add(format!("cargo xtask {command}{name}"), why);
@@ -120,7 +120,7 @@ pub(crate) fn next_commands(record: &Record, folder: &Path) -> Vec<Next> {
     all
 }
 
-/// What there is to see inside the clusters: the way from one to the other, and what the gateways say.
+/// Returns commands that run inside the clusters: dialling the next pod, reading gateways' logs.
 fn inside(record: &Record) -> Vec<(String, String)> {
     let mut commands = vec![];
     for pod in &record.pods {
@@ -132,16 +132,17 @@ fn inside(record: &Record) -> Vec<(String, String)> {
                 (address, &record.images, cluster_of(record, &pod.name))
             {
                 let context = context(record, cluster);
-                // `/probe` is what asks: the images of Ferry have no shell and no curl.
+                // Ferry's images have no shell and no curl, but `/probe`.
                 let inside = match record.runtime {
-                    // A new pod there may neither run by the cluster's rules nor have the registry's credentials.
+                    // The cluster's policies may refuse a new pod, which also lacks the pull secret.
                     RuntimeKind::Existing => format!(
                         "kubectl --context {context} exec -n {} deploy/{} -c app --",
                         pod.namespace,
                         pod.name.pod()
                     ),
                     RuntimeKind::K3d | RuntimeKind::Embedded => format!(
-                        "kubectl --context {context} run dial-{} --rm -i --restart=Never --image={} --image-pull-policy=Never --command --",
+                        "kubectl --context {context} run dial-{} --rm -i --restart=Never --image={} \
+                         --image-pull-policy=Never --command --",
                         target.pod(),
                         images.services
                     ),
@@ -181,7 +182,7 @@ fn cluster_of<'a>(record: &'a Record, pod: &WorkloadName) -> Option<&'a ClusterR
         .find(|cluster| cluster.name == pod.cluster())
 }
 
-/// The context of a cluster: of k3d in the environment's own kubeconfig, else in the user's.
+/// Returns a cluster's context: on k3d in the environment's kubeconfig, else in the user's.
 fn context(record: &Record, cluster: &ClusterRecord) -> String {
     match record.runtime {
         RuntimeKind::Existing => quoted(Path::new(&cluster.reference)),
@@ -189,7 +190,7 @@ fn context(record: &Record, cluster: &ClusterRecord) -> String {
     }
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain =
@@ -201,7 +202,7 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-/// What a kept run is good for.
+/// Formats the note about an environment that `e2e --keep` left running.
 pub(crate) fn kept(record: &Record, folder: &Path) -> String {
     format!(
         "kept: environment `{}` in `{}`\n{}",

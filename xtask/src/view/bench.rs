@@ -1,8 +1,10 @@
+//! Formats measurements.
+
 use e2e::bench::Measured;
 
 use crate::output::{Style, Table};
 
-/// Each scenario beside its ratios to the first one.
+/// Formats the scenarios with their ratios to the first one.
 pub(crate) fn measured(all: &[Measured], style: Style) -> String {
     let mut table = Table::new([
         "scenario",

@@ -1,4 +1,4 @@
-//! Identities as tables.
+//! Formats identities as tables.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::output::{Colour, Style, Table};
 
-/// Who may speak to whom, with what, and what all of it goes back to; ages and ends as of `now`.
+/// Formats permitted connections, identities, authorities and roots, with ages as of `now`.
 pub(crate) fn overview(overview: &Overview, now: Timestamp, style: Style) -> String {
     let mut table = Table::new([
         "blueprint",
@@ -20,11 +20,11 @@ pub(crate) fn overview(overview: &Overview, now: Timestamp, style: Style) -> Str
         "admits",
         "connects to",
         "authority",
-        "valid for",
-        "ends in",
+        "age",
+        "expires in",
         "identity",
         "age",
-        "ends in",
+        "expires in",
     ]);
     for pod in &overview.pods {
         let rows: Vec<_> = pod.live.iter().map(Some).collect();
@@ -44,16 +44,16 @@ pub(crate) fn overview(overview: &Overview, now: Timestamp, style: Style) -> Str
             );
         }
     }
-    let mut roots = Table::new(["root", "standing", "key", "made", "ends in"]);
+    let mut roots = Table::new(["root", "state", "key", "created", "expires in"]);
     for root in &overview.roots {
-        let standing = match root.standing {
+        let state = match root.standing {
             Standing::Current => "current",
             Standing::Next => "next",
-            Standing::Retired => "retired, for trails of before",
+            Standing::Retired => "retired, for earlier trails",
         };
         roots.row([
             short(&root.certificate.serial),
-            standing.into(),
+            state.into(),
             if root.key_is_here { "here" } else { "not here" }.into(),
             root.certificate
                 .not_before
@@ -68,7 +68,7 @@ pub(crate) fn overview(overview: &Overview, now: Timestamp, style: Style) -> Str
 }
 
 fn row(pod: &PodIdentity, live: Option<&Live>, now: Timestamp) -> [String; 11] {
-    // What is in force; the state folder's where the pod does not say.
+    // The authority that the pod serves, or that of the state folder if the pod does not answer.
     let authority = live.map_or(&pod.authority, |live| &live.report.authority);
     let unknown = || "unknown".to_owned();
     [
@@ -82,29 +82,29 @@ fn row(pod: &PodIdentity, live: Option<&Live>, now: Timestamp) -> [String; 11] {
         left(authority, now),
         live.map_or_else(unknown, |live| short(&live.report.identity.serial)),
         live.map_or_else(unknown, |live| {
-            since(live.report.published_at.as_jiff(), pods_time(live, now))
+            since(live.report.published_at.as_jiff(), pod_time(live, now))
         }),
         live.map_or_else(unknown, |live| {
-            left(&live.report.identity, pods_time(live, now))
+            left(&live.report.identity, pod_time(live, now))
         }),
     ]
 }
 
-/// What the pod's own clock says, by which its identities are made; this machine's where it does not say.
-fn pods_time(live: &Live, now: Timestamp) -> Timestamp {
+/// Returns the time of the pod's clock, which dates its identities, or this machine's if unknown.
+fn pod_time(live: &Live, now: Timestamp) -> Timestamp {
     live.report.clock.map_or(now, |clock| clock.as_jiff())
 }
 
 fn names(names: &[WorkloadName]) -> String {
     let names: Vec<_> = names.iter().map(WorkloadName::pod).collect();
     if names.is_empty() {
-        "nobody".into()
+        "none".into()
     } else {
         names.join(", ")
     }
 }
 
-/// Enough of a serial number to be recognised.
+/// Returns the first eight digits of a serial number, enough to recognise it.
 fn short(serial: &str) -> String {
     serial.chars().take(8).collect()
 }
@@ -122,7 +122,7 @@ fn left(certificate: &CertificateReport, now: Timestamp) -> String {
     }
 }
 
-/// `12s`, `5m`, `3h`, `89d`: whole units, rounded down.
+/// Formats a span in whole units, rounded down: `12s`, `5m`, `3h`, `89d`.
 fn span(span: SignedDuration) -> String {
     let seconds = span.as_secs().max(0);
     match seconds {
@@ -181,7 +181,7 @@ mod tests {
         );
         let lines: Vec<_> = text.lines().collect();
         assert!(
-            lines[1].contains("gateway") && lines[1].contains("aabbccdd   0s         90d"),
+            lines[1].contains("gateway") && lines[1].contains("aabbccdd   0s   90d"),
             "{text}"
         );
         assert_eq!(lines[2], "unknown sink: no answer");

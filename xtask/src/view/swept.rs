@@ -1,6 +1,10 @@
+//! Formats the results of `sweep`.
+
 use e2e::runtime::Swept;
 
-/// ``removed `e2e-1` and 2 clusters: its command was killed``, or where the folder of one that cannot be read is now.
+/// Formats one result, such as ``removed `e2e-1` and 2 clusters: its command was killed``.
+///
+/// If the record could not be read, the text names the folder that keeps the files.
 pub(crate) fn swept(one: &Swept) -> String {
     let count = |number: usize, one: &str, many: &str| match number {
         0 => None,
@@ -16,14 +20,14 @@ pub(crate) fn swept(one: &Swept) -> String {
     .flatten()
     .collect();
     let running = match running.len() {
-        0 => "nothing that ran".into(),
+        0 => "no running part".into(),
         _ => running.join(" and "),
     };
     match &one.kept {
         None => format!("removed `{}` and {running}: {}", one.name, one.why),
         Some(folder) => format!(
-            "ended {running} of `{}`: {}; its folder is kept as `{}`, with its keys and what its sinks have stored: delete it once \
-             nothing needs it",
+            "ended {running} of `{}`: {}; its folder is kept as `{}`, with its keys and the messages \
+             stored by its sinks: delete it when it is no longer needed",
             one.name,
             one.why,
             folder.display()
@@ -36,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_swept_says_what_ran() {
+    fn sweep_report_lists_running_parts() {
         let swept = |processes, clusters| {
             swept(&Swept {
                 name: "x".into(),
@@ -52,6 +56,6 @@ mod tests {
             "removed `x` and 2 clusters: its command was killed"
         );
         assert!(swept(1, 1).contains("and 1 process and 1 cluster:"));
-        assert!(swept(0, 0).contains("and nothing that ran:"));
+        assert!(swept(0, 0).contains("and no running part:"));
     }
 }

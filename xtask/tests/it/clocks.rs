@@ -263,7 +263,7 @@ fn clocks_that_are_set_while_messages_flow_lose_none() {
     let stored = trail.assert_code(0).json_lines().len() as u64;
     assert_eq!(stored, 5 + sent.into_inner(), "each message once");
     let verified = bench.run(&["trail", "--name", &name, "--verify"]);
-    verified.assert_code(0).assert_says("every trail is good");
+    verified.assert_code(0).assert_says("every trail is valid");
 
     // What people are shown of it.
     clocks.set("cluster-b", -30_000);

@@ -60,7 +60,7 @@ fn identities_are_shown_replaced_and_signed_elsewhere() {
     bench
         .run(&["identity", "rotate", "terminator"])
         .assert_code(0)
-        .assert_says("1 new authority is in force");
+        .assert_says("1 pod uses its new authority");
     let (second, same_root) = shown(&bench);
     let changed = |old: &BTreeMap<String, String>, new: &BTreeMap<String, String>| {
         old.iter()
@@ -72,7 +72,7 @@ fn identities_are_shown_replaced_and_signed_elsewhere() {
     bench
         .run(&["identity", "rotate", "--root"])
         .assert_code(0)
-        .assert_says("a new root is in force");
+        .assert_says("all pods use the new root");
     let (third, new_root) = shown(&bench);
     assert_eq!(changed(&second, &third), 2);
     assert_ne!(new_root, root);
@@ -161,7 +161,7 @@ fn identities_are_shown_replaced_and_signed_elsewhere() {
     bench
         .run(&["identity", "import", out.to_str().unwrap()])
         .assert_code(0)
-        .assert_says("2 new authorities are in force");
+        .assert_says("2 pods use their new authorities");
     let (fourth, their_root) = shown(&bench);
     assert_eq!(changed(&third, &fourth), 2);
     assert_ne!(their_root, new_root);

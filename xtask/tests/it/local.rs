@@ -203,7 +203,7 @@ fn verified(bench: &Bench, lines: &str) {
     bench
         .run(&["trail", "--verify"])
         .assert_code(0)
-        .assert_says("9 messages, 18 signed hops: every trail is good");
+        .assert_says("9 messages, 18 signed hops: every trail is valid");
     let roots = bench.state().join("local/identity/root.crt");
     let verify = |text: &str| {
         let file = bench.file("evidence.ndjson", text);

@@ -196,7 +196,7 @@ fn other_blueprints_take_over_and_give_back() {
     bench
         .run(&["local-up", BLUEPRINT, "--fresh"])
         .assert_code(0)
-        .assert_says("made anew");
+        .assert_says("recreating");
     assert_eq!(count(&bench), 5);
     bench.run(&["local-down"]).assert_code(0);
     bench.assert_nothing_left();

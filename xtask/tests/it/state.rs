@@ -50,7 +50,7 @@ fn processes_whose_folder_is_deleted_are_swept() {
     bench
         .run(&["sweep"])
         .assert_code(0)
-        .assert_says("nothing was left behind");
+        .assert_says("nothing to remove");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_later_environment_of_the_name_ends_what_is_left() {
     bench
         .run(&["sweep"])
         .assert_code(0)
-        .assert_says("nothing was left behind");
+        .assert_says("nothing to remove");
     bench.run(&["trigger", "--count", "2"]).assert_code(0);
     bench.run(&["local-down"]).assert_code(0);
     bench.assert_nothing_left();

@@ -35,8 +35,8 @@ fn unread(command: &mut Command) -> Done {
 fn assert_lost_data_is_told(bench: &Bench, args: &[&str]) {
     finish(bench.command(args).stdout(full_disk()))
         .assert_code(3)
-        .assert_says("standard output: No space left on device")
-        .assert_says("help: make room");
+        .assert_says("cannot write to standard output: No space left on device")
+        .assert_says("help: free disk space");
     let done = unread(&mut bench.command(args));
     done.assert_code(0);
     assert!(!done.stderr.contains("error:"), "{done}");

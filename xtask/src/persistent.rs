@@ -1,4 +1,4 @@
-//! Environments that stay after their command: made, proven again, or left as they are.
+//! Creates and proves environments that outlive their command.
 
 use e2e::{
     blueprint::{self, Blueprint},
@@ -14,7 +14,7 @@ use e2e::{
 
 use crate::context::{Context, manifests};
 
-/// The blueprints that are named; the default one where none is.
+/// Loads the named blueprints, or the default one if none is named.
 pub(crate) fn blueprints(mut named: Vec<String>) -> anyhow::Result<Vec<Blueprint>> {
     if named.is_empty() {
         named.push(local::BLUEPRINT.into());
@@ -22,7 +22,7 @@ pub(crate) fn blueprints(mut named: Vec<String>) -> anyhow::Result<Vec<Blueprint
     blueprint::select(&manifests()?, &named)
 }
 
-/// What is asked for of an environment that stays.
+/// Builds the request for an environment that outlives its command.
 pub(crate) fn request(
     name: &Name,
     runtime: RuntimeKind,
@@ -36,7 +36,7 @@ pub(crate) fn request(
         blueprints: blueprints.to_vec(),
         ports: Ports::AsWritten,
         public,
-        // Until it is proven: what is killed half-way is swept.
+        // Only until it is proven, so that `sweep` removes what a killed command leaves behind.
         lifetime: Lifetime::Command,
         on_failure: OnFailure::LeaveToCaller,
         settings: [].into(),
@@ -44,7 +44,7 @@ pub(crate) fn request(
     }
 }
 
-/// Proves each blueprint of an environment that is up by fresh messages.
+/// Proves each blueprint of a running environment with new messages.
 pub(crate) async fn prove_again(
     environment: &Environment,
     blueprints: &[Blueprint],
@@ -60,7 +60,7 @@ pub(crate) async fn prove_again(
     Ok(verdicts)
 }
 
-/// An environment made from nothing and proven, which stays; one that fails leaves evidence and nothing else.
+/// Creates an environment, proves it and leaves it running. A failed one leaves only evidence.
 pub(crate) async fn make(
     request: UpRequest,
     timeline: &Timeline,
@@ -95,21 +95,23 @@ pub(crate) async fn make(
     }
 }
 
-/// Says where the evidence is of why an environment is not what it should be; it stays as it is.
-pub(crate) async fn left_as_it_is(
+/// Collects evidence of a failure and prints where it is; the environment keeps running.
+pub(crate) async fn report_left_running(
     environment: &Environment,
     error: &anyhow::Error,
     timeline: &Timeline,
     context: &Context,
 ) {
     match run::evidence(environment, error, timeline).await {
-        Ok(folder) => context.output.say(format!(
-            "`{}` is left as it is; `{}` holds `{}`, `{}` and `timeline.json`",
+        Ok(folder) => context.output.note(format!(
+            "`{}` was not removed; evidence: `{}` holds `{}`, `{}` and `timeline.json`",
             environment.name(),
             folder.display(),
             run::EVIDENCE,
             report::REPORT
         )),
-        Err(problem) => context.output.beside("no evidence", &problem),
+        Err(problem) => context
+            .output
+            .warn_also("cannot collect evidence", &problem),
     }
 }
