@@ -1,11 +1,15 @@
-//! Whole ferries, each on an environment of its own: one module per blueprint, and what holds for all of them.
+//! All tests that need no cluster: one module per blueprint, what holds for all of them, and the
+//! bundles, pages and house rules.
 //!
-//! With `FERRY_ENVIRONMENT` set they run on that environment instead.
+//! With `FERRY_ENVIRONMENT` set, those of blueprints under `manifests/` run on that environment.
 
 #![allow(clippy::unwrap_used)]
 
 mod attackers;
+mod bundle;
 mod clients;
+mod docs;
+mod environments;
 mod families;
 mod fast_international_ferry;
 mod grand_tour_ferry;

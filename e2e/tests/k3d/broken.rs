@@ -20,7 +20,10 @@ const LIMIT: Duration = Duration::from_secs(90);
 const BLUEPRINT: &str = "broken";
 const CLUSTER: &str = "cluster-b";
 
-pub(crate) async fn deployments(scene: &Scene) -> anyhow::Result<()> {
+#[tokio::test]
+#[ignore = "needs k3d: .ci/k3d"]
+async fn broken_rollouts_report_cause() -> anyhow::Result<()> {
+    let scene = &Scene::shared().await?;
     let cluster = scene.cluster(CLUSTER)?;
     let image = own_image(scene).await?;
     let healthy = json!({ "image": image, "imagePullPolicy": "Never" });
@@ -55,7 +58,10 @@ pub(crate) async fn deployments(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) async fn port_conflict(scene: &Scene) -> anyhow::Result<()> {
+#[tokio::test]
+#[ignore = "needs k3d: .ci/k3d"]
+async fn port_conflict_names_holder() -> anyhow::Result<()> {
+    let scene = &Scene::shared().await?;
     const PORT: u16 = 31_999;
     let cluster = scene.cluster(CLUSTER)?;
     let (holder, late) = (workload("holder")?, workload("late")?);

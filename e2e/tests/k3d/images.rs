@@ -12,7 +12,10 @@ const LIMIT: Duration = Duration::from_secs(120);
 const PROGRAMS: [&str; 5] = ["gateway", "probe", "processor", "sink", "wosp"];
 
 /// The programs, and the loader and libraries that they are linked with; no shell, no package, no file of anybody else.
-pub(crate) async fn content(scene: &Scene) -> anyhow::Result<()> {
+#[tokio::test]
+#[ignore = "needs k3d: .ci/k3d"]
+async fn service_image_holds_programs_alone() -> anyhow::Result<()> {
+    let scene = &Scene::shared().await?;
     let image = own_image(scene).await?;
     let folder = tempfile::tempdir()?;
     let archive = folder.path().join("image.tar");

@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 use crate::scene::{BLUEPRINTS, Scene};
 
 /// Every file that is checked in for these blueprints, each object by server-side apply, with fields that the server does not know refused.
-pub(crate) async fn dry_run(scene: &Scene) -> anyhow::Result<()> {
+#[tokio::test]
+#[ignore = "needs k3d: .ci/k3d"]
+async fn manifests_pass_server_validation() -> anyhow::Result<()> {
+    let scene = &Scene::shared().await?;
     let manifests = workspace_root()?.join("manifests");
     let files = render::checked_in(&blueprint::select(
         &manifests,
@@ -65,7 +68,10 @@ pub(crate) async fn api(
 }
 
 /// Our own pods may come; each with one field changed to what the standard forbids is refused for that field.
-pub(crate) async fn pod_security(scene: &Scene) -> anyhow::Result<()> {
+#[tokio::test]
+#[ignore = "needs k3d: .ci/k3d"]
+async fn pod_security_refuses_unrestricted_pods() -> anyhow::Result<()> {
+    let scene = &Scene::shared().await?;
     let params = PostParams {
         dry_run: true,
         ..PostParams::default()

@@ -69,7 +69,10 @@ fn parse([blueprint, cluster, pod]: &[String; 3]) -> Option<Blueprint> {
 
 /// Every object of every blueprint that the check lets through is taken. The namespaces are asked for only, so what is in them is
 /// asked of one that is there.
-pub(crate) async fn dry_run(scene: &Scene) -> anyhow::Result<()> {
+#[tokio::test]
+#[ignore = "needs k3d: .ci/k3d"]
+async fn names_pass_server_validation() -> anyhow::Result<()> {
+    let scene = &Scene::shared().await?;
     let client = scene.cluster("cluster-a")?.client();
     let record = scene.environment.record.pods.first().context("a pod")?;
     let there = scene

@@ -7,7 +7,10 @@ use e2e::{docker, failure::Failure, image, render::ENVOY_IMAGE};
 use crate::{broken::own_image, scene::Scene};
 
 /// Another image under our name, on one node of four.
-pub(crate) async fn wrong_image(scene: &Scene) -> anyhow::Result<()> {
+#[tokio::test]
+#[ignore = "needs k3d: .ci/k3d"]
+async fn wrong_image_on_one_node_is_caught() -> anyhow::Result<()> {
+    let scene = &Scene::alone().await?;
     let own = own_image(scene).await?;
     let nodes = scene.nodes().await?;
     assert_eq!(nodes.len(), 4, "a server and an agent in each cluster");

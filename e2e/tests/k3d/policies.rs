@@ -26,6 +26,7 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use crate::{
     broken::own_image,
@@ -125,8 +126,11 @@ impl Asker<'_> {
 }
 
 /// From another namespace: the tunnel's port and no other, unless the namespace may read metrics; from the pod's own: as from any other.
-pub(crate) async fn ingress(scene: &Scene, kept: impl Future<Output = Kept>) -> anyhow::Result<()> {
-    let kept = kept.await.map_err(anyhow::Error::msg)?;
+#[tokio::test]
+#[ignore = "needs k3d: .ci/k3d"]
+async fn ingress_policy_opens_tunnel_alone() -> anyhow::Result<()> {
+    let scene = &Scene::shared().await?;
+    let kept = kept(scene).await?;
     for blueprint in BLUEPRINTS {
         let sink = select::sinks(&scene.environment.record, blueprint)
             .next()
@@ -180,9 +184,12 @@ pub(crate) async fn ingress(scene: &Scene, kept: impl Future<Output = Kept>) -> 
 
 /// A gateway reaches its own sink, and neither the port of another one, nor the API server, which a pod of another namespace both
 /// reaches, nor a pod beside it.
-pub(crate) async fn egress(scene: &Scene, kept: impl Future<Output = Kept>) -> anyhow::Result<()> {
+#[tokio::test]
+#[ignore = "needs k3d: .ci/k3d"]
+async fn egress_policy_opens_own_sink_alone() -> anyhow::Result<()> {
+    let scene = &Scene::shared().await?;
     const ELSEWHERE: &str = "policy-elsewhere";
-    let kept = kept.await.map_err(anyhow::Error::msg)?;
+    let kept = kept(scene).await?;
     let record = &scene.environment.record;
     let cluster = scene.cluster("cluster-a")?;
     make_namespace(scene, cluster, ELSEWHERE, false).await?;
@@ -239,11 +246,10 @@ fn server(scene: &Scene, cluster: &str) -> anyhow::Result<String> {
     Ok(format!("k3d-{}-server-0", scene.reference(cluster)?))
 }
 
-/// Cluster → whether what a policy does not name is refused there, or why that could not be found out.
-pub(crate) type Kept = Result<BTreeMap<String, bool>, String>;
-
-/// Tries all clusters side by side. It takes a while where nobody keeps policies, in which other checks can be made.
-pub(crate) async fn kept(scene: &Scene) -> Kept {
+/// Cluster → whether what a policy does not name is refused there. Tried once a process, on all clusters
+/// side by side: it takes a while where no plugin enforces policies.
+async fn kept(scene: &Scene) -> anyhow::Result<&'static BTreeMap<String, bool>> {
+    static KEPT: OnceCell<BTreeMap<String, bool>> = OnceCell::const_new();
     let tries = scene
         .environment
         .record
@@ -252,22 +258,22 @@ pub(crate) async fn kept(scene: &Scene) -> Kept {
         .map(async |cluster| {
             anyhow::Ok((cluster.name.clone(), enforced(scene, &cluster.name).await?))
         });
-    let kept = try_join_all(tries).await;
-    kept.map(BTreeMap::from_iter)
-        .map_err(|error| format!("{error:#}"))
+    KEPT.get_or_try_init(async || Ok(try_join_all(tries).await?.into_iter().collect()))
+        .await
 }
 
 /// Whether what a policy does not name is refused in a cluster, tried with a policy that names nothing and is none of ours, since
 /// each network plugin keeps policies by means of its own, and without one the API server takes them all the same. Where nobody
 /// keeps them, only what must be open is asked for, and a line says so.
 async fn enforced(scene: &Scene, name: &str) -> anyhow::Result<bool> {
-    const CANARY: &str = "policy-canary";
+    // Of this process: the one before may not be gone yet.
+    let canary_namespace = format!("policy-canary-{}", std::process::id());
     let cluster = scene.cluster(name)?;
-    make_namespace(scene, cluster, CANARY, false).await?;
-    make_stranger(scene, cluster, CANARY).await?;
+    make_namespace(scene, cluster, &canary_namespace, false).await?;
+    make_stranger(scene, cluster, &canary_namespace).await?;
     let canary = Asker {
         server: server(scene, name)?,
-        namespace: CANARY,
+        namespace: &canary_namespace,
         pod: STRANGER,
         container: "app",
         enforced: false,
@@ -278,7 +284,7 @@ async fn enforced(scene: &Scene, name: &str) -> anyhow::Result<bool> {
         "metadata": { "name": "nothing" },
         "spec": { "podSelector": {}, "policyTypes": ["Egress"] },
     }))?;
-    Api::<NetworkPolicy>::namespaced(cluster.client(), CANARY)
+    Api::<NetworkPolicy>::namespaced(cluster.client(), &canary_namespace)
         .create(&PostParams::default(), &nothing)
         .await?;
     let began = Instant::now();
@@ -294,7 +300,7 @@ async fn enforced(scene: &Scene, name: &str) -> anyhow::Result<bool> {
         })
         .await?;
     Api::<Namespace>::all(cluster.client())
-        .delete(CANARY, &DeleteParams::default())
+        .delete(&canary_namespace, &DeleteParams::default())
         .await?;
     show(&format!(
         "{name}: {}",

@@ -54,7 +54,15 @@ struct Errand {
     ports: Vec<u16>,
 }
 
-pub(crate) async fn refused(scene: &Scene) -> anyhow::Result<()> {
+/// testcontainers takes its engine from the environment alone, so this test starts itself in a process
+/// whose environment has it.
+#[tokio::test]
+#[ignore = "needs k3d: .ci/k3d"]
+async fn stranger_gets_health_alone() -> anyhow::Result<()> {
+    if let Ok(errand) = std::env::var(ERRAND_VARIABLE) {
+        return run_errand(&serde_json::from_str(&errand)?).await;
+    }
+    let scene = &Scene::shared().await?;
     let mut ports = vec![];
     for blueprint in BLUEPRINTS {
         for sink in select::sinks(&scene.environment.record, blueprint) {
@@ -67,9 +75,9 @@ pub(crate) async fn refused(scene: &Scene) -> anyhow::Result<()> {
         network: format!("k3d-{}", scene.reference("cluster-a")?),
         ports,
     };
-    // testcontainers takes its engine from the environment alone, so it gets a process with an environment of its own.
+    let name = "stranger::stranger_gets_health_alone";
     let mut process = CommandLine::new(std::env::current_exe()?.to_string_lossy())
-        .args(["--exact", "stranger::errand", "--ignored", "--nocapture"])
+        .args(["--exact", name, "--ignored", "--nocapture"])
         .env(ERRAND_VARIABLE, serde_json::to_string(&errand)?)
         .within(LIMIT);
     let engine = Engine::of_docker().await?;
@@ -85,18 +93,12 @@ pub(crate) async fn refused(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-#[ignore = "part of two_real_clusters, which gives it its errand"]
-async fn errand() -> anyhow::Result<()> {
-    let Ok(errand) = std::env::var(ERRAND_VARIABLE) else {
-        return Ok(());
-    };
-    let errand: Errand = serde_json::from_str(&errand)?;
+async fn run_errand(errand: &Errand) -> anyhow::Result<()> {
     let questions = errand
         .ports
         .iter()
         .flat_map(|port| ASKED.map(|(path, status)| (*port, path, status)));
-    let asked = questions.map(|(port, path, status)| ask(&errand, port, path, status));
+    let asked = questions.map(|(port, path, status)| ask(errand, port, path, status));
     try_join_all(asked).await?;
     Ok(())
 }

@@ -26,7 +26,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Stands for the namespace of every pod: a Service that is there already may not change its class.
 const NAMESPACE: &str = "every-target";
 
-pub(crate) async fn dry_run(scene: &Scene) -> anyhow::Result<()> {
+#[tokio::test]
+#[ignore = "needs k3d: .ci/k3d"]
+async fn targets_pass_server_validation() -> anyhow::Result<()> {
+    let scene = &Scene::shared().await?;
     let cluster = scene.cluster("cluster-a")?;
     define_binding(cluster).await?;
     let mut seen = BTreeSet::new();

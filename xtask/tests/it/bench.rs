@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
@@ -156,6 +157,26 @@ impl Bench {
             seen: String::new(),
             collect,
         }
+    }
+
+    /// Takes down what is up when this test is ended from outside, as by Ctrl-C: it waits for the end of a
+    /// pipe that the test alone holds.
+    pub(crate) fn guard(&self) -> Child {
+        const SCRIPT: &str = r#"
+            trap '' INT TERM HUP
+            cat >/dev/null
+            if [ -d "$1" ]; then FERRY_STATE=$1/state "$2" local-down --all; rm -rf "$1"; fi"#;
+        let xtask = env!("CARGO_BIN_EXE_xtask");
+        let mut guard = Command::new("sh");
+        guard
+            .args(["-euc", SCRIPT, "guard"])
+            .arg(self.folder.path());
+        guard
+            .arg(xtask)
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap()
     }
 
     /// No environment, no lock, no process.

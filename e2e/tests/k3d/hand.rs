@@ -12,9 +12,15 @@ use e2e::{
     image,
     kubernetes::Cluster,
     plan::{Plan, PodPlan, Ports, Sockets},
-    testing::show,
+    testing::Turns,
     timeline::Timeline,
 };
+
+use crate::guard::Guard;
+
+/// Tests with clusters of their own at once; one with two clusters and their pods takes all places.
+pub(crate) const AT_ONCE: u32 = 2;
+pub(crate) const CLUSTERS: Turns = Turns::new("k3d-clusters", AT_ONCE);
 
 /// What a service's node port may be, and so what the test's own load balancer can give.
 const NODE_PORTS: std::ops::Range<u16> = 30000..32768;
@@ -157,25 +163,12 @@ impl Hand {
         .await
     }
 
-    pub(crate) async fn remove_clusters(&self) {
-        for letter in ["a", "b"] {
-            if let Err(error) = self
-                .k3d(&["cluster", "delete", &self.cluster(letter)])
-                .await
-            {
-                show(&format!(
-                    "{} is left behind: {error:#}",
-                    self.cluster(letter)
-                ));
-            }
-        }
-        let removed = tokio::process::Command::new("docker")
-            .args(["image", "rm", &self.image])
-            .output()
-            .await;
-        if let Err(error) = removed {
-            show(&format!("{} is left behind: {error}", self.image));
-        }
+    /// Removes the clusters and the image, however the test ends.
+    pub(crate) fn guard(&self) -> anyhow::Result<Guard> {
+        Guard::of(
+            &["a", "b"].map(|letter| self.cluster(letter)),
+            Some(&self.image),
+        )
     }
 
     async fn k3d(&self, args: &[&str]) -> anyhow::Result<()> {

@@ -1,14 +1,7 @@
 //! A bundle on two clusters that were made by hand: its scripts alone, then `kubectl` alone in the wrong order. The load balancers
 //! of the sink's cluster have host names, as on some clouds.
 //!
-//! Runs with `FERRY_TEST_K3D=1`, since it needs Docker, `k3d` and some GB of memory. The steps run one after the other, each on
-//! what the one before has left; the clusters are removed whatever they come to.
-
-#![allow(clippy::unwrap_used)]
-
-#[allow(dead_code)]
-#[path = "k3d_existing/hand.rs"]
-mod hand;
+//! The steps run one after the other, each on what the one before has left.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -23,8 +16,9 @@ use e2e::{
     wait::{Seen, Wait},
 };
 use futures_util::FutureExt as _;
-use hand::{Hand, expect};
 use tokio::process::Command;
+
+use crate::hand::{AT_ONCE, CLUSTERS, Hand, expect};
 
 /// How a pod of a k3d cluster reaches this machine; here the host name that the load balancer gets.
 const HOST_NAME: &str = "host.k3d.internal";
@@ -35,26 +29,18 @@ const NAMESPACES: [&str; 2] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bundle_needs_nothing_but_kubectl() {
-    if std::env::var_os("FERRY_TEST_K3D").is_none_or(|value| value != "1") {
-        show(
-            "a_bundle_needs_nothing_but_kubectl: NOT RUN, it needs Docker and k3d; set FERRY_TEST_K3D=1",
-        );
-        return;
-    }
+#[ignore = "needs k3d: .ci/k3d"]
+async fn bundle_deploys_with_kubectl_alone() -> anyhow::Result<()> {
+    let _turn = CLUSTERS.take_many(AT_ONCE).await?;
     let hand = Hand::new();
+    let guard = hand.guard()?;
     let work = AssertUnwindSafe(async {
         hand.make_clusters().await?;
         let operator = Operator::new(&hand)?;
         operator.by_scripts().await?;
         operator.by_kubectl().await
     });
-    let outcome = work.catch_unwind().await;
-    hand.remove_clusters().await;
-    match outcome {
-        Ok(result) => result.unwrap(),
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
+    guard.after(work.catch_unwind().await).await
 }
 
 /// Somebody with a bundle, a kubeconfig and `kubectl`.
@@ -70,7 +56,7 @@ impl<'a> Operator<'a> {
     fn new(hand: &'a Hand) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("ferry-bundle-").tempdir()?;
         let [gateway, sink] = [hand.pod("gateway")?, hand.pod("sink")?];
-        let written = include_str!("../../manifests/international-ferry/blueprint.yaml")
+        let written = include_str!("../../../manifests/international-ferry/blueprint.yaml")
             .replace("30100", &gateway.public_port.to_string())
             .replace("30200", &sink.public_port.to_string());
         std::fs::write(folder.path().join("ferry.yaml"), written)?;

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use e2e::services::is_of_the_outer_cargo;
 use rstest::rstest;
 
-use crate::fake::Operator;
+use super::fake::Operator;
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

@@ -1,13 +1,7 @@
 //! `deploy` and what belongs to it, as commands, on two clusters that were made by hand: one whose load balancers have IP
 //! addresses, and one where they have host names, as on some clouds. Both are reached by a proxy alone.
 //!
-//! Runs with `FERRY_TEST_K3D=1`, since it needs Docker, `k3d` and some GB of memory. The steps run one after the other, each on
-//! what the one before has left; the clusters are removed whatever they come to.
-
-#![allow(clippy::unwrap_used)]
-
-mod hand;
-mod proxy;
+//! The steps run one after the other, each on what the one before has left.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,15 +23,18 @@ use e2e::{
     wait::{Seen, Wait},
 };
 use futures_util::{FutureExt as _, StreamExt as _};
-use hand::{Hand, expect};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt as _, watcher},
 };
-use proxy::Proxy;
 use serde_json::json;
+
+use crate::{
+    hand::{self, AT_ONCE, CLUSTERS, Hand, expect},
+    proxy::Proxy,
+};
 
 /// How a pod of a k3d cluster reaches this machine; here the host name that a load balancer gets.
 const HOST_NAME: &str = "host.k3d.internal";
@@ -51,14 +48,11 @@ const CREDENTIALS: &str = "aGFuZDpzM2NyZXQ=";
 const LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clusters_that_somebody_else_made() {
-    if std::env::var_os("FERRY_TEST_K3D").is_none_or(|value| value != "1") {
-        show(
-            "clusters_that_somebody_else_made: NOT RUN, it needs Docker and k3d; set FERRY_TEST_K3D=1",
-        );
-        return;
-    }
+#[ignore = "needs k3d: .ci/k3d"]
+async fn existing_clusters_take_every_command() -> anyhow::Result<()> {
+    let _turn = CLUSTERS.take_many(AT_ONCE).await?;
     let hand = Hand::new();
+    let guard = hand.guard()?;
     let work = AssertUnwindSafe(async {
         hand.make_clusters().await?;
         let proxy = Proxy::start().await?;
@@ -69,12 +63,7 @@ async fn clusters_that_somebody_else_made() {
         ensure!(!told.to_lowercase().contains("authorization"), "{told}");
         Ok(())
     });
-    let outcome = work.catch_unwind().await;
-    hand.remove_clusters().await;
-    match outcome {
-        Ok(result) => result.unwrap(),
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
+    guard.after(work.catch_unwind().await).await
 }
 
 async fn steps(hand: &Hand) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use e2e::{
 };
 use rstest::rstest;
 
-use crate::fake::{Operator, context, message, request, shipped};
+use super::fake::{Operator, context, message, request, shipped};
 
 const FERRY: &str = "international-ferry";
 const GATEWAY: &str = "international-ferry-gateway-ns";

@@ -1,7 +1,5 @@
 //! The life of environments on this machine: up, faults, down, and what killed commands leave.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 
 use e2e::{

@@ -13,7 +13,7 @@ use e2e::{
     wire::WorkloadName,
 };
 
-use crate::fake::{Operator, request, shipped};
+use super::fake::{Operator, request, shipped};
 
 /// Path → (mode, content), folders left out.
 fn files(folder: &Path) -> BTreeMap<String, (u32, String)> {

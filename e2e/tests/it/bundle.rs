@@ -1,8 +1,6 @@
 //! Bundles: what is in them, and what their scripts do, run by a POSIX shell with nothing on the PATH but a few tools and a
 //! `kubectl` that stands for the clusters.
 
-#![allow(clippy::unwrap_used)]
-
 mod contents;
 mod fake;
 mod keys;

@@ -1,7 +1,4 @@
-//! Clusters, images and their clean-up on a real Docker engine. Runs with `FERRY_TEST_K3D=1`, since it needs `k3d`,
-//! some GB of memory and a minute.
-
-#![allow(clippy::unwrap_used)]
+//! Clusters, images and their clean-up on a real Docker engine.
 
 use std::{
     net::TcpListener,
@@ -23,16 +20,10 @@ use e2e::{
     wait::{Seen, Wait},
 };
 
-/// True where these tests are wanted; says plainly when they are not.
-fn wanted(test: &str) -> bool {
-    let wanted = std::env::var_os("FERRY_TEST_K3D").is_some_and(|value| value == "1");
-    if !wanted {
-        // Straight to the descriptor: the test runner keeps what a passing test prints.
-        let said = format!("{test}: NOT RUN, it needs k3d; set FERRY_TEST_K3D=1\n");
-        std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
-    }
-    wanted
-}
+use crate::{
+    guard::Guard,
+    hand::{AT_ONCE, CLUSTERS},
+};
 
 /// A state folder with its clusters, which are deleted whatever the test does.
 struct Scene {
@@ -65,17 +56,22 @@ impl Scene {
         }
     }
 
-    /// Runs the body, then deletes the clusters and checks that nothing is left, then tells what the body came to.
+    /// Runs the body, then deletes the clusters and checks that nothing is left, then passes on what
+    /// the body came to.
     async fn run<F>(self, body: impl FnOnce(Arc<Self>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let names =
+            ["cluster-a", "cluster-b", "a"].map(|cluster| cluster_name(&self.name, cluster));
+        let guard = Guard::of(&names, None).unwrap();
         let scene = Arc::new(self);
         let result = tokio::spawn(body(scene.clone())).await;
         let began = Instant::now();
         scene.clusters.down(&scene.timeline).await.unwrap();
         let took = began.elapsed();
         scene.assert_nothing_left().await;
+        guard.end().await.unwrap();
         let said = format!("{:#?}\ndown took {took:.1?}\n", scene.timeline.entries());
         std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
         if let Err(error) = result {
@@ -150,10 +146,9 @@ fn assert_infrastructure(error: &anyhow::Error, parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn two_clusters_get_the_images_and_leave_nothing() {
-    if !wanted("two_clusters_get_the_images_and_leave_nothing") {
-        return;
-    }
+#[ignore = "needs k3d: .ci/k3d"]
+async fn clusters_get_images_and_leave_nothing() {
+    let _turn = CLUSTERS.take_many(AT_ONCE).await.unwrap();
     let before = users_files();
     let volumes_before = docker::volumes().await.unwrap();
     Scene::new()
@@ -287,10 +282,9 @@ async fn assert_foreign(cluster: &Cluster) {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_reported_with_its_holder_and_nothing_is_left() {
-    if !wanted("a_taken_port_is_reported_with_its_holder_and_nothing_is_left") {
-        return;
-    }
+#[ignore = "needs k3d: .ci/k3d"]
+async fn taken_port_is_reported_with_holder() {
+    let _turn = CLUSTERS.take().await.unwrap();
     Scene::new()
         .run(async |scene: Arc<Scene>| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -308,10 +302,9 @@ async fn a_taken_port_is_reported_with_its_holder_and_nothing_is_left() {
 }
 
 #[tokio::test]
-async fn a_creation_that_fails_twice_is_reported_with_the_nodes_log() {
-    if !wanted("a_creation_that_fails_twice_is_reported_with_the_nodes_log") {
-        return;
-    }
+#[ignore = "needs k3d: .ci/k3d"]
+async fn failed_creation_reports_node_log() {
+    let _turn = CLUSTERS.take().await.unwrap();
     Scene::new()
         .run(async |scene: Arc<Scene>| {
             // An image with programs, but not with k3s.
@@ -376,20 +369,17 @@ async fn kill_creation_at(trace: &'static str) {
 }
 
 #[tokio::test]
-async fn what_a_killed_creation_leaves_is_found_and_deleted() {
-    if !wanted("what_a_killed_creation_leaves_is_found_and_deleted") {
-        return;
-    }
+#[ignore = "needs k3d: .ci/k3d"]
+async fn killed_creation_leaves_nothing() {
+    let _turn = CLUSTERS.take().await.unwrap();
     for trace in ["", "-tools", "-server-0", "-serverlb"] {
         kill_creation_at(trace).await;
     }
 }
 
 #[tokio::test]
-async fn the_image_is_built_once_and_its_programs_run() {
-    if !wanted("the_image_is_built_once_and_its_programs_run") {
-        return;
-    }
+#[ignore = "needs k3d: .ci/k3d"]
+async fn service_image_is_built_once_and_runs() {
     let timeline = Timeline::silent();
     let binaries = services::binaries(&timeline).await.unwrap();
     let first = image::services(&binaries, &timeline).await.unwrap();

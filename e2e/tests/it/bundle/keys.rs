@@ -14,7 +14,7 @@ use e2e::{
     testing::program,
 };
 
-use crate::fake::{request, shipped};
+use super::fake::{request, shipped};
 
 const NAME: &str = "pinhole.sink.cluster-b.international-ferry.ferry.internal";
 
