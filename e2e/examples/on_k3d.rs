@@ -11,13 +11,18 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use e2e::{
-    blueprint, docker,
+    docker,
     environment::{Environment, Name, RuntimeKind, STATE_VARIABLE, Store, workspace_root},
     failure::Failure,
+    manifests,
     plan::Ports,
     proof,
     run::Run,
-    runtime::{self, Lifetime, OnFailure, PublicAddress, State, UpRequest, k3d::ENVIRONMENT_LABEL},
+    runtime::{
+        self,
+        k3d::ENVIRONMENT_LABEL,
+        request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
+    },
     services::is_of_the_outer_cargo,
     testing::{ENVIRONMENT_VARIABLE, LASTING_IDENTITIES, QUICK_IDENTITIES, show},
     timeline::Timeline,
@@ -191,7 +196,7 @@ fn request(name: &Name, settings: &[(&str, &str)]) -> anyhow::Result<UpRequest> 
     Ok(UpRequest {
         name: name.clone(),
         runtime: RuntimeKind::K3d,
-        blueprints: blueprint::select(&manifests, &BLUEPRINTS.map(str::to_owned))?,
+        blueprints: manifests::select(&manifests, &BLUEPRINTS.map(str::to_owned))?,
         ports: Ports::Spread,
         public: PublicAddress::OwnNetwork,
         lifetime: Lifetime::Command,

@@ -1,7 +1,6 @@
 //! The blueprint: one small YAML file that says what is to run, and whether it makes sense.
 //!
-//! A [`Blueprint`] comes out of [`Blueprint::load`] or [`Blueprint::parse`] only, so whoever holds one knows that it passed
-//! every check: names are DNS labels, references resolve, the connections form routes from gateways to sinks.
+//! A [`Blueprint`] comes out of [`Blueprint::parse`] only, so one that exists has passed every check: names are DNS labels, references resolve, the connections form routes from gateways to sinks.
 
 mod check;
 mod connections;
@@ -17,23 +16,19 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fs::File,
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use messages::{InvalidName, Protocol, Role, WorkloadName};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 
-pub use problem::{Problem, Problems, nearest};
+pub use names::pinhole_name;
+pub use problem::{Problem, Problems, list, nearest, quote};
 pub use targets::{
     AksAddress, EksAddress, GenericAddress, GkeAddress, Reserved, Target, Targets, UnknownTarget,
 };
 
-use crate::failure::Failure;
 pub(crate) use check::is_host;
-use problem::{Collector, quote};
+use problem::Collector;
 
 /// Largest blueprint file, in bytes. A larger one is refused by its size, before it is read.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -149,23 +144,21 @@ pub struct Edge<'a> {
 }
 
 impl Blueprint {
-    /// Reads and checks a blueprint file.
+    /// Checks the bytes of a blueprint file, as [`Self::parse`] does.
     ///
     /// # Errors
     ///
-    /// A [`Failure::usage`]: the file cannot be read, or it has problems. All of them are listed, one `path:line: problem; fix` a line.
-    pub fn load(path: impl AsRef<Path>) -> anyhow::Result<Self> {
-        Ok(Self::open(path.as_ref()).map_err(Failure::from)?)
-    }
-
-    fn open(path: &Path) -> Result<Self, Problems> {
-        let unreadable = |line, text| Problems::new(path, vec![Problem { line, text }]);
-        let bytes = read(path).map_err(|text| unreadable(None, text))?;
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
-            let line = tree::line_at(&bytes, error.valid_up_to());
-            unreadable(
-                Some(line),
-                "not UTF-8; write the file again as UTF-8 text".into(),
+    /// All problems of the file; text that is not UTF-8 is one.
+    pub fn parse_bytes(bytes: &[u8], path: &Path) -> Result<Self, Problems> {
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let line = tree::line_at(bytes, error.valid_up_to());
+            let text = "not UTF-8; write the file again as UTF-8 text".into();
+            Problems::new(
+                path,
+                vec![Problem {
+                    line: Some(line),
+                    text,
+                }],
             )
         })?;
         Self::parse(text, path)
@@ -217,139 +210,6 @@ impl Blueprint {
     pub fn workload(&self, pod: &Pod) -> Result<WorkloadName, InvalidName> {
         WorkloadName::new(&self.name, &pod.cluster, &pod.name)
     }
-}
-
-/// The bytes of a file of reasonable size; the error is `problem; fix`.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}; check the path");
-    let metadata = std::fs::metadata(path).map_err(cannot)?;
-    if !metadata.is_file() {
-        return Err("is no file; give the path of a blueprint file".into());
-    }
-    let too_large = |size: u64| {
-        format!(
-            "has {size} bytes, more than the {MAX_FILE_BYTES} that a blueprint may have; give the path of a blueprint file"
-        )
-    };
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(too_large(metadata.len()));
-    }
-    let mut bytes = Vec::new();
-    // The file may have grown since, or be of a kind that does not know its size.
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(cannot)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(too_large(bytes.len() as u64));
-    }
-    Ok(bytes)
-}
-
-/// The file that `blueprint` means: a name under `manifests`, or the path of any blueprint file.
-///
-/// # Errors
-///
-/// A [`Failure::usage`] that lists the known names.
-pub fn find(manifests: &Path, blueprint: &str) -> anyhow::Result<PathBuf> {
-    if messages::is_dns_label(blueprint) {
-        let path = manifests.join(blueprint).join(FILE_NAME);
-        if path.is_file() {
-            return Ok(path);
-        }
-    }
-    let path = PathBuf::from(blueprint);
-    if path.is_file() {
-        return Ok(path);
-    }
-    if path.join(FILE_NAME).is_file() {
-        return Ok(path.join(FILE_NAME));
-    }
-    let known = names(manifests)?;
-    let hint = match nearest(blueprint, known.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean {}?", quote(near)),
-        None => "give one of these names, or the path of a blueprint file".into(),
-    };
-    Err(Failure::usage(format!(
-        "no blueprint {}: neither a file nor a name under `{}`, which has {}",
-        quote(blueprint),
-        manifests.display(),
-        problem::list(known.iter().map(String::as_str))
-    ))
-    .hint(hint)
-    .into())
-}
-
-/// The blueprints named, each by [`find`], in that order and each once; all of them where none is named.
-///
-/// # Errors
-///
-/// A [`Failure::usage`] with the problems of all files.
-pub fn select(manifests: &Path, blueprints: &[String]) -> anyhow::Result<Vec<Blueprint>> {
-    if blueprints.is_empty() {
-        return all(manifests);
-    }
-    let mut paths = Vec::new();
-    for blueprint in blueprints {
-        let path = find(manifests, blueprint)?;
-        if !paths.contains(&path) {
-            paths.push(path);
-        }
-    }
-    load_each(paths)
-}
-
-/// Every blueprint under `manifests`, in the order of their names.
-///
-/// # Errors
-///
-/// A [`Failure::usage`] with the problems of all files, or because there is none.
-pub fn all(manifests: &Path) -> anyhow::Result<Vec<Blueprint>> {
-    let names = names(manifests)?;
-    if names.is_empty() {
-        return Err(
-            Failure::usage(format!("no blueprint under `{}`", manifests.display()))
-                .hint(format!(
-                    "run this in Ferry's tree, or write `<name>/{FILE_NAME}` there"
-                ))
-                .into(),
-        );
-    }
-    load_each(
-        names
-            .into_iter()
-            .map(|name| manifests.join(name).join(FILE_NAME)),
-    )
-}
-
-fn load_each(paths: impl IntoIterator<Item = PathBuf>) -> anyhow::Result<Vec<Blueprint>> {
-    let mut blueprints = Vec::new();
-    let mut problems = Vec::new();
-    for path in paths {
-        match Blueprint::open(&path) {
-            Ok(blueprint) => blueprints.push(blueprint),
-            Err(found) => problems.push(found.to_string()),
-        }
-    }
-    if problems.is_empty() {
-        Ok(blueprints)
-    } else {
-        Err(Failure::usage(problems.join("\n")).into())
-    }
-}
-
-/// Names of the folders under `manifests` that hold a blueprint, sorted.
-fn names(manifests: &Path) -> anyhow::Result<Vec<String>> {
-    let entries = std::fs::read_dir(manifests).map_err(|error| {
-        Failure::usage(format!("cannot read `{}`: {error}", manifests.display()))
-            .hint("run this in Ferry's tree")
-    })?;
-    let mut names: Vec<String> = entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.path().join(FILE_NAME).is_file())
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    Ok(names)
 }
 
 /// The JSON Schema (draft 7, which editors know best) of a blueprint file.

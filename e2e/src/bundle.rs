@@ -11,6 +11,7 @@ mod identities;
 mod page;
 mod scripts;
 mod steps;
+mod template;
 
 use std::{
     collections::BTreeMap,

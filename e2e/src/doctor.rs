@@ -10,12 +10,11 @@ use serde::Serialize;
 use crate::{
     clock,
     environment::{Environment, Layout, RuntimeKind, workspace_root},
-    runtime,
+    ports, runtime,
 };
 
 mod clusters;
 mod machine;
-pub mod ports;
 mod programs;
 
 /// What came out of a check.

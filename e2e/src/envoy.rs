@@ -92,10 +92,6 @@ const PEERS_FOLDER: &str = "peers";
 const PEERS_FILE: &str = "cds.json";
 const PINHOLE_FOLDER: &str = "pinhole";
 
-/// Names of the files with the pinhole's server certificate and its key, PEM: those of a Kubernetes Secret of type
-/// `kubernetes.io/tls`.
-pub const SERVER_CERTIFICATE: &str = "tls.crt";
-pub const SERVER_KEY: &str = "tls.key";
 /// Name of the [`pinhole`] file.
 pub const PINHOLE_FILE: &str = "pinhole.json";
 /// Name of the [`listeners`] file.
@@ -109,7 +105,7 @@ pub struct EnvoyPaths {
     pub identity_dir: PathBuf,
     /// The [`peers`] file. Its folder is watched, so it needs one of its own, where it is replaced by a rename.
     pub peers_file: PathBuf,
-    /// Folder with [`SERVER_CERTIFICATE`] and [`SERVER_KEY`] of a boundary pod, watched: both are taken anew, as a pair, when
+    /// Folder with [`crate::plan::SERVER_CERTIFICATE`] and [`crate::plan::SERVER_KEY`] of a boundary pod, watched: both are taken anew, as a pair, when
     /// something is moved into it.
     pub pinhole_dir: PathBuf,
     /// The [`pinhole`] file, which never changes.

@@ -17,6 +17,7 @@ mod files;
 mod import;
 mod request;
 mod root;
+mod sample;
 mod server;
 mod server_check;
 mod succession;

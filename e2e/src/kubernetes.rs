@@ -28,10 +28,10 @@ use messages::WorkloadName;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    container::Container,
     failure::Failure,
     proxy::Variables,
     render::{FIELD_MANAGER, Object},
-    runtime::Container,
 };
 
 pub use namespaces::Owned;

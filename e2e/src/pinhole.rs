@@ -7,10 +7,11 @@ use anyhow::Context as _;
 use messages::{Ack, Payload, Role};
 
 use crate::{
+    blueprint::pinhole_name,
     environment::PodRecord,
     failure::Failure,
     http::{Endpoint, Lines, NoTls, Request, Tls},
-    plan::{PeerAddress, pinhole_name},
+    plan::PeerAddress,
     trail::StoredMessage,
 };
 

@@ -18,6 +18,11 @@ mod ports;
 #[cfg(test)]
 mod tests;
 
+/// Names of the files with the pinhole's server certificate and its key, PEM: those of a Kubernetes Secret of type
+/// `kubernetes.io/tls`.
+pub const SERVER_CERTIFICATE: &str = "tls.crt";
+pub const SERVER_KEY: &str = "tls.key";
+
 /// Everything the runtimes, the Envoy bootstrap and the manifests are made from.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -78,12 +83,6 @@ impl PodPlan {
         });
         connections.collect::<Vec<_>>().join(",")
     }
-}
-
-/// The server name of a pod's pinhole: `pinhole.<pod>.<cluster>.<blueprint>.ferry.internal`. No workload has such a name, so no
-/// pin of a tunnel matches it.
-pub fn pinhole_name(pod: &WorkloadName) -> String {
-    format!("pinhole.{pod}")
 }
 
 /// One connection out of a pod, through a port of its own Envoy.

@@ -12,7 +12,7 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use k8s_openapi::api::{
@@ -312,106 +312,6 @@ fn k3d_peers(plan: &Plan) -> BTreeMap<WorkloadName, PeerAddress> {
         .iter()
         .map(|pod| (pod.name.clone(), address(pod)))
         .collect()
-}
-
-/// What of `checked_in` the folder of manifests does not hold like that: missing, different, or not rendered any more.
-/// Looks only at the folders of the blueprints `only`, where some are named.
-pub fn differences(
-    manifests: &Path,
-    checked_in: &BTreeMap<String, String>,
-    only: Option<&[String]>,
-) -> anyhow::Result<Vec<String>> {
-    let mut differences = vec![];
-    for (path, text) in checked_in {
-        match std::fs::read_to_string(manifests.join(path)) {
-            Ok(found) if found == *text => {}
-            Ok(found) if found.replace("\r\n", "\n") == *text => differences.push(format!(
-                "{path} has the line ends of Windows; `git config core.autocrlf false` and `git checkout-index --force --all` give it those of the repository"
-            )),
-            Ok(_) => differences.push(format!("{path} is not what the plan renders")),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                differences.push(format!("{path} is missing"))
-            }
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot read {}", manifests.join(path).display()));
-            }
-        }
-    }
-    for path in rendered_files(manifests, only)? {
-        if !checked_in.contains_key(&path) {
-            differences.push(format!("{path} is not rendered any more"));
-        }
-    }
-    Ok(differences)
-}
-
-/// Writes `checked_in` below the folder of manifests and deletes what is not rendered any more; returns how many files changed.
-/// `only` is as in [`differences`].
-pub fn write(
-    manifests: &Path,
-    checked_in: &BTreeMap<String, String>,
-    only: Option<&[String]>,
-) -> anyhow::Result<usize> {
-    let changed = differences(manifests, checked_in, only)?.len();
-    for path in rendered_files(manifests, only)? {
-        if !checked_in.contains_key(&path) {
-            let file = manifests.join(&path);
-            std::fs::remove_file(&file).with_context(|| format!("cannot delete {path}"))?;
-            // The folders of a pod and a cluster that are gone; one that still holds something refuses.
-            for folder in file.ancestors().skip(1).take(2) {
-                if std::fs::remove_dir(folder).is_err() {
-                    break;
-                }
-            }
-        }
-    }
-    for (path, text) in checked_in {
-        let file = manifests.join(path);
-        let folder = file.parent().unwrap_or(manifests);
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&file, text))
-            .with_context(|| format!("cannot write {}", file.display()))?;
-    }
-    Ok(changed)
-}
-
-/// Files at the depth where the renderer writes: `<blueprint>/<cluster>/<pod>/NN-*.yaml`.
-fn rendered_files(manifests: &Path, only: Option<&[String]>) -> anyhow::Result<Vec<String>> {
-    let mut folders = vec![manifests.to_path_buf()];
-    for _ in 0..3 {
-        let mut below = vec![];
-        for folder in &folders {
-            for entry in std::fs::read_dir(folder)
-                .with_context(|| format!("cannot read {}", folder.display()))?
-            {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    below.push(entry.path());
-                }
-            }
-        }
-        folders = below;
-    }
-    let mut files = vec![];
-    for folder in folders {
-        for entry in std::fs::read_dir(&folder)
-            .with_context(|| format!("cannot read {}", folder.display()))?
-        {
-            let path = entry?.path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "yaml")
-                && let Ok(relative) = path.strip_prefix(manifests)
-                && only
-                    .is_none_or(|only| only.iter().any(|blueprint| relative.starts_with(blueprint)))
-            {
-                files.push(relative.to_string_lossy().into_owned());
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 /// Objects as one YAML stream that `kubectl apply -f` takes.

@@ -11,11 +11,16 @@ use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
 use crate::{
+    container::Container,
     environment::{Damage, Environment, Found, Name, RuntimeKind, Store},
+    pods::{Liveness, PodState, Readiness},
     process::{self, ProcessId},
     proof::Verdict,
     report::Report,
-    runtime::{self, Container, Follow, Liveness, Readiness, State, UpRequest},
+    runtime::{
+        self, Follow,
+        request::{State, UpRequest},
+    },
     timeline::{Entry, Timeline},
 };
 
@@ -294,7 +299,7 @@ async fn log_tail(
     Ok(process::tail(&lines.join("\n"), EVIDENCE_LINES))
 }
 
-fn write_state(text: &mut String, pod: &runtime::PodState) -> std::fmt::Result {
+fn write_state(text: &mut String, pod: &PodState) -> std::fmt::Result {
     write!(text, "\n{} ({}): ", pod.name, pod.pod_name)?;
     match &pod.readiness {
         Readiness::Ready => text.push_str("ready"),

@@ -6,22 +6,19 @@
 use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt as _;
-use messages::{Role, WorkloadName};
-use serde::Serialize;
+use messages::WorkloadName;
 
 use crate::{
-    blueprint::Blueprint,
     clock::Clocks,
-    environment::{Draft, Environment, Layout, Name, PodRecord, RuntimeKind, Store},
-    identity,
-    plan::{PeerAddress, PodPlan, Ports},
-    process::ProcessId,
+    container::Container,
+    environment::{Environment, Name, PodRecord, RuntimeKind, Store},
+    pods::{PodState, Readiness},
     timeline::Timeline,
 };
+use request::{Lifetime, OnFailure, State, UpRequest};
 
 pub mod authorities;
 mod choice;
-mod container;
 pub mod embedded;
 pub mod existing;
 mod faults;
@@ -29,153 +26,14 @@ pub mod k3d;
 mod leftovers;
 mod logs;
 mod on_clusters;
+pub mod request;
 
 pub use choice::{Chosen, RuntimeChoice, choose};
-pub use container::Container;
 pub use faults::{Ending, freeze, restart, start_container, stop_container, thaw};
 pub use leftovers::{Condition, Swept, condition, sweep};
 pub use logs::{Follow, LogLines};
 pub use on_clusters::connect;
 pub(crate) use on_clusters::secrets_in;
-
-/// Where the clusters' public ports are on this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PublicAddress {
-    /// 127.0.0.1, so that a port can be in use.
-    Localhost,
-    /// An address per cluster, shared with nobody.
-    OwnNetwork,
-    /// The same by IPv6 on the embedded runtime, pods included: `[::1]`, the only loopback address of that family, where each has
-    /// ports of its own.
-    OwnNetworkV6,
-}
-
-/// Who removes the environment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lifetime {
-    /// This command; if it is killed, [`sweep`] does.
-    Command,
-    /// Nobody but a later [`down`].
-    Stays,
-}
-
-/// What a failed [`up`] does with what it has made so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFailure {
-    /// Nothing is left; the error has the end of the log.
-    Remove,
-    /// It stays as it is, still owned by this command, which looks at it and then removes it.
-    LeaveToCaller,
-}
-
-/// Whether the files of an environment outlive it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    Remove,
-    /// Record, logs and identities stay, for a look at what happened.
-    Keep,
-}
-
-/// An environment in the making.
-#[derive(Clone, Debug)]
-pub struct UpRequest {
-    pub name: Name,
-    pub runtime: RuntimeKind,
-    pub blueprints: Vec<Blueprint>,
-    pub ports: Ports,
-    pub public: PublicAddress,
-    pub lifetime: Lifetime,
-    pub on_failure: OnFailure,
-    /// Settings for every `app` and `wosp`: variables of [`messages::env`], such as `FERRY_SESSION_LIFETIME`.
-    pub settings: BTreeMap<String, String>,
-    /// The clusters, where they are there already.
-    pub existing: Option<existing::Destination>,
-}
-
-impl UpRequest {
-    /// What is written down first of all, owned by this command.
-    fn draft(&self) -> Draft {
-        let path_of =
-            |blueprint: &Blueprint| (blueprint.name.clone(), blueprint.path().to_path_buf());
-        Draft {
-            runtime: self.runtime,
-            owner: ProcessId::current(),
-            blueprints: self.blueprints.iter().map(path_of).collect(),
-            settings: self.settings.clone(),
-        }
-    }
-}
-
-/// The record of a pod that is planned and not yet started.
-fn planned(layout: &Layout, pod: &PodPlan) -> PodRecord {
-    PodRecord {
-        name: pod.name.clone(),
-        role: pod.role,
-        namespace: pod.name.namespace(),
-        stage: pod.stage,
-        pod_name: String::new(),
-        node: String::new(),
-        load_balancer: None,
-        peer_address: None,
-        local_address: None,
-        token_file: pod.pinhole.then(|| layout.token(&pod.name)),
-        roots_file: pod
-            .pinhole
-            .then(|| layout.pinhole(&pod.name).join(identity::ROOTS)),
-        auto_trigger: pod.auto_trigger,
-        downstreams: pod
-            .egress
-            .iter()
-            .map(|egress| egress.target.clone())
-            .collect(),
-        started_at: None,
-        ready_at: None,
-        dialled_at: None,
-        processes: vec![],
-    }
-}
-
-/// What a pod is doing.
-#[derive(Clone, Debug, Serialize)]
-pub struct PodState {
-    pub name: WorkloadName,
-    pub role: Role,
-    /// The (Kubernetes) pod's own name, as its hops carry it.
-    pub pod_name: String,
-    pub node: String,
-    pub local_address: Option<PeerAddress>,
-    pub containers: Vec<ContainerState>,
-    pub readiness: Readiness,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ContainerState {
-    pub container: Container,
-    #[serde(flatten)]
-    pub state: Liveness,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "lowercase")]
-pub enum Liveness {
-    Running,
-    /// Ended on purpose, or never started.
-    Stopped,
-    /// Ended by itself; the end of its log.
-    Crashed {
-        log_tail: String,
-    },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "ready", content = "waiting_for", rename_all = "lowercase")]
-pub enum Readiness {
-    Ready,
-    /// What is missing.
-    Waiting(Vec<String>),
-    /// It cannot be seen from here; where it runs.
-    Elsewhere(String),
-}
 
 /// Brings an environment up: returns when every pod is ready, in deploy order. On failure the error names the pod, what it
 /// was waiting for and the end of the log.

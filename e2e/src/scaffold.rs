@@ -13,6 +13,7 @@ use messages::{Protocol, is_dns_label};
 use crate::{
     blueprint::{self, Blueprint, PUBLIC_PORTS},
     failure::Failure,
+    manifests,
     plan::{Plan, Ports, Sockets},
     render,
 };
@@ -80,7 +81,7 @@ impl Scaffold {
     pub fn of(root: &Path, wish: &Wish) -> anyhow::Result<Self> {
         check(wish)?;
         let manifests = root.join("manifests");
-        let others = blueprint::all(&manifests)?;
+        let others = manifests::all(&manifests)?;
         let folder = manifests.join(&wish.name);
         let module = module(&wish.name);
         let test = root.join(TESTS).join(format!("{module}.rs"));

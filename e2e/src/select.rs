@@ -116,7 +116,7 @@ mod tests {
     use messages::WorkloadName;
 
     use super::*;
-    use crate::{blueprint, environment::SCHEMA_VERSION};
+    use crate::{environment::SCHEMA_VERSION, manifests};
 
     fn record() -> Record {
         let pod = |blueprint: &str, name: &str, role| PodRecord {
@@ -160,10 +160,10 @@ mod tests {
 
     #[test]
     fn without_names_clusters_carry_the_small_blueprints_and_processes_all() {
-        let manifests = crate::environment::workspace_root()
+        let folder = crate::environment::workspace_root()
             .unwrap()
             .join("manifests");
-        let all = blueprint::all(&manifests).unwrap();
+        let all = manifests::all(&folder).unwrap();
         let names = |blueprints: &[Blueprint]| -> Vec<String> {
             let names = blueprints.iter().map(|blueprint| blueprint.name.clone());
             names.collect()

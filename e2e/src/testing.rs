@@ -14,13 +14,14 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 
 use crate::{
-    blueprint::{self, Blueprint},
+    blueprint::Blueprint,
     environment::{Name, RuntimeKind, Store, workspace_root},
+    manifests,
     plan::Ports,
     process::{self, tail},
     proof,
     run::Run,
-    runtime::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
+    runtime::request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
     timeline::Timeline,
 };
 
@@ -155,8 +156,8 @@ impl Setup {
         let blueprint = match self.blueprint {
             Source::Parsed(blueprint) => *blueprint,
             Source::Named(name) => {
-                let path = blueprint::find(&workspace_root()?.join("manifests"), &name)?;
-                Blueprint::load(path)?
+                let path = manifests::find(&workspace_root()?.join("manifests"), &name)?;
+                manifests::load(path)?
             }
         };
         let store = match self.store {

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use e2e::{
     blueprint::Target,
+    container::Container,
     render::{Architecture, GivenAddress},
     runtime::{
-        Container, RuntimeChoice,
+        RuntimeChoice,
         existing::{AddressOf, ContextOf, Destination},
     },
     wire::Protocol,

@@ -9,7 +9,7 @@ use e2e::{
     proof::Verdict,
     report,
     run::{self, Run},
-    runtime::{self, Chosen, Condition, RuntimeChoice, State},
+    runtime::{self, Chosen, Condition, RuntimeChoice, request::State},
 };
 
 use crate::{

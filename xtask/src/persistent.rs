@@ -1,14 +1,17 @@
 //! Creates and proves environments that outlive their command.
 
 use e2e::{
-    blueprint::{self, Blueprint},
+    blueprint::Blueprint,
     environment::{Environment, Name, RuntimeKind},
-    local,
+    local, manifests,
     plan::Ports,
     proof::{self, Verdict},
     report,
     run::{self, Run},
-    runtime::{Lifetime, OnFailure, PublicAddress, UpRequest, existing::Destination},
+    runtime::{
+        existing::Destination,
+        request::{Lifetime, OnFailure, PublicAddress, UpRequest},
+    },
     timeline::Timeline,
 };
 
@@ -19,7 +22,7 @@ pub(crate) fn blueprints(mut named: Vec<String>) -> anyhow::Result<Vec<Blueprint
     if named.is_empty() {
         named.push(local::BLUEPRINT.into());
     }
-    blueprint::select(&manifests()?, &named)
+    manifests::select(&manifests()?, &named)
 }
 
 /// Builds the request for an environment that outlives its command.

@@ -14,7 +14,7 @@ use messages::Role;
 use super::{
     FILE_NAME,
     connections::Connections,
-    draft::{At, Draft, DraftPod},
+    draft::{At, Draft, DraftPod, called},
     names,
     problem::{Collector, list, quote},
 };
@@ -155,13 +155,6 @@ fn pods(draft: &Draft, problems: &mut Collector) {
             }
         }
     }
-}
-
-pub(super) fn called(pod: &DraftPod) -> String {
-    pod.name.as_ref().map_or_else(
-        || format!("the pod on line {}", pod.line),
-        |name| format!("pod {}", quote(&name.value)),
-    )
 }
 
 fn once<'a>(

@@ -6,8 +6,7 @@ use messages::Role;
 
 use super::{
     MAX_ROUTE_PODS, MAX_ROUTES,
-    check::called,
-    draft::{At, Draft, DraftPod},
+    draft::{At, Draft, DraftPod, called},
     graph::{self, Successors},
     problem::{Collector, list, quote},
 };

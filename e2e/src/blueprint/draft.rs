@@ -6,6 +6,7 @@ use messages::{Protocol, Role};
 
 use super::{
     Blueprint, Connection, DEFAULT_MESSAGES, Pod,
+    problem::quote,
     targets::{AksAddress, EksAddress, GenericAddress, GkeAddress, Targets},
 };
 
@@ -121,4 +122,11 @@ impl Draft {
 
 fn values<T>(listed: Listed<At<T>>) -> Vec<T> {
     listed.items.into_iter().map(|item| item.value).collect()
+}
+
+pub(super) fn called(pod: &DraftPod) -> String {
+    pod.name.as_ref().map_or_else(
+        || format!("the pod on line {}", pod.line),
+        |name| format!("pod {}", quote(&name.value)),
+    )
 }

@@ -6,10 +6,9 @@
 use messages::{WorkloadName, is_dns_label};
 
 use super::{
-    draft::{At, Draft, DraftPod},
+    draft::{At, Draft, DraftPod, called},
     problem::{Collector, quote},
 };
-use crate::plan::pinhole_name;
 
 /// Longest DNS label, and so longest namespace, Service and value of a label.
 pub(crate) const LONGEST_LABEL: usize = 63;
@@ -30,6 +29,12 @@ const FILE_ENDING: usize = 24;
 /// How the names of namespaces begin that Kubernetes keeps for itself.
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/#working-with-namespaces>
 const RESERVED_PREFIX: &str = "kube-";
+
+/// The server name of a pod's pinhole: `pinhole.<pod>.<cluster>.<blueprint>.ferry.internal`. No workload has such a name, so no
+/// pin of a tunnel matches it.
+pub fn pinhole_name(pod: &WorkloadName) -> String {
+    format!("pinhole.{pod}")
+}
 
 /// What the text of a name may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,7 +233,7 @@ fn blueprint_name(name: &At<String>, problems: &mut Collector) -> bool {
 /// What the names of a pod, its cluster and its blueprint make.
 fn together(blueprint: &str, pod: &DraftPod, name: &str, problems: &mut Collector) {
     let line = pod.name.as_ref().map_or(pod.line, |name| name.line);
-    let called = super::check::called(pod);
+    let called = called(pod);
     // Where the cluster is wrong or missing, that is said elsewhere, and what has no part of it is looked at all the same.
     let cluster = pod.cluster.as_ref().map(|cluster| cluster.value.as_str());
     let cluster = cluster.filter(|cluster| is_dns_label(cluster));

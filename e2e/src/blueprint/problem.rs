@@ -30,7 +30,7 @@ pub struct Problems {
 }
 
 impl Problems {
-    pub(super) fn new(path: impl Into<PathBuf>, problems: Vec<Problem>) -> Self {
+    pub fn new(path: impl Into<PathBuf>, problems: Vec<Problem>) -> Self {
         Self {
             path: path.into(),
             problems,
@@ -109,7 +109,7 @@ impl Collector {
 }
 
 /// A piece of the file for a message: in back-ticks, short, without control characters.
-pub(super) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut shown: String = text
         .chars()
         .take(LONGEST_QUOTE)
@@ -130,7 +130,7 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// Names in back-ticks, at most ten.
-pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<_> = names.into_iter().map(quote).collect();
     match names.len() {
         0 => "none".into(),

@@ -7,7 +7,7 @@ use messages::WorkloadName;
 
 use super::{
     Bundle, Entry, Files, Mode, PEERS_FILE, PEERS_TEMPLATE, SECRETS_FILE, identities::Identities,
-    page, scripts::Scripts,
+    page, scripts::Scripts, template::key,
 };
 use crate::{
     blueprint,
@@ -123,9 +123,4 @@ fn marks(pod: &PodPlan) -> BTreeMap<WorkloadName, PeerAddress> {
             (out.target.clone(), address)
         })
         .collect()
-}
-
-/// How a pod is named in `--address` and in the file `addresses`.
-pub(super) fn key(pod: &WorkloadName) -> String {
-    format!("{}/{}", pod.cluster(), pod.pod())
 }

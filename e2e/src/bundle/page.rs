@@ -4,10 +4,9 @@ use serde::Serialize;
 
 use super::{
     Bundle, PEERS_FILE, SECRETS_FILE,
-    contents::key,
     identities::Identities,
-    scripts::fill,
     steps::{Step, steps},
+    template::{fill, key},
 };
 use crate::{blueprint::Target, plan::PodPlan};
 

@@ -2,17 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Context as _;
 use messages::WorkloadName;
-use minijinja::{
-    AutoEscape, Environment as Templates, UndefinedBehavior, syntax::SyntaxConfig, value::Serde,
-};
 use serde::Serialize;
 
 use super::{
     Bundle, PEERS_FILE, PEERS_TEMPLATE,
-    contents::key,
     steps::{Step, steps},
+    template::{fill, key},
 };
 use crate::{
     blueprint::Target,
@@ -348,28 +344,4 @@ fn sink(bundle: &Bundle<'_>, pod: &PodPlan) -> Sink {
         heading: format!("messages at {} in {}:", name.pod(), name.cluster()),
         routes,
     }
-}
-
-/// Templates one after the other, filled. A name that is not there is an error.
-pub(super) fn fill(templates: &[&str], values: &impl Serialize) -> anyhow::Result<String> {
-    let mut environment = Templates::new();
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .keep_trailing_newline(true)
-        .build()
-        .context("cannot set how templates are read")?;
-    environment.set_syntax(syntax);
-    environment.add_filter("sh", quoted);
-    environment
-        .render_str(&templates.concat(), Serde(values))
-        .context("cannot fill a template of the bundle")
-}
-
-/// One word for a POSIX shell, whatever is in it.
-/// <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_02_02>
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }

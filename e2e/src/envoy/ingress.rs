@@ -14,7 +14,7 @@ use super::{
     },
     tls,
 };
-use crate::plan::{PodPlan, pinhole_name};
+use crate::{blueprint::pinhole_name, plan::PodPlan};
 
 /// The app's HTTP side, and its relay port.
 const APP_CLUSTER: &str = "app";

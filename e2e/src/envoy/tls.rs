@@ -7,8 +7,10 @@ use messages::{
 };
 use serde_json::{Value, json};
 
+use crate::plan::{SERVER_CERTIFICATE, SERVER_KEY};
+
 use super::{
-    EnvoyPaths, SERVER_CERTIFICATE, SERVER_KEY,
+    EnvoyPaths,
     parts::{any, extension, watched_file, watched_folder},
 };
 

@@ -9,11 +9,9 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 
 use super::{
-    AUTHORITY_CERTIFICATE, AUTHORITY_KEY, LEAF_LIFETIME, ROOTS, Validity, files,
-    import::{pem, sample},
-    new_key, parameters,
+    AUTHORITY_CERTIFICATE, AUTHORITY_KEY, LEAF_LIFETIME, ROOTS, Validity, files, new_key,
+    parameters,
 };
-use crate::failure::Failure;
 
 /// What an authority's certificate shall say.
 #[derive(Clone, Debug)]
@@ -102,31 +100,10 @@ impl Authority {
         let chain = std::slice::from_ref(&certificate);
         Ok(Self {
             key: files::read_key_of(folder, AUTHORITY_KEY, chain, AUTHORITY_CERTIFICATE)?,
-            chain_pem: pem(&certificate),
+            chain_pem: files::pem(&certificate),
             roots_pem: files::read(folder, ROOTS)?,
             certificate,
         })
-    }
-
-    /// Whether pods that trust the roots beside it take the identities that it makes for `name`. `folder` is where it was read.
-    ///
-    /// # Errors
-    ///
-    /// A usage failure that says why not.
-    pub fn speaks_for(&self, name: &WorkloadName, folder: &Path) -> anyhow::Result<()> {
-        let Err(problem) = sample(self, name, &files::certificates(&self.roots_pem)) else {
-            return Ok(());
-        };
-        let path = folder.join(AUTHORITY_CERTIFICATE);
-        Err(Failure::usage(format!("`{}` {problem}", path.display()))
-            .hint(format!(
-                "put the authority of {} in {} there, its key in `{AUTHORITY_KEY}` and its root in `{ROOTS}`; \
-                 or delete `{}`, and Ferry makes its own, where it has the key of the root",
-                name.pod(),
-                name.cluster(),
-                folder.display()
-            ))
-            .into())
     }
 
     /// One that somebody else has signed, with the key it was asked for with. Nothing of it is checked here.

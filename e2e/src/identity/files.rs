@@ -298,3 +298,19 @@ pub(super) fn broken(path: &Path, what: &str) -> anyhow::Error {
         .hint("put back what was there, or what fits the other files of its folder")
         .into()
 }
+
+/// Written anew: what a file has around its certificate is left out.
+pub(super) fn pem(der: &CertificateDer<'_>) -> String {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    let encoded = BASE64_STANDARD.encode(der);
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = more;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}

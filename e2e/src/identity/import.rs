@@ -5,16 +5,17 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use jiff::Timestamp;
 use messages::WorkloadName;
 use rcgen::{KeyPair, PublicKeyData as _};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
-use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use rustls_pki_types::CertificateDer;
+use webpki::anchor_from_trusted_cert;
 use x509_parser::{
     extensions::{GeneralName, ParsedExtension},
     prelude::X509Certificate,
 };
 
 use super::{
-    Authority, LeafRequest, Root, Validity, files,
+    Authority, Root, files,
     request::{key_of, stem},
+    sample::sample,
 };
 use crate::failure::Failure;
 
@@ -169,7 +170,7 @@ pub(super) fn root(text: &str) -> Result<Root, Vec<String>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    Root::without_key(certificate.clone(), pem(certificate))
+    Root::without_key(certificate.clone(), files::pem(certificate))
         .map_err(|error| vec![format!("cannot be used: {error:#}")])
 }
 
@@ -223,7 +224,7 @@ pub(super) fn check(
     let authority = Authority::of_parts(
         key,
         certificate.clone(),
-        pem(certificate),
+        files::pem(certificate),
         root.certificate_pem().to_owned(),
     );
     // What no list of rules foresees: an identity is made and looked at as a peer would.
@@ -250,52 +251,6 @@ fn between(issuer: Option<String>) -> String {
     format!(
         "{who}: pods accept identity, authority, root and nothing between, so the root itself must sign"
     )
-}
-
-/// Makes an identity of `name` and looks at it as a peer would that trusts `roots`; else what is wrong, after the file's name.
-pub(super) fn sample(
-    authority: &Authority,
-    name: &WorkloadName,
-    roots: &[CertificateDer<'_>],
-) -> Result<(), String> {
-    let mut wanted = LeafRequest::of(name);
-    wanted.validity = Validity::lasting(Duration::from_secs(60));
-    let leaf = authority
-        .leaf(&wanted)
-        .map_err(|error| format!("makes no identity: {error:#}"))?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(leaf.certificate_chain_pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|_| "makes no identity that can be read".to_owned())?;
-    let [end, issuers @ ..] = &chain[..] else {
-        return Err("makes no identity".into());
-    };
-    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
-    let verify = || -> Result<(), webpki::Error> {
-        let anchors: Vec<_> = roots
-            .iter()
-            .map(anchor_from_trusted_cert)
-            .collect::<Result<_, _>>()?;
-        let end = EndEntityCert::try_from(end)?;
-        for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
-            end.verify_for_usage(
-                ALL_VERIFICATION_ALGS,
-                &anchors,
-                issuers,
-                UnixTime::since_unix_epoch(Duration::from_secs(now)),
-                usage,
-                None,
-                None,
-            )?;
-        }
-        let dns = ServerName::try_from(name.to_string()).map_err(|_| webpki::Error::BadDer)?;
-        end.verify_is_valid_for_subject_name(&dns)
-    };
-    verify().map_err(|error| match error {
-        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
-            format!("is not signed by the key of `{IMPORT_ROOT}`")
-        }
-        other => format!("makes no identity that peers accept: {other:?}"),
-    })
 }
 
 fn may_sign(parsed: &X509Certificate<'_>, problems: &mut Vec<String>) {
@@ -363,22 +318,6 @@ fn names(parsed: &X509Certificate<'_>, name: &WorkloadName, problems: &mut Vec<S
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     let (rest, parsed) = x509_parser::parse_x509_certificate(der).ok()?;
     rest.is_empty().then_some(parsed)
-}
-
-/// Written anew: what a file has around its certificate is left out.
-pub(super) fn pem(der: &CertificateDer<'_>) -> String {
-    use base64::{Engine as _, prelude::BASE64_STANDARD};
-    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
-    let encoded = BASE64_STANDARD.encode(der);
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, more) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = more;
-    }
-    text.push_str("-----END CERTIFICATE-----\n");
-    text
 }
 
 #[cfg(test)]

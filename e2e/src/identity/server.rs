@@ -9,14 +9,12 @@ use rcgen::{DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, S
 use rustls_pki_types::CertificateDer;
 
 use super::{
-    ROOTS, Root, SERVER_LIFETIME, Validity, files,
-    import::{parse, pem},
-    new_key, parameters, server_check,
+    ROOTS, Root, SERVER_LIFETIME, Validity, files, import::parse, new_key, parameters, server_check,
 };
 use crate::{
-    envoy::{SERVER_CERTIFICATE, SERVER_KEY},
+    blueprint::pinhole_name,
     failure::Failure,
-    plan::pinhole_name,
+    plan::{SERVER_CERTIFICATE, SERVER_KEY},
 };
 
 /// A pinhole's certificate with its key. It names no workload and is for servers only, so no tunnel takes it: not as a
@@ -169,7 +167,7 @@ impl Server {
         let key = files::read_key_of(folder, SERVER_KEY, &chain, SERVER_CERTIFICATE)?;
         Ok(Self {
             key_pem: key.serialize_pem(),
-            certificate_pem: chain.iter().map(pem).collect(),
+            certificate_pem: chain.iter().map(files::pem).collect(),
             roots_pem: files::read(folder, ROOTS)?,
         })
     }

@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use messages::WorkloadName;
 
 use super::Cluster;
-use crate::{render::PROGRAMS_ANNOTATION, runtime::Container};
+use crate::{container::Container, render::PROGRAMS_ANNOTATION};
 
 /// The programs of a workload's pods, and the image that they are taken from.
 #[derive(Clone, Debug, PartialEq, Eq)]

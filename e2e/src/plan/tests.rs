@@ -6,8 +6,8 @@ use super::*;
 
 fn shipped(name: &str) -> Blueprint {
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
-    let path = crate::blueprint::find(&manifests, name).unwrap();
-    Blueprint::load(path).unwrap()
+    let path = manifests.join(name).join("blueprint.yaml");
+    Blueprint::parse_bytes(&std::fs::read(&path).unwrap(), &path).unwrap()
 }
 
 fn in_pod(_: &WorkloadName) -> Sockets {

@@ -7,10 +7,12 @@ use messages::limits::MAX_CLOCK_SKEW;
 
 use super::TAIL;
 use crate::{
+    container::Container,
     environment::{Environment, PodRecord},
     failure::{Failure, Kind},
+    pods::Liveness,
     process,
-    runtime::{self, Container, Follow, Liveness},
+    runtime::{self, Follow},
     timeline::Step,
     wait::{Seen, Wait},
 };

@@ -18,8 +18,8 @@ use super::{
     TOKEN_KEY,
 };
 use crate::{
-    envoy::{SERVER_CERTIFICATE, SERVER_KEY},
     plan::PodPlan,
+    plan::{SERVER_CERTIFICATE, SERVER_KEY},
 };
 
 /// ConfigMap with Envoy's bootstrap.

@@ -1,7 +1,24 @@
 mod accepted;
 
+use std::path::Path;
+
 use super::*;
-use crate::blueprint;
+
+/// The blueprint of this name under `manifests/`.
+pub(super) fn shipped(name: &str) -> Blueprint {
+    let path = manifests().join(name).join("blueprint.yaml");
+    Blueprint::parse_bytes(&std::fs::read(&path).unwrap(), &path).unwrap()
+}
+
+/// All of them.
+pub(super) fn all_shipped() -> Vec<Blueprint> {
+    let entries = std::fs::read_dir(manifests()).unwrap();
+    let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|path| path.is_dir());
+    folders.sort();
+    let name = |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    folders.iter().map(|path| shipped(&name(path))).collect()
+}
 
 fn manifests() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
@@ -9,8 +26,7 @@ fn manifests() -> std::path::PathBuf {
 
 /// Everything that one pod of `international-ferry` is rendered to, as JSON by kind and name.
 fn rendered(workload: &str) -> BTreeMap<String, serde_json::Value> {
-    let blueprint =
-        Blueprint::load(manifests().join("international-ferry/blueprint.yaml")).unwrap();
+    let blueprint = shipped("international-ferry");
     let plan = Plan::of(&[blueprint], Ports::AsWritten, &|_| Sockets::in_pod()).unwrap();
     let peers = k3d_peers(&plan);
     let planned = plan
@@ -43,49 +59,6 @@ fn rendered(workload: &str) -> BTreeMap<String, serde_json::Value> {
             )
         })
         .collect()
-}
-
-#[test]
-fn what_is_checked_in_is_what_the_plan_renders() {
-    let files = checked_in(&blueprint::all(&manifests()).unwrap()).unwrap();
-    assert!(!files.is_empty());
-    let differences = differences(&manifests(), &files, None).unwrap();
-    assert!(
-        differences.is_empty(),
-        "run `cargo xtask render`:\n{}",
-        differences.join("\n")
-    );
-}
-
-#[test]
-fn a_changed_a_missing_and_a_foreign_file_are_each_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let files: BTreeMap<String, String> =
-        [("b/c/p/01-a.yaml", "one\n"), ("b/c/p/02-b.yaml", "two\n")]
-            .map(|(path, text)| (path.into(), text.into()))
-            .into();
-    assert_eq!(write(folder.path(), &files, None).unwrap(), 2);
-    assert!(differences(folder.path(), &files, None).unwrap().is_empty());
-    std::fs::write(folder.path().join("b/c/p/01-a.yaml"), "one\r\n").unwrap();
-    let found = differences(folder.path(), &files, None).unwrap();
-    assert!(
-        matches!(&found[..], [one] if one.starts_with("b/c/p/01-a.yaml has the line ends of Windows")),
-        "{found:?}"
-    );
-    std::fs::write(folder.path().join("b/c/p/01-a.yaml"), "other").unwrap();
-    std::fs::rename(
-        folder.path().join("b/c/p/02-b.yaml"),
-        folder.path().join("b/c/p/03-c.yaml"),
-    )
-    .unwrap();
-    let expected = [
-        "b/c/p/01-a.yaml is not what the plan renders",
-        "b/c/p/02-b.yaml is missing",
-        "b/c/p/03-c.yaml is not rendered any more",
-    ];
-    assert_eq!(differences(folder.path(), &files, None).unwrap(), expected);
-    assert_eq!(write(folder.path(), &files, None).unwrap(), 3);
-    assert!(differences(folder.path(), &files, None).unwrap().is_empty());
 }
 
 #[test]
@@ -333,7 +306,7 @@ connections:
 
 #[test]
 fn what_is_checked_in_holds_no_key() {
-    for (path, text) in checked_in(&blueprint::all(&manifests()).unwrap()).unwrap() {
+    for (path, text) in checked_in(&all_shipped()).unwrap() {
         assert!(
             !text.contains("PRIVATE KEY") && !text.contains("BEGIN CERTIFICATE"),
             "{path}"

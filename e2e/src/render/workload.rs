@@ -28,8 +28,9 @@ use super::{
     objects::{self, BOOTSTRAP_CONFIG_MAP, BOOTSTRAP_FILE},
 };
 use crate::{
-    envoy::{self, EnvoyPaths, SERVER_CERTIFICATE, SERVER_KEY},
+    envoy::{self, EnvoyPaths},
     plan::{ENVOY_STATS_PORT, HTTP_PORT, INGRESS_PORT, PodPlan, WOSP_PORT},
+    plan::{SERVER_CERTIFICATE, SERVER_KEY},
 };
 
 const AUTHORITY_DIR: &str = "/etc/ferry/authority";

@@ -11,6 +11,7 @@ mod network;
 mod pod;
 mod probe;
 mod refresh;
+mod shared;
 mod tear_down;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -19,10 +20,7 @@ use anyhow::Context as _;
 use futures_util::future::join_all;
 use messages::WorkloadName;
 
-use super::{
-    Container, ContainerState, Ending, Follow, Liveness, LogLines, PodState, Readiness,
-    logs::file_lines,
-};
+use super::{Ending, Follow, LogLines, logs::file_lines};
 use crate::{
     clock::{Clocks, Seen},
     environment::{Environment, PodRecord},
@@ -30,6 +28,10 @@ use crate::{
     http::Request,
     process,
     timeline::Timeline,
+};
+use crate::{
+    container::Container,
+    pods::{ContainerState, Liveness, PodState, Readiness},
 };
 use pod::{PodFile, start};
 

@@ -7,7 +7,6 @@
 mod addresses;
 mod bring_up;
 mod distinct;
-mod kubeconfig;
 mod pull_secret;
 mod tear_down;
 
@@ -17,6 +16,7 @@ use crate::{
     blueprint::Target,
     environment::{ClusterRecord, Environment},
     failure::Failure,
+    kubeconfig,
     kubernetes::Cluster,
     plan::Plan,
     render::Architecture,

@@ -2,7 +2,8 @@
 
 use messages::WorkloadName;
 
-use super::{Container, embedded, k3d, on_clusters, wait_ready};
+use super::{embedded, k3d, on_clusters, wait_ready};
+use crate::container::Container;
 use crate::{
     environment::{Environment, Name, RuntimeKind, Store},
     failure::Failure,

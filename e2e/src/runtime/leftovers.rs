@@ -8,7 +8,8 @@ use std::{
 
 use serde::Serialize;
 
-use super::{State, embedded, k3d, remove_environment};
+use super::{embedded, k3d, remove_environment};
+use crate::runtime::request::State;
 use crate::{
     environment::{Damage, Found, Layout, Name, Record, RuntimeKind, Store},
     failure::Failure,

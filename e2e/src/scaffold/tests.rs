@@ -2,6 +2,8 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
+use crate::manifests;
+
 /// A tree with what a scaffold reads: two blueprints and the list of tests.
 struct Tree(tempfile::TempDir);
 
@@ -61,7 +63,7 @@ fn what_is_written_is_a_chain_on_ports_that_nobody_has() {
     let wished = wish("island-ferry", &["mainland", "island", "skerry"]);
     let scaffold = Scaffold::of(tree.root(), &wished).unwrap();
     scaffold.write().unwrap();
-    let found = Blueprint::load(scaffold.blueprint.path()).unwrap();
+    let found = manifests::load(scaffold.blueprint.path()).unwrap();
     assert_eq!(found, scaffold.blueprint);
     assert_eq!(found.title, "Island Ferry");
     let pods: Vec<_> = found
@@ -88,7 +90,7 @@ fn what_is_written_is_a_chain_on_ports_that_nobody_has() {
     let rendered = render::checked_in(std::slice::from_ref(&found)).unwrap();
     assert_eq!(rendered.len(), scaffold.manifests().1);
     let only = [found.name];
-    let differences = render::differences(&manifests, &rendered, Some(&only)).unwrap();
+    let differences = manifests::differences(&manifests, &rendered, Some(&only)).unwrap();
     assert_eq!(differences, Vec::<String>::new());
 
     let next = Scaffold::of(tree.root(), &wish("skerry-ferry", &["a", "b"])).unwrap();

@@ -18,14 +18,16 @@ use super::{
     sessions::End,
 };
 use crate::{
+    container::Container,
     environment::{Environment, Name, PodRecord, RuntimeKind, Store},
     failure::Failure,
     http::{Endpoint, Request},
     pinhole::{Acks, Pinhole, Trigger},
     plan,
+    pods::{PodState, Readiness},
     process::Launch,
     proof::{self, Verdict},
-    runtime::{self, Container, Ending, Follow, PodState, Readiness},
+    runtime::{self, Ending, Follow},
     select,
     timeline::Timeline,
     trail::StoredMessage,

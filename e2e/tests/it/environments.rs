@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use e2e::{
-    blueprint::{self, Blueprint},
+    blueprint::Blueprint,
+    container::Container,
     environment::{Environment, RuntimeKind, Store, workspace_root},
     failure::Failure,
     http::Request,
+    manifests,
     plan::Ports,
+    pods::{Liveness, Readiness},
     process::{self, ProcessId, processes_under},
     runtime::{
-        self, Condition, Container, Ending, Lifetime, Liveness, OnFailure, PublicAddress,
-        Readiness, State, UpRequest,
+        self, Condition, Ending,
+        request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
     },
     timeline::Timeline,
 };
@@ -20,7 +23,7 @@ use messages::WorkloadName;
 fn request(name: &str, blueprints: &[&str], lifetime: Lifetime) -> UpRequest {
     let names: Vec<_> = blueprints.iter().map(|name| (*name).to_owned()).collect();
     let blueprints: Vec<Blueprint> =
-        blueprint::select(&workspace_root().unwrap().join("manifests"), &names).unwrap();
+        manifests::select(&workspace_root().unwrap().join("manifests"), &names).unwrap();
     UpRequest {
         name: name.parse().unwrap(),
         runtime: RuntimeKind::Embedded,

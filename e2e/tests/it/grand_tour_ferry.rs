@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use e2e::{
+    container::Container,
     pinhole::Trigger,
-    runtime::{Container, Ending},
+    runtime::Ending,
     testing::{assert_all_delivered, assert_delivered, assert_route, payloads, with_environment},
 };
 use rstest::rstest;

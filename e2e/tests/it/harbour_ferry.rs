@@ -4,8 +4,9 @@ use std::path::Path;
 
 use e2e::{
     blueprint::Blueprint,
+    container::Container,
     pinhole::Trigger,
-    runtime::{Container, Ending},
+    runtime::Ending,
     testing::{
         Setup, assert_all_delivered, assert_delivered, assert_routes, payloads, with_environment,
     },

@@ -7,17 +7,15 @@ use std::{
 
 use anyhow::Context as _;
 use e2e::{
+    blueprint::pinhole_name,
+    container::Container,
     environment::{PodRecord, Store},
     failure::Failure,
     http::{Request, Tls},
     identity::{Authority, LeafRequest, ROOTS, Root, trusted_roots},
     pinhole::Trigger,
-    plan::pinhole_name,
     process::{self, CommandLine},
-    runtime::{
-        Container,
-        authorities::{self, Overview, Standing},
-    },
+    runtime::authorities::{self, Overview, Standing},
     testing::{Ferry, Setup, assert_delivered, payloads, program, with_environment},
     timeline::Timeline,
     wait::{Seen, Wait},

@@ -7,10 +7,10 @@ use std::{
 
 use anyhow::Context as _;
 use e2e::{
+    blueprint::pinhole_name,
     environment::{PodRecord, RuntimeKind},
     http::{Request, Tls},
     identity::Root,
-    plan::pinhole_name,
     runtime,
     testing::Ferry,
     wait::{Seen, Wait},

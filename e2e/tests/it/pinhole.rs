@@ -4,13 +4,15 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use e2e::{
+    blueprint::pinhole_name,
+    container::Container,
     environment::PodRecord,
     http::{Endpoint, Request, Tls},
     identity::{ExtendedKeyUsagePurpose, LeafRequest, ROOT_CERTIFICATE, Root},
     pinhole::{Pinhole, Trigger},
-    plan::{PeerAddress, pinhole_name},
+    plan::PeerAddress,
     process::{self, CommandLine},
-    runtime::{self, Container, Follow},
+    runtime::{self, Follow},
     testing::{Ferry, assert_all_delivered, payloads, program, with_environment},
     wait::{Seen, Wait},
 };

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use e2e::{
+    container::Container,
     environment::RuntimeKind,
     pinhole::{Acks, Trigger},
-    runtime::Container,
     testing::{Ferry, Metric, Setup, assert_all_delivered, assert_delivered, payloads},
     wait::{Seen, Wait},
 };

@@ -1,8 +1,8 @@
 //! What owns an environment removes it, whatever happens to it.
 
 use e2e::{
-    blueprint,
     environment::{Found, Name, Store, workspace_root},
+    manifests,
     process::processes_under,
     testing::{Setup, assert_delivered},
 };
@@ -17,8 +17,8 @@ fn state() -> (tempfile::TempDir, Store) {
 async fn a_run_that_is_dropped_leaves_nothing() -> anyhow::Result<()> {
     let (_folder, store) = state();
     let name = Name::unique("test")?;
-    let path = blueprint::find(&workspace_root()?.join("manifests"), "international-ferry")?;
-    let setup = Setup::with(blueprint::Blueprint::load(path)?).state(store.clone());
+    let path = manifests::find(&workspace_root()?.join("manifests"), "international-ferry")?;
+    let setup = Setup::with(manifests::load(path)?).state(store.clone());
     let (mut run, request) = setup.prepare(name)?;
     let environment = run.up(request).await?;
     assert!(!processes_under(environment.layout().root())?.is_empty());

@@ -1,8 +1,9 @@
 //! The way between two pods leads through two Envoys and TLS 1.3, and nowhere else.
 
 use e2e::{
+    container::Container,
     pinhole::Trigger,
-    runtime::{Container, Ending},
+    runtime::Ending,
     testing::{
         Counters, Ferry, Setup, assert_all_delivered, assert_delivered, payload_of, payloads,
         with_environment,

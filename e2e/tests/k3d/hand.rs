@@ -8,9 +8,9 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use e2e::{
-    blueprint::Blueprint,
     image,
     kubernetes::Cluster,
+    manifests,
     plan::{Plan, PodPlan, Ports, Sockets},
     testing::Turns,
     timeline::Timeline,
@@ -82,7 +82,7 @@ impl Hand {
 
     /// A pod of the gRPC ferry.
     pub(crate) fn pod(&self, name: &str) -> anyhow::Result<PodPlan> {
-        let blueprint = Blueprint::load(self.blueprint(0)?)?;
+        let blueprint = manifests::load(self.blueprint(0)?)?;
         let plan = Plan::of(&[blueprint], Ports::AsWritten, &|_| Sockets::in_pod())?;
         let mut pods = plan.pods.into_iter();
         pods.find(|pod| pod.name.pod() == name)

@@ -2,8 +2,8 @@
 
 use anyhow::Context as _;
 use e2e::{
-    blueprint,
     environment::workspace_root,
+    manifests,
     render::{self, FIELD_MANAGER},
 };
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -23,7 +23,7 @@ use crate::scene::{BLUEPRINTS, Scene};
 async fn manifests_pass_server_validation() -> anyhow::Result<()> {
     let scene = &Scene::shared().await?;
     let manifests = workspace_root()?.join("manifests");
-    let files = render::checked_in(&blueprint::select(
+    let files = render::checked_in(&manifests::select(
         &manifests,
         &BLUEPRINTS.map(str::to_owned),
     )?)?;

@@ -7,9 +7,10 @@ use std::{
 
 use anyhow::Context as _;
 use e2e::{
-    blueprint::{self, Blueprint, Target},
+    blueprint::{Blueprint, Target},
     environment::workspace_root,
     kubernetes::Cluster,
+    manifests,
     plan::{Plan, Ports, Sockets},
     render::{self, FIELD_MANAGER, Images, Options, PodSecrets},
     wait::{Seen, Wait},
@@ -33,7 +34,7 @@ async fn targets_pass_server_validation() -> anyhow::Result<()> {
     let cluster = scene.cluster("cluster-a")?;
     define_binding(cluster).await?;
     let mut seen = BTreeSet::new();
-    for blueprint in blueprint::all(&workspace_root()?.join("manifests"))? {
+    for blueprint in manifests::all(&workspace_root()?.join("manifests"))? {
         for (target, variant) in variants(&blueprint) {
             let plan = plan(&blueprint, &variant)?;
             for (path, text) in tree(&plan, target)? {

@@ -1,7 +1,7 @@
 //! `addresses`: prints the provider's commands that reserve a blueprint's addresses.
 
 use e2e::{
-    blueprint,
+    manifests,
     plan::{Plan, Ports, Sockets},
     render,
 };
@@ -13,7 +13,7 @@ use crate::{
 
 /// Runs the command.
 pub(crate) fn run(args: &Addresses, context: &Context) -> anyhow::Result<()> {
-    let blueprints = blueprint::select(&manifests()?, std::slice::from_ref(&args.blueprint))?;
+    let blueprints = manifests::select(&manifests()?, std::slice::from_ref(&args.blueprint))?;
     let plan = Plan::of(&blueprints, Ports::AsWritten, &|_| Sockets::in_pod())?;
     let commands = render::commands(&plan, args.target)?;
     context.output.data(commands.trim_end());

@@ -2,12 +2,12 @@
 
 use e2e::{
     bench::{self, Measured, SCENARIOS, Scenario},
-    blueprint,
     environment::{Name, RuntimeKind},
+    manifests,
     plan::Ports,
     proof,
     run::Run,
-    runtime::{Lifetime, OnFailure, PublicAddress, UpRequest},
+    runtime::request::{Lifetime, OnFailure, PublicAddress, UpRequest},
     timeline::Timeline,
 };
 
@@ -47,7 +47,7 @@ async fn once(
     let request = UpRequest {
         name,
         runtime: RuntimeKind::Embedded,
-        blueprints: blueprint::select(&manifests()?, &[scenario.blueprint.to_owned()])?,
+        blueprints: manifests::select(&manifests()?, &[scenario.blueprint.to_owned()])?,
         ports: Ports::Spread,
         public: PublicAddress::OwnNetwork,
         lifetime: Lifetime::Command,

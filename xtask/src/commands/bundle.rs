@@ -1,8 +1,8 @@
 //! `bundle`: writes a folder or archive that deploys a blueprint with `kubectl`.
 
 use e2e::{
-    blueprint,
     bundle::{self, Request},
+    manifests,
 };
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 /// Runs the command.
 pub(crate) fn run(args: Bundle, context: &Context) -> anyhow::Result<()> {
     let mut blueprints =
-        blueprint::select(&manifests()?, std::slice::from_ref(&args.blueprint))?.into_iter();
+        manifests::select(&manifests()?, std::slice::from_ref(&args.blueprint))?.into_iter();
     let Some(blueprint) = blueprints.next() else {
         anyhow::bail!("`{}` names no blueprint", args.blueprint);
     };

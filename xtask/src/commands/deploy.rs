@@ -4,7 +4,10 @@ use e2e::{
     environment::{Environment, Found, Name, RuntimeKind, Store},
     failure::Failure,
     local, run,
-    runtime::{self, Condition, PublicAddress, UpRequest},
+    runtime::{
+        self, Condition,
+        request::{PublicAddress, UpRequest},
+    },
     timeline::Timeline,
 };
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use e2e::{
-    blueprint::{self, Blueprint},
+    blueprint::Blueprint,
     doctor::{self, Outcome},
     environment::Found,
     failure::Failure,
-    local,
+    local, manifests,
 };
 use serde_json::json;
 
@@ -19,7 +19,7 @@ use crate::{
 
 /// Runs the command. Checks the public ports of the default blueprint of `local-up`.
 pub(crate) async fn run(args: Doctor, context: &Context) -> anyhow::Result<()> {
-    let blueprints = blueprint::select(&manifests()?, &[local::BLUEPRINT.to_owned()])?;
+    let blueprints = manifests::select(&manifests()?, &[local::BLUEPRINT.to_owned()])?;
     let ports = ports(&blueprints)?;
     let chosen = context.choose(args.runtime).await;
     let checks = context

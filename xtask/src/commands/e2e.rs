@@ -3,13 +3,17 @@
 use std::time::Instant;
 
 use e2e::{
-    blueprint::{self, Blueprint},
+    blueprint::Blueprint,
     environment::{Environment, Name, RuntimeKind},
     failure::Failure,
+    manifests,
     plan::Ports,
     proof::{self, Verdict},
     run::Run,
-    runtime::{Chosen, Lifetime, OnFailure, PublicAddress, RuntimeChoice, UpRequest},
+    runtime::{
+        Chosen, RuntimeChoice,
+        request::{Lifetime, OnFailure, PublicAddress, UpRequest},
+    },
     select,
     timeline::Timeline,
 };
@@ -25,7 +29,7 @@ use crate::{
 
 /// Runs the command.
 pub(crate) async fn run(args: E2e, context: &Context) -> anyhow::Result<()> {
-    let mut blueprints = blueprint::select(&manifests()?, &args.blueprints)?;
+    let mut blueprints = manifests::select(&manifests()?, &args.blueprints)?;
     let chosen = choose(&args, context).await?;
     if args.blueprints.is_empty() {
         let (taken, left) = select::unnamed(blueprints, chosen.kind)?;

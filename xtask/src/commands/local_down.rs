@@ -3,7 +3,7 @@
 use e2e::{
     environment::{Environment, RuntimeKind},
     failure::Failure,
-    runtime::{self, State},
+    runtime::{self, request::State},
 };
 
 use crate::{cli::LocalDown, context::Context};

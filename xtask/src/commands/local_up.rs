@@ -6,7 +6,10 @@ use e2e::{
     local,
     proof::Verdict,
     run,
-    runtime::{self, Chosen, Condition, PublicAddress, RuntimeChoice, State, UpRequest},
+    runtime::{
+        self, Chosen, Condition, RuntimeChoice,
+        request::{PublicAddress, State, UpRequest},
+    },
     timeline::Timeline,
 };
 

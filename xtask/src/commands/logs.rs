@@ -1,7 +1,8 @@
 //! `logs`: prints the logs of an environment's containers.
 
 use e2e::{
-    runtime::{self, Container, Follow},
+    container::Container,
+    runtime::{self, Follow},
     select,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};

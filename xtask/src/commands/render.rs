@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use e2e::{blueprint, failure::Failure, render};
+use e2e::{blueprint, failure::Failure, manifests, render};
 
 use crate::{
     cli::Render,
@@ -17,7 +17,7 @@ const SCHEMA: &str = "blueprint.schema.json";
 pub(crate) async fn run(args: Render, context: &Context) -> anyhow::Result<()> {
     let manifests = manifests()?;
     let named = !args.blueprints.is_empty();
-    let blueprints = blueprint::select(&manifests, &args.blueprints)?;
+    let blueprints = manifests::select(&manifests, &args.blueprints)?;
     let names: Vec<_> = blueprints
         .iter()
         .map(|blueprint| blueprint.name.clone())
@@ -27,7 +27,7 @@ pub(crate) async fn run(args: Render, context: &Context) -> anyhow::Result<()> {
     let schema_differs = read(&manifests.join(SCHEMA))? != Some(wanted_schema.clone());
     let only = named.then_some(names.as_slice());
     if args.check {
-        let mut differences = render::differences(&manifests, &wanted, only)?;
+        let mut differences = manifests::differences(&manifests, &wanted, only)?;
         if schema_differs {
             differences.push(format!("{SCHEMA} differs from the schema of the code"));
         }
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: Render, context: &Context) -> anyhow::Result<()> {
             .into()),
         };
     }
-    let mut changed = render::write(&manifests, &wanted, only)?;
+    let mut changed = manifests::write(&manifests, &wanted, only)?;
     if schema_differs {
         let path = manifests.join(SCHEMA);
         std::fs::write(&path, wanted_schema)

@@ -3,7 +3,7 @@
 use e2e::{
     environment::RuntimeKind,
     failure::Failure,
-    runtime::{self, State},
+    runtime::{self, request::State},
 };
 
 use crate::{cli::Undeploy, context::Context};

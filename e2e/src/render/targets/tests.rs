@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    blueprint::{self, Blueprint},
+    blueprint::Blueprint,
     plan::{Ports, Sockets},
     render::{Images, PodSecrets, pod, yaml},
 };
@@ -189,9 +189,8 @@ fn a_target_group_is_bound_to_a_service_without_a_load_balancer_of_its_own() {
 /// `FERRY_UPDATE_GOLDEN=1` writes the files instead of comparing them.
 #[test]
 fn every_target_renders_every_blueprint_as_it_is_checked_in() {
-    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
     let mut expected = BTreeSet::new();
-    for blueprint in blueprint::all(&manifests).unwrap() {
+    for blueprint in crate::render::tests::all_shipped() {
         let targets = reserved_for_all(&blueprint);
         let plan = plan_of(&blueprint.name, &targets);
         for target in Target::ALL {

@@ -5,11 +5,11 @@ use messages::{IDENTITY_REPORT_PATH, WorkloadName};
 
 use super::Live;
 use crate::{
-    envoy::{SERVER_CERTIFICATE, SERVER_KEY},
     failure::Failure,
     identity::{AUTHORITY_CERTIFICATE, AUTHORITY_KEY, Authority, ROOTS, Server},
     kubernetes::Cluster,
     plan::{ENVOY_STATS_PORT, WOSP_PORT},
+    plan::{SERVER_CERTIFICATE, SERVER_KEY},
     render::{AUTHORITY_SECRET, PINHOLE_SECRET, TOKEN_KEY},
 };
 

@@ -6,11 +6,11 @@ use futures_util::future::try_join_all;
 
 use super::{in_force, reach::Reach};
 use crate::{
+    blueprint::pinhole_name,
     environment::{Environment, PodRecord},
     failure::Failure,
     http::{Request, Tls},
     identity::{self, Root, Server},
-    plan::pinhole_name,
     timeline::{Step, Timeline},
     wait::Seen,
 };

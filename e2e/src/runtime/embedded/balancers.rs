@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use futures_util::future::try_join_all;
 
 use super::{
-    bring_up::Shared,
     judge::{self, Reason},
     network::{self, ClusterNetwork, Networks},
     pod::{Workshop, replace_where_different},
     probe,
+    shared::Shared,
     tear_down::{self, SHORT_LIMIT},
 };
 use crate::{

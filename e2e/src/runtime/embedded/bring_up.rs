@@ -1,14 +1,10 @@
 //! From blueprints to ready pods, in the only order that works.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use futures_util::future::{join_all, try_join, try_join_all};
 use jiff::Timestamp;
-use messages::WorkloadName;
 
 use super::{
     balancers,
@@ -16,68 +12,20 @@ use super::{
     network::{self, Networks},
     pod::{self, PodFile, Workshop},
     probe,
+    shared::Shared,
     tear_down::{self, SHORT_LIMIT},
 };
 use crate::{
-    clock::{self, Clocks, Offset, Seen},
+    container::Container,
     environment::{ClusterRecord, Environment, Lock, PodRecord, ProcessRecord, Store, random_hex},
     envoy,
-    failure::Failure,
     identity::Root,
     plan::{PeerAddress, Plan, PodPlan, Sockets},
-    runtime::{Container, UpRequest, planned},
+    runtime::request::{UpRequest, planned},
     services,
     timeline::{Step, Timeline},
     tools,
 };
-
-/// The environment while several pods are started side by side. Each change is saved at once, so that a later command
-/// finds every process whenever this one is killed.
-pub(super) struct Shared {
-    environment: Mutex<Environment>,
-    clocks: Mutex<Clocks>,
-}
-
-impl Shared {
-    pub(super) fn new(environment: Environment) -> Self {
-        Self {
-            environment: Mutex::new(environment),
-            clocks: Mutex::default(),
-        }
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, Environment> {
-        self.environment
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Holds a pod's clock against those that were seen before: with clocks too far apart there is no handshake, and the reason
-    /// of that is better said than waited for.
-    fn check_clock(&self, name: &WorkloadName, offset: Offset) -> anyhow::Result<()> {
-        let record = self.lock().record.clone();
-        let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
-        clocks.see(Seen {
-            cluster: name.cluster().into(),
-            pod: Some(name.pod().into()),
-            offset,
-        });
-        let tolerance = clock::tolerance(&record.settings);
-        let checked = clocks.check(record.connections(), tolerance);
-        checked.map_err(|far| Failure::from(far).into())
-    }
-
-    fn change_pod(
-        &self,
-        name: &WorkloadName,
-        change: impl FnOnce(&mut PodRecord),
-    ) -> anyhow::Result<()> {
-        let mut environment = self.lock();
-        let record = environment.record.pod_mut(name);
-        change(record.with_context(|| format!("{name} is not recorded"))?);
-        environment.save()
-    }
-}
 
 /// Fails where nothing was made; else the environment as far as it came, and how that went.
 pub(in crate::runtime) async fn up(

@@ -12,10 +12,10 @@ use anyhow::Context as _;
 use messages::WorkloadName;
 
 use crate::{
-    doctor::ports::{self, Holder},
     failure::Failure,
     plan::{ClusterPlan, PeerAddress, Plan, PodPlan, Sockets},
-    runtime::PublicAddress,
+    ports::{self, Holder},
+    runtime::request::PublicAddress,
 };
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::network::Placed;
 use crate::{
+    container::Container,
     environment::{Environment, Layout, PodRecord, ProcessRecord, private_folder, replace_file},
     envoy::{self, EnvoyPaths},
     identity::{self, Clients, Root, Server},
     plan::{PeerAddress, PodPlan, Sockets},
     process::Launch,
-    runtime::Container,
     services::Binaries,
 };
 

@@ -9,12 +9,12 @@ use serde::Deserialize;
 use super::{TAIL, pod::PodFile};
 use crate::{
     clock::{self, Offset},
+    container::Container,
     environment::ProcessRecord,
     failure::Failure,
     http::Request,
     plan::PeerAddress,
     process,
-    runtime::Container,
     timeline::Step,
     wait::{Seen, Wait},
 };

@@ -10,9 +10,10 @@ use futures_util::future::try_join;
 use messages::{Role, WorkloadName};
 
 use super::{
-    bring_up::{Shared, bring_up},
+    bring_up::bring_up,
     network::{self, Networks, Placed, Standing},
     pod::{PodFile, Workshop},
+    shared::Shared,
     tear_down::{self, SHORT_LIMIT},
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     identity::Root,
     plan::{PeerAddress, Plan, Ports, Sockets},
     process,
-    runtime::{PublicAddress, UpRequest},
+    runtime::request::{PublicAddress, UpRequest},
     services,
     timeline::Timeline,
     tools,

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::DRAIN_LIMIT;
 use crate::{
+    container::Container,
     environment::{Environment, Layout, PodRecord, ProcessRecord},
     process::{self, ProcessId},
-    runtime::{Container, State},
+    runtime::request::State,
     timeline::Timeline,
 };
 

@@ -9,10 +9,13 @@ use std::{
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 
-use super::{Destination, addresses, distinct, kubeconfig, pull_secret};
+use super::{Destination, addresses, distinct, pull_secret};
+use crate::kubeconfig;
 use crate::{
     blueprint::Target,
-    clock, deploy,
+    clock,
+    container::Container,
+    deploy,
     environment::{
         ClusterRecord, Environment, ExistingRecord, ImagesRecord, Lock, Store, random_hex,
     },
@@ -20,7 +23,7 @@ use crate::{
     kubernetes::Cluster,
     plan::{PeerAddress, Plan, Sockets},
     render::{Architecture, ENVOY_IMAGE, Images, PULL_SECRET},
-    runtime::{Container, UpRequest, on_clusters},
+    runtime::{on_clusters, request::UpRequest},
     timeline::Timeline,
 };
 

@@ -8,7 +8,7 @@ use crate::{
     environment::Environment,
     failure::Failure,
     kubernetes::Owned,
-    runtime::{State, on_clusters},
+    runtime::{on_clusters, request::State},
     timeline::Timeline,
 };
 

@@ -7,7 +7,7 @@ use super::{
     clusters::{Cluster, ClusterSpec, Clusters, HostPort, context},
     kubeconfig, nodes,
 };
-use crate::{docker, doctor::ports, environment::private_folder, failure::Failure, timeline::Step};
+use crate::{docker, environment::private_folder, failure::Failure, ports, timeline::Step};
 
 /// Lines of a node's log in a report.
 const LOG_LINES: usize = 15;

@@ -5,10 +5,7 @@ use std::time::Duration;
 use messages::WorkloadName;
 
 use crate::{
-    docker,
-    environment::Environment,
-    failure::Failure,
-    runtime::{Container, on_clusters},
+    container::Container, docker, environment::Environment, failure::Failure, runtime::on_clusters,
 };
 
 /// Time for a node to find the processes.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Owner, clusters::Clusters, owners};
 use crate::{
     environment::Environment,
-    runtime::{State, on_clusters},
+    runtime::{on_clusters, request::State},
     timeline::Timeline,
 };
 

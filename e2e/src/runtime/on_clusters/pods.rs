@@ -9,11 +9,13 @@ use messages::WorkloadName;
 use super::cluster_of;
 use crate::{
     clock::{self, Clocks},
+    container::Container,
     deploy,
     environment::{Environment, PodRecord, RuntimeKind},
     kubernetes::{Cluster, LivePod, container_statuses},
     plan,
-    runtime::{Container, ContainerState, Follow, Liveness, LogLines, PodState, Readiness, k3d},
+    pods::{ContainerState, Liveness, PodState, Readiness},
+    runtime::{Follow, LogLines, k3d},
     timeline::Timeline,
 };
 

@@ -6,7 +6,7 @@ use crate::{
     deploy::Deployed,
     environment::Environment,
     plan::{PeerAddress, Plan, PodPlan},
-    runtime::{State, planned},
+    runtime::request::{State, planned},
 };
 
 /// Writes down every pod that is going to be; what is known of one already stays.

@@ -4,7 +4,8 @@ use std::fmt;
 
 use anyhow::{Context as _, bail, ensure};
 use e2e::{
-    runtime::{Container, Readiness},
+    container::Container,
+    pods::Readiness,
     testing::{Ferry, Metric, Samples, assert_delivered, payloads},
     wait::{Seen, Wait},
 };

@@ -13,6 +13,7 @@ use std::{
 use e2e::{
     blueprint::{Blueprint, Target},
     bundle::{self, Request, Written},
+    manifests,
 };
 
 /// All that the scripts may use beside the shell itself.
@@ -40,7 +41,7 @@ pub(crate) fn request(blueprint: Blueprint, target: Target, out: PathBuf) -> Req
 }
 
 pub(crate) fn shipped(name: &str) -> Blueprint {
-    Blueprint::load(manifests().join(name).join("blueprint.yaml")).unwrap()
+    manifests::load(manifests().join(name).join("blueprint.yaml")).unwrap()
 }
 
 /// A proxy that answers nothing and writes down what it is asked.

@@ -2,11 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use e2e::{
-    blueprint::{Blueprint, Target},
-    bundle,
-    testing::program,
-};
+use e2e::{blueprint::Target, bundle, manifests, testing::program};
 use rstest::rstest;
 
 use super::fake::{Operator, context, message, request, shipped};
@@ -387,7 +383,7 @@ fn a_cluster_on_both_sides_of_another_is_deployed_in_two_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("back.yaml");
     fs::write(&path, text).unwrap();
-    let operator = Operator::with(Blueprint::load(&path).unwrap(), &[]);
+    let operator = Operator::with(manifests::load(&path).unwrap(), &[]);
     let page = fs::read_to_string(operator.bundle.join("README.md")).unwrap();
     assert!(page.contains("stops at `gateway`"), "{page}");
     operator.expect(
@@ -410,7 +406,7 @@ fn a_load_balancer_made_beforehand_is_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bound.yaml");
     fs::write(&path, text).unwrap();
-    let blueprint = Blueprint::load(&path).unwrap();
+    let blueprint = manifests::load(&path).unwrap();
     let operator = Operator::with_target(blueprint, Target::Eks, &[]);
     operator.expect(&deploy("cluster-b"), 0, "done");
     operator.expect(&deploy("cluster-a"), 0, "done");

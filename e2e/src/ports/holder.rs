@@ -38,7 +38,7 @@ pub enum Holder {
 }
 
 impl Holder {
-    pub(super) fn of_container(container: &docker::Container) -> Self {
+    pub fn of_container(container: &docker::Container) -> Self {
         match k3d::Owner::of(container) {
             Some(owner) => Self::Environment {
                 what: format!("container `{}`", container.name),
@@ -75,7 +75,7 @@ impl Holder {
 }
 
 /// The state root of an environment's folder, where it is not the one of this checkout.
-pub(in crate::doctor) fn elsewhere(state: &Path) -> Option<PathBuf> {
+pub fn elsewhere(state: &Path) -> Option<PathBuf> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
     let root = real(state.parent()?);
     let own = Store::find().ok().map(|store| real(store.root()));

@@ -13,7 +13,7 @@ use crate::{environment::replace_file, failure::Failure, timeline::Timeline};
 
 /// The files that hold: the named one; else those of `KUBECONFIG` that are there; else `~/.kube/config`. Absolute.
 /// <https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/>
-pub(super) fn files(named: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
+pub fn files(named: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
     if let Some(named) = named {
         return Ok(vec![std::path::absolute(named)?]);
     }
@@ -51,8 +51,8 @@ pub(super) fn files(named: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// All of the files as one.
-pub(super) struct Read {
-    pub(super) config: Kubeconfig,
+pub struct Read {
+    pub config: Kubeconfig,
     files: Vec<(PathBuf, Option<Kubeconfig>)>,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Read {
 static READ_ONCE: Mutex<BTreeMap<PathBuf, Kubeconfig>> = Mutex::new(BTreeMap::new());
 
 /// All of `files` as one: of two entries of one name, the first counts.
-pub(super) fn read(files: &[PathBuf]) -> anyhow::Result<Read> {
+pub fn read(files: &[PathBuf]) -> anyhow::Result<Read> {
     let mut read = Read {
         config: Kubeconfig::default(),
         files: vec![],
@@ -107,7 +107,7 @@ fn gives_it_once(file: &Path) -> bool {
 impl Read {
     /// The files that later commands read: those that were named, and in place of each that gives its text once only a copy in
     /// `folder`, for its owner alone. Copies that `before` names and that are in use no more are removed.
-    pub(super) fn keep(
+    pub fn keep(
         &self,
         folder: &Path,
         before: &[PathBuf],
@@ -139,7 +139,7 @@ impl Read {
     }
 
     /// Refuses a context that is not there, with those that are.
-    pub(super) fn check_context(&self, context: &str) -> anyhow::Result<()> {
+    pub fn check_context(&self, context: &str) -> anyhow::Result<()> {
         let contexts = &self.config.contexts;
         if contexts.iter().any(|named| named.name == context) {
             return Ok(());

@@ -15,7 +15,7 @@ use crate::{
 mod holder;
 
 pub use holder::Holder;
-pub(super) use holder::elsewhere;
+pub use holder::elsewhere;
 
 /// Where free ports are looked for: below what Linux takes for outgoing connections (32768 and up) and below the fixed
 /// ports of the blueprints and of NodePort Services (30000 and up).

@@ -1,3 +1,5 @@
+//! The containers of a pod, by name.
+
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -15,7 +17,7 @@ impl Container {
     pub const ALL: [Self; 3] = [Self::App, Self::Wosp, Self::Envoy];
 
     /// Where it shows what it counts.
-    pub(super) const fn metrics_path(self) -> &'static str {
+    pub const fn metrics_path(self) -> &'static str {
         match self {
             Self::App | Self::Wosp => "/metrics",
             Self::Envoy => "/stats/prometheus",
