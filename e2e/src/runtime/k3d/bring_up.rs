@@ -216,12 +216,8 @@ async fn bring_up(
         },
         nodes_are_here: true,
         explain: Some(&|unreached: deploy::Unreached| {
-            let cluster = plan
-                .clusters
-                .iter()
-                .find(|cluster| cluster.name == unreached.from)
-                .map(|cluster| spec(request, cluster).name);
-            async move { reach::explain(&unreached, &cluster?).await }.boxed()
+            let clusters: Vec<_> = specs.iter().map(|spec| spec.name.clone()).collect();
+            async move { reach::explain(&unreached, &clusters).await }.boxed()
         }),
         pull_secret: None,
         dialling: deploy::Dialling::OwnNamespace,

@@ -87,8 +87,9 @@ impl Firewall {
 /// The failure that names what is in the way, for clusters on this machine. `None` where the port does not answer here either:
 /// then nothing listens, and nothing is in the way.
 ///
-/// `cluster` is k3d's name of the one that dialled.
-pub(super) async fn explain(unreached: &Unreached, cluster: &str) -> Option<Failure> {
+/// `clusters` are k3d's names of all that may dial. Each has a network of its own, and which of the free addresses it gets is chance:
+/// after another start the one that dialled may have those of its neighbour.
+pub(super) async fn explain(unreached: &Unreached, clusters: &[String]) -> Option<Failure> {
     let obstacle = Obstacle::of(&unreached.seen)?;
     let here = PeerAddress {
         host: "127.0.0.1".into(),
@@ -99,10 +100,10 @@ pub(super) async fn explain(unreached: &Unreached, cluster: &str) -> Option<Fail
         return None;
     }
     let networks = docker::networks().await.unwrap_or_default();
-    let own = network(cluster);
+    let own: Vec<_> = clusters.iter().map(|cluster| network(cluster)).collect();
     let subnets: Vec<_> = networks
         .iter()
-        .filter(|each| each.name == own)
+        .filter(|each| own.contains(&each.name))
         .flat_map(docker::Network::subnets)
         .map(str::to_owned)
         .collect();
@@ -135,8 +136,8 @@ fn firewall(
         .map(|subnet| format!("`{}`", firewall.opening(subnet)))
         .collect();
     let open = match commands.as_slice() {
-        [] => "let the addresses of the cluster's Docker network in".to_owned(),
-        some => format!("let the cluster's Docker network in: {}", some.join(", ")),
+        [] => "let the addresses of the clusters' Docker networks in".to_owned(),
+        some => format!("let the clusters' Docker networks in: {}", some.join(", ")),
     };
     Failure::infrastructure(format!(
         "{}: a firewall of this machine keeps them out",
@@ -271,7 +272,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         unreached.address.port = listener.local_addr().unwrap().port();
         drop(listener);
-        assert!(explain(&unreached, "cluster-a").await.is_none());
+        assert!(explain(&unreached, &["cluster-a".into()]).await.is_none());
     }
 
     #[test]
