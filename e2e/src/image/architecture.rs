@@ -1,7 +1,14 @@
 //! Processor architectures, in the words of Go, which images and Kubernetes use.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
 use super::docker;
-use crate::{docker::Info, failure::Failure};
+use crate::{docker::Info, failure::Failure, render::Architecture};
+
+/// Time for an engine to describe an image, where it is asked only to warn.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// That of the service programs: they are built on this machine, for it.
 pub fn of_programs() -> &'static str {
@@ -46,6 +53,30 @@ fn fits(image: &str, found: &str, nodes: &str) -> Result<(), Failure> {
     )))
 }
 
+/// What speaks against images on nodes of these architectures, in a sentence each. Images that no engine of this machine has
+/// pass, and so do all of them without an engine.
+pub async fn doubts(images: &[String], nodes: &[Architecture]) -> Vec<String> {
+    let looks = images.iter().map(|name| async move {
+        let found = tokio::time::timeout(LOOK_LIMIT, docker::image(name)).await;
+        let image = found.ok()?.ok()??;
+        doubt(name, &image.architecture?, nodes)
+    });
+    join_all(looks).await.into_iter().flatten().collect()
+}
+
+/// No more than a doubt: the registry may have the image for several architectures, and an engine takes the one that is its own.
+fn doubt(image: &str, found: &str, nodes: &[Architecture]) -> Option<String> {
+    let found = in_go(found);
+    let names: Vec<_> = nodes.iter().map(|node| node.as_str()).collect();
+    (!names.is_empty() && !names.contains(&found)).then(|| {
+        format!(
+            "`{image}` is for {found} on this machine, and the pods ask for nodes of {}: unless the registry has it for them too, \
+             its programs will not start; `--arch {found}` asks for others",
+            names.join(", ")
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +96,23 @@ mod tests {
             "the image `ferry/services:1` is for amd64, and the engine's machine is arm64: its programs would not start"
         );
         assert!(failure.next_step().unwrap().contains("docker image rm"));
+    }
+
+    #[test]
+    fn an_image_that_is_for_other_nodes_is_doubted() {
+        use Architecture::{Amd64, Arm64};
+        let words = doubt("r.example/x:1", "x86_64", &[Arm64]).unwrap();
+        assert!(
+            words.starts_with("`r.example/x:1` is for amd64 on this machine"),
+            "{words}"
+        );
+        assert!(words.contains("nodes of arm64") && words.contains("`--arch amd64`"));
+        for (found, nodes) in [
+            ("amd64", &[Amd64][..]),
+            ("arm64", &[Amd64, Arm64]),
+            ("arm64", &[]),
+        ] {
+            assert_eq!(doubt("x", found, nodes), None);
+        }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         ClusterRecord, Environment, ExistingRecord, ImagesRecord, Lock, Store, random_hex,
     },
     failure::Failure,
+    image::architecture,
     kubernetes::Cluster,
     plan::{PeerAddress, Plan, Sockets},
     render::{Architecture, ENVOY_IMAGE, Images, PULL_SECRET},
@@ -226,7 +227,15 @@ async fn connect(
             )
             .await
     });
-    let connected = try_join_all(connected).await?.into_iter().collect();
+    let images = settled.images.all();
+    let (connected, doubts) = tokio::join!(
+        try_join_all(connected),
+        architecture::doubts(&images, &settled.images.architectures)
+    );
+    for doubt in doubts {
+        timeline.warning(doubt);
+    }
+    let connected = connected?.into_iter().collect();
     distinct::check(&settled.contexts, &connected, timeline).await?;
     Ok(connected)
 }
