@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     metrics,
-    relay::{Onward, Pod, origin::Origin},
+    relay::{Destination, Pod, origin::Origin},
     store::Store,
 };
 
@@ -34,14 +34,16 @@ pub(crate) fn router(pod: &Arc<Pod>, origin: Option<Arc<Origin>>) -> Router {
         .route("/metrics", get(metrics))
         .with_state(pod.clone());
     if let Some(token) = &pod.config.token {
-        let guarded = match (&pod.onward, origin) {
-            (Onward::Store(store), _) => Some(("/output", get(output).with_state(store.clone()))),
-            (Onward::Links(_), Some(origin)) => {
+        let guarded = match (&pod.destination, origin) {
+            (Destination::Store(store), _) => {
+                Some(("/output", get(output).with_state(store.clone())))
+            }
+            (Destination::Links(_), Some(origin)) => {
                 let gate = trigger::Gate::new(pod.clone(), origin);
                 Some(("/trigger", post(trigger::trigger).with_state(gate)))
             }
             // A processor has nothing behind a token.
-            (Onward::Links(_), None) => None,
+            (Destination::Links(_), None) => None,
         };
         if let Some((path, handler)) = guarded {
             let guard = guard::Guard::new(token.clone(), pod.metrics.clone());

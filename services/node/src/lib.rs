@@ -21,6 +21,7 @@ mod sign;
 mod skew;
 mod store;
 mod transport;
+mod unavailable;
 
 pub use config::Config;
 pub use hooks::{Headers, Hooks, Refusal};
@@ -30,14 +31,14 @@ pub use shutdown::shutdown_signal;
 use metrics::Metrics;
 use ready::Ready;
 use relay::{
-    Onward, Pod,
+    Destination, Pod,
     link::{LinkSettings, link},
     origin::{Origin, auto_trigger},
 };
 use shutdown::{Life, Phase, Work};
 use sign::Identity;
 use store::{Closed, Retention, Store};
-use transport::{dialer, grpc, websocket};
+use transport::{SessionHandler, dialer, grpc, websocket};
 
 /// Longest wait for the store to be closed at the end.
 const STORE_LIMIT: Duration = Duration::from_secs(2);
@@ -140,11 +141,11 @@ pub async fn serve(
     let mut helpers = JoinSet::new();
     helpers.spawn(identity.clone().follow());
     let mut store_closed = None;
-    let onward = match (config.role, &config.data_dir) {
+    let destination = match (config.role, &config.data_dir) {
         (Role::Sink, Some(dir)) => {
             let (store, closed) = open_store(dir).await?;
             store_closed = Some(closed);
-            Onward::Store(store)
+            Destination::Store(store)
         }
         (Role::Sink, None) => return Err(ServeError::Start("a sink needs FERRY_DATA_DIR".into())),
         (Role::Gateway | Role::Processor, _) => {
@@ -161,7 +162,7 @@ pub async fn serve(
                 links.spawn(work);
                 link
             });
-            Onward::Links(made.collect())
+            Destination::Links(made.collect())
         }
     };
     let pod = Arc::new(Pod {
@@ -171,7 +172,7 @@ pub async fn serve(
         ready: ready.clone(),
         life: life.clone(),
         metrics: metrics.clone(),
-        onward,
+        destination,
         work: work.clone(),
     });
 
@@ -185,7 +186,7 @@ pub async fn serve(
         Phase::Ended,
     ));
     let health = tonic_health::server::HealthReporter::new();
-    let relay = relay_router(&pod, health.clone())?;
+    let relay = relay_router(pod.clone(), health.clone())?;
     servers.spawn(server::serve(
         listeners.relay,
         relay,
@@ -242,13 +243,13 @@ async fn open_store(dir: &Path) -> Result<(Store, Closed), ServeError> {
 
 /// Both protocols on one port.
 fn relay_router(
-    pod: &Arc<Pod>,
+    handler: Arc<dyn SessionHandler>,
     health: tonic_health::server::HealthReporter,
 ) -> Result<Router, ServeError> {
     let websocket = Router::new()
         .route(websocket::PATH, get(websocket::upgrade))
-        .with_state(pod.clone());
-    grpc::router(pod.clone(), health)
+        .with_state(handler.clone());
+    grpc::router(handler, health)
         .map(|grpc| grpc.merge(websocket))
         .map_err(|error| ServeError::Start(error.to_string()))
 }

@@ -17,27 +17,29 @@ pub(crate) struct Ready(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     waiting: Mutex<Waiting>,
-    able: watch::Sender<bool>,
+    accepting: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
-    named: BTreeMap<u64, (Need, String)>,
+    named: BTreeMap<u64, (Severity, String)>,
 }
 
 /// What the pod can do without a thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
+enum Severity {
     /// Nothing: it takes no session.
-    Missing,
+    Blocking,
     /// Everything for now: it is to be given no new work, and takes what comes all the same.
-    RunsOut,
+    Degraded,
 }
 
 impl Waiting {
-    fn is_able(&self) -> bool {
-        self.named.values().all(|(need, _)| *need == Need::RunsOut)
+    fn is_accepting(&self) -> bool {
+        self.named
+            .values()
+            .all(|(severity, _)| *severity == Severity::Degraded)
     }
 }
 
@@ -52,28 +54,28 @@ impl Ready {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Shared {
             waiting: Mutex::default(),
-            able: watch::Sender::new(true),
+            accepting: watch::Sender::new(true),
         }))
     }
 
     /// The pod is not ready, and takes no sessions, until the returned value is dropped.
     #[must_use]
     pub(crate) fn pending(&self, what: impl Into<String>) -> Pending {
-        self.register(Need::Missing, what.into())
+        self.register(Severity::Blocking, what.into())
     }
 
     /// The pod is not ready until the returned value is dropped, and takes sessions as before.
     #[must_use]
-    pub(crate) fn runs_out(&self, what: impl Into<String>) -> Pending {
-        self.register(Need::RunsOut, what.into())
+    pub(crate) fn degraded(&self, what: impl Into<String>) -> Pending {
+        self.register(Severity::Degraded, what.into())
     }
 
-    fn register(&self, need: Need, what: String) -> Pending {
+    fn register(&self, severity: Severity, what: String) -> Pending {
         let mut waiting = self.waiting();
         let key = waiting.next;
         waiting.next += 1;
-        waiting.named.insert(key, (need, what));
-        self.0.able.send_replace(waiting.is_able());
+        waiting.named.insert(key, (severity, what));
+        self.0.accepting.send_replace(waiting.is_accepting());
         Pending {
             ready: self.clone(),
             key,
@@ -92,7 +94,7 @@ impl Ready {
         let waiting = self.waiting();
         let missing = waiting.named.values();
         missing
-            .filter(|(need, _)| *need == Need::Missing)
+            .filter(|(severity, _)| *severity == Severity::Blocking)
             .map(|(_, what)| what.clone())
             .collect()
     }
@@ -102,8 +104,8 @@ impl Ready {
     }
 
     /// Whether the pod takes sessions.
-    pub(crate) fn able(&self) -> watch::Receiver<bool> {
-        self.0.able.subscribe()
+    pub(crate) fn accepting(&self) -> watch::Receiver<bool> {
+        self.0.accepting.subscribe()
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -119,7 +121,7 @@ impl Drop for Pending {
         let mut waiting = self.ready.waiting();
         waiting.named.remove(&self.key);
         // Under the lock, so that the flag and the list never disagree.
-        self.ready.0.able.send_replace(waiting.is_able());
+        self.ready.0.accepting.send_replace(waiting.is_accepting());
     }
 }
 
@@ -147,26 +149,26 @@ mod tests {
     #[tokio::test]
     async fn a_watcher_sees_whether_sessions_are_taken() {
         let ready = Ready::new();
-        let mut able = ready.able();
+        let mut accepting = ready.accepting();
         let pending = ready.pending("something");
-        able.wait_for(|able| !able).await.unwrap();
+        accepting.wait_for(|accepting| !accepting).await.unwrap();
         drop(pending);
-        able.wait_for(|able| *able).await.unwrap();
+        accepting.wait_for(|accepting| *accepting).await.unwrap();
     }
 
     #[test]
     fn what_runs_out_is_said_and_keeps_no_session_away() {
         let ready = Ready::new();
-        let able = ready.able();
-        let low = ready.runs_out("a new identity");
+        let accepting = ready.accepting();
+        let low = ready.degraded("a new identity");
         assert!(!ready.is_ready());
         assert_eq!(ready.waiting_for(), ["a new identity"]);
-        assert!(*able.borrow() && ready.missing().is_empty());
+        assert!(*accepting.borrow() && ready.missing().is_empty());
         let gone = ready.pending("an identity");
         drop(low);
         assert_eq!(ready.missing(), ["an identity"]);
-        assert!(!*able.borrow());
+        assert!(!*accepting.borrow());
         drop(gone);
-        assert!(ready.is_ready() && *able.borrow());
+        assert!(ready.is_ready() && *accepting.borrow());
     }
 }

@@ -13,15 +13,16 @@ use crate::{
     shutdown::{Life, Phase, Work},
     sign::Identity,
     store::{self, Store},
+    unavailable::Unavailable,
 };
 
 pub(crate) mod backoff;
-pub(crate) mod inbound;
+mod inbound;
 pub(crate) mod link;
 pub(crate) mod origin;
 pub(crate) mod window;
 
-use link::{Link, Ticket};
+use link::{Link, PendingAck};
 
 /// Everything that the parts of one pod share.
 pub(crate) struct Pod {
@@ -31,30 +32,26 @@ pub(crate) struct Pod {
     pub(crate) ready: Ready,
     pub(crate) life: Life,
     pub(crate) metrics: Metrics,
-    pub(crate) onward: Onward,
+    pub(crate) destination: Destination,
     /// What must be finished before the pod ends.
     pub(crate) work: Work,
 }
 
 /// Where a pod's messages go.
-pub(crate) enum Onward {
+pub(crate) enum Destination {
     /// Over its connections out, in the order of the blueprint.
     Links(Vec<Link>),
     /// Nowhere: this is the end.
     Store(Store),
 }
 
-/// The pod cannot take the message now; its sender shall send it again later.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Later(pub(crate) String);
-
 /// The answer to one message, once the far end has given it.
-pub(crate) type Answer = BoxFuture<'static, Result<Ack, Later>>;
+pub(crate) type Answer = BoxFuture<'static, Result<Ack, Unavailable>>;
 
 impl Pod {
     /// Takes one message: checks it, signs it, shows it to the hook and passes it on. Returns when it is passed on, which
     /// keeps the order; the answer comes when it comes.
-    pub(crate) async fn take(&self, message: Message) -> Result<Answer, Later> {
+    pub(crate) async fn take(&self, message: Message) -> Result<Answer, Unavailable> {
         let flying = self.metrics.in_flight();
         let metrics = self.metrics.clone();
         let answer = self.pass_on(message).await?;
@@ -67,7 +64,7 @@ impl Pod {
         }))
     }
 
-    async fn pass_on(&self, mut message: Message) -> Result<Answer, Later> {
+    async fn pass_on(&self, mut message: Message) -> Result<Answer, Unavailable> {
         if let Err(reason) = self.admissible(&message) {
             if message.trail.len() > messages::limits::MAX_TRAIL_HOPS {
                 // Not sent back: an acknowledgement keeps the limits of a message.
@@ -79,11 +76,11 @@ impl Pod {
         let hop = tokio::select! {
             biased;
             hop = self.identity.sign_hop(&self.config, message.id, &message.trail) => hop,
-            () = self.life.reached(Phase::Draining) => return Err(Later("the pod is ending".into())),
+            () = self.life.reached(Phase::Draining) => return Err(Unavailable::ending()),
         };
         message.trail.push(hop);
-        match &self.onward {
-            Onward::Links(links) => {
+        match &self.destination {
+            Destination::Links(links) => {
                 let payload = message.payload.clone();
                 match hooks::guarded(self.hooks.relay(payload)).await {
                     Ok(payload) => message.payload = payload,
@@ -92,15 +89,15 @@ impl Pod {
                 if let Err(error) = message.payload.check_size() {
                     return Ok(rejected(message, format!("after the hook: {error}")));
                 }
-                let tickets = pass_to_all(links, message).await?;
-                Ok(Box::pin(joined(tickets)))
+                let pending = pass_to_all(links, message).await?;
+                Ok(Box::pin(joined(pending)))
             }
-            Onward::Store(store) => self.finish(store, message).await,
+            Destination::Store(store) => self.finish(store, message).await,
         }
     }
 
     /// The far end: the hook, then the store.
-    async fn finish(&self, store: &Store, message: Message) -> Result<Answer, Later> {
+    async fn finish(&self, store: &Store, message: Message) -> Result<Answer, Unavailable> {
         let key = store::Key::of(&message);
         if !store.holds(&key) {
             let payload = message.payload.clone();
@@ -138,27 +135,24 @@ impl Pod {
             .validate()
             .map_err(|rejection| rejection.to_string())
     }
-
-    /// Why the pod takes no new sessions now.
-    pub(crate) fn not_ready(&self) -> Option<String> {
-        let missing = self.ready.missing();
-        (!missing.is_empty()).then(|| format!("not ready, waiting for: {}", missing.join("; ")))
-    }
 }
 
 /// Puts one message onto every connection out, in their order.
-pub(crate) async fn pass_to_all(links: &[Link], message: Message) -> Result<Vec<Ticket>, Later> {
+pub(crate) async fn pass_to_all(
+    links: &[Link],
+    message: Message,
+) -> Result<Vec<PendingAck>, Unavailable> {
     let message = Arc::new(message);
-    let mut tickets = Vec::with_capacity(links.len());
+    let mut pending = Vec::with_capacity(links.len());
     for link in links {
-        tickets.push(link.pass(message.clone()).await?);
+        pending.push(link.pass(message.clone()).await?);
     }
-    Ok(tickets)
+    Ok(pending)
 }
 
 /// The one answer of all branches: the first rejection to arrive, otherwise the acknowledgement that came last.
-async fn joined(tickets: Vec<Ticket>) -> Result<Ack, Later> {
-    let mut branches: FuturesUnordered<_> = tickets.into_iter().map(Ticket::answer).collect();
+async fn joined(pending: Vec<PendingAck>) -> Result<Ack, Unavailable> {
+    let mut branches: FuturesUnordered<_> = pending.into_iter().map(PendingAck::answer).collect();
     let mut result: Option<Ack> = None;
     while let Some(ack) = branches.next().await {
         let ack = ack?;
@@ -169,7 +163,7 @@ async fn joined(tickets: Vec<Ticket>) -> Result<Ack, Later> {
             result = Some(ack);
         }
     }
-    result.ok_or_else(|| Later("this pod has no connection out".into()))
+    result.ok_or_else(|| Unavailable("this pod has no connection out".into()))
 }
 
 /// An answer that is known at once.

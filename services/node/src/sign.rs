@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     config::Config,
     ready::{Pending, Ready},
-    relay::Later,
+    unavailable::Unavailable,
 };
 
 /// How often the file is looked at.
@@ -48,16 +48,16 @@ struct State {
     signer: Option<Arc<Signer>>,
     /// With less than this left the identity should have been replaced.
     low: Duration,
-    standing: Standing,
+    validity: Validity,
     /// There while the identity is not good, with what it says.
     pending: Option<(String, Pending)>,
     /// Why the file was no use, to be logged once.
-    trouble: Option<String>,
+    error: Option<String>,
 }
 
 /// How well the pod is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Standing {
+enum Validity {
     /// There was none yet.
     #[default]
     Awaited,
@@ -89,7 +89,7 @@ impl Identity {
             state: Mutex::default(),
             ready,
         }));
-        identity.look();
+        identity.reload();
         identity
     }
 
@@ -101,7 +101,7 @@ impl Identity {
             tick.tick().await;
             let identity = self.clone();
             // Blocking only as long as a memory-backed volume is slow, but that volume need not be one.
-            if tokio::task::spawn_blocking(move || identity.look())
+            if tokio::task::spawn_blocking(move || identity.reload())
                 .await
                 .is_err()
             {
@@ -116,12 +116,12 @@ impl Identity {
     }
 
     /// Waits for a valid identity, at most `limit`: where the clock was just set there is soon one for the time of now.
-    pub(crate) async fn awaited(&self, limit: Duration) -> Result<(), Later> {
+    pub(crate) async fn awaited(&self, limit: Duration) -> Result<(), Unavailable> {
         let end = Instant::now() + limit;
         loop {
             match self.signer() {
                 Ok(_) => return Ok(()),
-                Err(later) if Instant::now() >= end => return Err(later),
+                Err(error) if Instant::now() >= end => return Err(error),
                 Err(_) => sleep(RETRY_INTERVAL).await,
             }
         }
@@ -133,7 +133,7 @@ impl Identity {
         loop {
             match self.try_sign_hop(config, id, before) {
                 Ok(hop) => return hop,
-                Err(Later(reason)) => {
+                Err(Unavailable(reason)) => {
                     tracing::debug!(%id, reason, "a message waits for the workload identity");
                     sleep(RETRY_INTERVAL).await;
                 }
@@ -141,7 +141,7 @@ impl Identity {
         }
     }
 
-    fn try_sign_hop(&self, config: &Config, id: Uuid, before: &[Hop]) -> Result<Hop, Later> {
+    fn try_sign_hop(&self, config: &Config, id: Uuid, before: &[Hop]) -> Result<Hop, Unavailable> {
         let signer = self.signer()?;
         let hop = Hop {
             pod: config.pod_name.clone(),
@@ -154,10 +154,10 @@ impl Identity {
         };
         signer
             .sign(id, before, hop)
-            .map_err(|error| Later(error.to_string()))
+            .map_err(|error| Unavailable(error.to_string()))
     }
 
-    fn signer(&self) -> Result<Arc<Signer>, Later> {
+    fn signer(&self) -> Result<Arc<Signer>, Unavailable> {
         {
             let state = self.state();
             if let Some(signer) = state
@@ -168,18 +168,18 @@ impl Identity {
                 return Ok(signer.clone());
             }
         }
-        // There may be a new one since the last look.
-        self.look();
+        // There may be a new one since the last reload.
+        self.reload();
         let state = self.state();
         let valid = |signer: &Arc<Signer>| left(signer) > Duration::ZERO;
         state.signer.clone().filter(valid).ok_or_else(|| {
-            let trouble = state.trouble.as_deref().unwrap_or("it has expired");
-            Later(format!("no valid workload identity: {trouble}"))
+            let cause = state.error.as_deref().unwrap_or("it has expired");
+            Unavailable(format!("no valid workload identity: {cause}"))
         })
     }
 
     /// Takes the identity of the file if that says something else than before, and says on `/ready` what is wrong with it.
-    fn look(&self) {
+    fn reload(&self) {
         let mut state = self.state();
         match fs::read_to_string(&self.0.file) {
             Ok(text) if state.seen == Some(Content::of(&text)) => {}
@@ -190,29 +190,29 @@ impl Identity {
                         tracing::debug!(not_after = %signer.not_after(), "workload identity taken");
                         state.low = signer.life() / LAST_PART;
                         state.signer = Some(Arc::new(signer));
-                        state.trouble = None;
+                        state.error = None;
                     }
-                    Err(cause) => self.trouble(&mut state, cause),
+                    Err(cause) => self.record_error(&mut state, cause),
                 }
             }
-            Err(error) => self.trouble(&mut state, self.unreadable(&error)),
+            Err(error) => self.record_error(&mut state, self.unreadable(&error)),
         }
-        self.judge(&mut state);
+        self.update_readiness(&mut state);
     }
 
     /// Says on `/ready` what is wrong with the identity, and in the log when that changes.
-    fn judge(&self, state: &mut State) {
-        let (standing, what) = standing(state);
+    fn update_readiness(&self, state: &mut State) {
+        let (validity, what) = validity(state);
         if state.pending.as_ref().map(|(said, _)| said) != what.as_ref() {
             let ready = &self.0.ready;
             // The new entry is made before the old one goes, so the pod never looks ready in between.
-            state.pending = what.map(|what| match standing {
-                Standing::Low => (what.clone(), ready.runs_out(what)),
+            state.pending = what.map(|what| match validity {
+                Validity::Low => (what.clone(), ready.degraded(what)),
                 _ => (what.clone(), ready.pending(what)),
             });
         }
-        let before = std::mem::replace(&mut state.standing, standing);
-        if before == standing {
+        let before = std::mem::replace(&mut state.validity, validity);
+        if before == validity {
             return;
         }
         let what = state
@@ -220,15 +220,15 @@ impl Identity {
             .as_ref()
             .map(|(what, _)| what.as_str())
             .unwrap_or_default();
-        match standing {
-            Standing::Low => tracing::warn!("the pod is not ready, and works on: it needs {what}"),
-            Standing::Expired => {
+        match validity {
+            Validity::Low => tracing::warn!("the pod is not ready, and works on: it needs {what}"),
+            Validity::Expired => {
                 tracing::error!("the pod takes no session, and its messages wait: it needs {what}")
             }
-            Standing::Good if before != Standing::Awaited => {
+            Validity::Good if before != Validity::Awaited => {
                 tracing::info!("there is a new workload identity")
             }
-            Standing::Awaited | Standing::Good => {}
+            Validity::Awaited | Validity::Good => {}
         }
     }
 
@@ -251,12 +251,12 @@ impl Identity {
     }
 
     /// Keeps a cause, and logs it the first time. A file that is not there yet is no news.
-    fn trouble(&self, state: &mut State, cause: String) {
-        if state.trouble.as_ref() != Some(&cause) {
+    fn record_error(&self, state: &mut State, cause: String) {
+        if state.error.as_ref() != Some(&cause) {
             if state.seen.is_some() {
                 tracing::warn!("workload identity: {cause}");
             }
-            state.trouble = Some(cause);
+            state.error = Some(cause);
         }
     }
 
@@ -276,23 +276,23 @@ fn left(signer: &Signer) -> Duration {
 }
 
 /// How well the pod is off, and what it needs.
-fn standing(state: &State) -> (Standing, Option<String>) {
+fn validity(state: &State) -> (Validity, Option<String>) {
     let Some(signer) = state.signer.as_deref() else {
-        return (Standing::Awaited, Some("workload identity".into()));
+        return (Validity::Awaited, Some("workload identity".into()));
     };
     let (left, until) = (left(signer), signer.not_after());
     if left > state.low {
-        (Standing::Good, None)
+        (Validity::Good, None)
     } else if left > Duration::ZERO {
         let seconds = left.as_secs();
         let what = format!(
             "a new workload identity: this one is valid for {seconds} s more, until {until}; is `wosp` running?"
         );
-        (Standing::Low, Some(what))
+        (Validity::Low, Some(what))
     } else {
         let what = format!(
             "a new workload identity: the last one was valid until {until}; is `wosp` running?"
         );
-        (Standing::Expired, Some(what))
+        (Validity::Expired, Some(what))
     }
 }

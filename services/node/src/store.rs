@@ -18,7 +18,7 @@ use ring::digest::{Context, SHA256};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::relay::Later;
+use crate::unavailable::Unavailable;
 
 /// File in the data folder.
 const FILE: &str = "messages.redb";
@@ -115,14 +115,14 @@ pub(crate) enum Stored {
 pub(crate) struct Storing(oneshot::Receiver<Result<Stored, String>>);
 
 impl IntoFuture for Storing {
-    type Output = Result<Stored, Later>;
+    type Output = Result<Stored, Unavailable>;
     type IntoFuture = futures_util::future::BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             match self.0.await {
-                Ok(result) => result.map_err(Later),
-                Err(_) => Err(Later("the store has ended".into())),
+                Ok(result) => result.map_err(Unavailable),
+                Err(_) => Err(Unavailable("the store has ended".into())),
             }
         })
     }
@@ -227,12 +227,12 @@ impl Store {
     }
 
     /// Queues a message; the order of calls is the order of indexes.
-    pub(crate) async fn append(&self, key: Key, message: Message) -> Result<Storing, Later> {
+    pub(crate) async fn append(&self, key: Key, message: Message) -> Result<Storing, Unavailable> {
         let (done, stored) = oneshot::channel();
         self.queue
             .send(Write { key, message, done })
             .await
-            .map_err(|_| Later("the store has ended".into()))?;
+            .map_err(|_| Unavailable("the store has ended".into()))?;
         Ok(Storing(stored))
     }
 

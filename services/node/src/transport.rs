@@ -7,6 +7,8 @@ use messages::{Ack, DecodeError, Message, Protocol};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::shutdown::Working;
+
 pub(crate) mod grpc;
 pub(crate) mod websocket;
 
@@ -102,3 +104,31 @@ pub(crate) fn unreadable(error: &DecodeError) -> Result<Received, Broken> {
 
 /// What a pod receives on one connection.
 pub(crate) type Incoming<'a> = BoxStream<'a, Result<Received, Broken>>;
+
+/// Acknowledgements that a session may have ready ahead of the socket.
+pub(crate) const ACK_BUFFER: usize = 64;
+
+/// Why a connection in ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The sender has nothing more to send, and everything is answered.
+    Complete,
+    /// The pod is ending; what it took is answered.
+    Draining,
+    /// The pod cannot take messages now; the sender shall come again.
+    Unavailable(String),
+    /// The sender broke the protocol, or is gone.
+    Broken(Broken),
+}
+
+/// Takes the messages of connections in, whichever protocol carries them.
+pub(crate) trait SessionHandler: Send + Sync {
+    /// Returns why the pod takes no new sessions now, or `None` if it takes them.
+    fn not_ready(&self) -> Option<String>;
+
+    /// Registers a session. The pod ends only after the returned value was dropped.
+    fn begin(&self) -> Working;
+
+    /// Takes messages from `incoming` until it ends or the pod does, and answers into `acks`.
+    fn serve<'a>(&'a self, incoming: Incoming<'a>, acks: mpsc::Sender<Ack>) -> BoxFuture<'a, End>;
+}

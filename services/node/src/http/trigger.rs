@@ -21,10 +21,11 @@ use super::{NDJSON, refuse};
 use crate::{
     hooks::Headers,
     relay::{
-        Later, Pod,
+        Pod,
         origin::{Answers, Origin, Payloads, default_payload},
     },
     shutdown::Phase,
+    unavailable::Unavailable,
 };
 
 /// Longest body of a trigger, in bytes.
@@ -76,7 +77,7 @@ pub(super) async fn trigger(
             "the pod is ending; try again later",
         );
     }
-    if let Err(Later(reason)) = gate.pod.identity.awaited(IDENTITY_LIMIT).await {
+    if let Err(Unavailable(reason)) = gate.pod.identity.awaited(IDENTITY_LIMIT).await {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
     }
     let Ok(pending) = gate.room.clone().try_acquire_many_owned(kib_of(&request)) else {
@@ -140,7 +141,7 @@ struct Line<'a> {
 /// The acknowledgements of one message, a line each. An error cuts the response, so that the client sees that it is not
 /// complete.
 fn answer_lines(answers: Answers) -> Result<Bytes, std::io::Error> {
-    let answered = answers.map_err(|Later(reason)| std::io::Error::other(reason))?;
+    let answered = answers.map_err(|Unavailable(reason)| std::io::Error::other(reason))?;
     let took_us = u64::try_from(answered.took.as_micros()).unwrap_or(u64::MAX);
     let mut lines = Vec::new();
     for ack in &answered.acks {

@@ -1,38 +1,38 @@
 //! One connection in: messages are taken in order up to a bound, and answered as the answers come.
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use messages::{Ack, Outcome};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
-    Answer, Later, Pod,
-    window::{Place, Window},
+    Answer, Pod,
+    window::{Permit, Window},
 };
 use crate::{
     metrics::Counted,
-    shutdown::Phase,
-    transport::{Broken, Incoming, Received},
+    shutdown::{Phase, Working},
+    transport::{Broken, End, Incoming, Received, SessionHandler},
+    unavailable::Unavailable,
 };
 
-/// Why a connection in ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The sender has nothing more to send, and everything is answered.
-    Complete,
-    /// The pod is ending; what it took is answered.
-    Draining,
-    /// The pod cannot take messages now; the sender shall come again.
-    Later(String),
-    /// The sender broke the protocol, or is gone.
-    Broken(Broken),
-}
+impl SessionHandler for Pod {
+    fn not_ready(&self) -> Option<String> {
+        let missing = self.ready.missing();
+        (!missing.is_empty()).then(|| format!("not ready, waiting for: {}", missing.join("; ")))
+    }
 
-/// Acknowledgements that a session may have ready ahead of the socket.
-pub(crate) const ACK_BUFFER: usize = 64;
+    fn begin(&self) -> Working {
+        self.work.begin()
+    }
+
+    fn serve<'a>(&'a self, incoming: Incoming<'a>, acks: mpsc::Sender<Ack>) -> BoxFuture<'a, End> {
+        Box::pin(serve(self, incoming, acks))
+    }
+}
 
 /// Takes messages from `incoming` until it ends or the pod does. Past the window nothing more is read, so that the
 /// sender feels it. `acks` is closed when nobody can be answered any more.
-pub(crate) async fn serve(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> End {
+async fn serve(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> End {
     let end = tokio::select! {
         end = carry(pod, incoming, acks) => end,
         // Past its limit the pod waits for nobody.
@@ -61,11 +61,11 @@ async fn carry(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> En
     };
     let limit = pod.config.drain_limit;
     tokio::pin!(answering);
-    let (end, trouble) = tokio::select! {
-        trouble = &mut answering => {
-            let end = trouble.map_or_else(
+    let (end, unavailable) = tokio::select! {
+        unavailable = &mut answering => {
+            let end = unavailable.map_or_else(
                 || End::Broken(Broken::Gone("the sender left before its answers".into())),
-                |Later(reason)| End::Later(reason),
+                |Unavailable(reason)| End::Unavailable(reason),
             );
             return end;
         }
@@ -76,13 +76,13 @@ async fn carry(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> En
             Err(gone) => return gone,
         },
     };
-    match trouble {
-        Some(Later(reason)) if end == End::Complete => End::Later(reason),
+    match unavailable {
+        Some(Unavailable(reason)) if end == End::Complete => End::Unavailable(reason),
         _ => end,
     }
 }
 
-type Taken = (Answer, Place);
+type Taken = (Answer, Permit);
 
 async fn take(pod: &Pod, mut incoming: Incoming<'_>, taken: mpsc::UnboundedSender<Taken>) -> End {
     let window = Window::new(pod.config.window);
@@ -90,10 +90,10 @@ async fn take(pod: &Pod, mut incoming: Incoming<'_>, taken: mpsc::UnboundedSende
     tokio::pin!(draining);
     loop {
         let next = async {
-            let place = window.place().await;
-            (place, incoming.next().await)
+            let permit = window.acquire().await;
+            (permit, incoming.next().await)
         };
-        let (mut place, message) = tokio::select! {
+        let (mut permit, message) = tokio::select! {
             biased;
             () = &mut draining => return End::Draining,
             next = next => next,
@@ -105,7 +105,7 @@ async fn take(pod: &Pod, mut incoming: Incoming<'_>, taken: mpsc::UnboundedSende
         };
         let answer = match message {
             Received::Message(message) => {
-                window.weigh(&mut place, &message).await;
+                window.charge_bytes(&mut permit, &message).await;
                 pod.take(message).await
             }
             Received::Unreadable { id, reason } => {
@@ -122,8 +122,8 @@ async fn take(pod: &Pod, mut incoming: Incoming<'_>, taken: mpsc::UnboundedSende
         };
         match answer {
             // An error means that nobody answers any more, which ends this too.
-            Ok(answer) => drop(taken.send((answer, place))),
-            Err(Later(reason)) => return End::Later(reason),
+            Ok(answer) => drop(taken.send((answer, permit))),
+            Err(Unavailable(reason)) => return End::Unavailable(reason),
         }
     }
 }
@@ -132,22 +132,22 @@ async fn take(pod: &Pod, mut incoming: Incoming<'_>, taken: mpsc::UnboundedSende
 async fn answer(
     mut taken: mpsc::UnboundedReceiver<Taken>,
     acks: &mpsc::Sender<Ack>,
-) -> Option<Later> {
+) -> Option<Unavailable> {
     let mut in_flight = FuturesUnordered::new();
     let mut more = true;
     while more || !in_flight.is_empty() {
         tokio::select! {
             () = acks.closed() => return None,
-            Some((answer, place)) = in_flight.next(), if !in_flight.is_empty() => {
-                let answer: Result<Ack, Later> = answer;
+            Some((answer, permit)) = in_flight.next(), if !in_flight.is_empty() => {
+                let answer: Result<Ack, Unavailable> = answer;
                 match answer {
                     Ok(ack) => acks.send(ack).await.ok()?,
-                    Err(later) => return Some(later),
+                    Err(unavailable) => return Some(unavailable),
                 }
-                drop::<Place>(place);
+                drop::<Permit>(permit);
             }
             next = taken.recv(), if more => match next {
-                Some((answer, place)) => in_flight.push(async move { (answer.await, place) }),
+                Some((answer, permit)) => in_flight.push(async move { (answer.await, permit) }),
                 None => more = false,
             },
         }

@@ -10,15 +10,15 @@ use tokio::{
 };
 
 use super::{
-    Later,
     backoff::{Backoff, CEILING, fraction},
-    window::{Place, Window},
+    window::{Permit, Window},
 };
 use crate::{
     metrics::LinkMetrics,
     ready::{Pending, Ready},
     shutdown::{Life, Phase},
     transport::{Dial, Lost, Session},
+    unavailable::Unavailable,
 };
 
 /// At the end of a session's life: longest wait for the acknowledgements that are still out.
@@ -36,39 +36,35 @@ pub(crate) struct Link {
 
 /// A message that is passed on and not yet acknowledged.
 #[derive(Debug)]
-pub(crate) struct Ticket(oneshot::Receiver<(Ack, Instant)>);
+pub(crate) struct PendingAck(oneshot::Receiver<(Ack, Instant)>);
 
-impl Ticket {
-    pub(crate) async fn answer(self) -> Result<Ack, Later> {
+impl PendingAck {
+    pub(crate) async fn answer(self) -> Result<Ack, Unavailable> {
         self.timed_answer().await.map(|(ack, _)| ack)
     }
 
     /// The acknowledgement, and when it arrived, whenever it is asked for.
-    pub(crate) async fn timed_answer(self) -> Result<(Ack, Instant), Later> {
-        self.0.await.map_err(|_| ended())
+    pub(crate) async fn timed_answer(self) -> Result<(Ack, Instant), Unavailable> {
+        self.0.await.map_err(|_| Unavailable::ending())
     }
-}
-
-fn ended() -> Later {
-    Later("the pod is ending".into())
 }
 
 impl Link {
     /// Takes a message into the window, waiting for room. From then on it is carried until it is acknowledged, whoever
     /// holds the ticket or drops it.
-    pub(crate) async fn pass(&self, message: Arc<Message>) -> Result<Ticket, Later> {
-        // The bound of the queue is the window: each entry holds a place in it.
-        let place = self.window.admit(&message).await;
+    pub(crate) async fn pass(&self, message: Arc<Message>) -> Result<PendingAck, Unavailable> {
+        // The bound of the queue is the window: each entry holds a permit in it.
+        let permit = self.window.acquire_for(&message).await;
         let (answer, ticket) = oneshot::channel();
         self.queue
             .send(Entry {
                 message,
                 answer,
-                place,
+                permit,
                 first_sent: None,
             })
-            .map_err(|_| ended())?;
-        Ok(Ticket(ticket))
+            .map_err(|_| Unavailable::ending())?;
+        Ok(PendingAck(ticket))
     }
 }
 
@@ -77,7 +73,7 @@ struct Entry {
     message: Arc<Message>,
     answer: oneshot::Sender<(Ack, Instant)>,
     #[expect(dead_code, reason = "held until the message is acknowledged")]
-    place: Place,
+    permit: Permit,
     first_sent: Option<Instant>,
 }
 

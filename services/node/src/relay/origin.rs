@@ -10,11 +10,12 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Later, Onward, Pod, link::Ticket, pass_to_all};
+use super::{Destination, Pod, link::PendingAck, pass_to_all};
 use crate::{
     hooks::{self, Headers},
     metrics::Counted,
     shutdown::{Phase, Working},
+    unavailable::Unavailable,
 };
 
 /// Messages of one trigger whose answers are awaited at once, and answers that may wait for a slow reader.
@@ -24,7 +25,7 @@ const ANSWERS_AHEAD: usize = 1024;
 const MAX_TIMES: usize = 1000;
 
 /// What one message came to.
-pub(crate) type Answers = Result<Answered, Later>;
+pub(crate) type Answers = Result<Answered, Unavailable>;
 
 /// A message that is answered.
 pub(crate) struct Answered {
@@ -93,7 +94,7 @@ impl Origin {
                 () = self.pod.life.reached(Phase::Ended) => return,
             };
             let ended = answer.is_err();
-            let answer = answer.unwrap_or_else(|later| Box::pin(std::future::ready(Err(later))));
+            let answer = answer.unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))));
             if made.send(answer).await.is_err() || ended {
                 return;
             }
@@ -105,7 +106,7 @@ impl Origin {
         &self,
         payload: Payload,
         headers: &Headers,
-    ) -> Result<BoxFuture<'static, Answers>, Later> {
+    ) -> Result<BoxFuture<'static, Answers>, Unavailable> {
         let pod = &self.pod;
         let flying = pod.metrics.in_flight();
         let began = Instant::now();
@@ -126,10 +127,10 @@ impl Origin {
                 return Ok(Box::pin(std::future::ready(Ok(answered))));
             }
         };
-        let Onward::Links(links) = &pod.onward else {
-            return Err(Later("this pod has no connection out".into()));
+        let Destination::Links(links) = &pod.destination else {
+            return Err(Unavailable("this pod has no connection out".into()));
         };
-        let tickets = {
+        let pending = {
             let mut next = self.next.lock().await;
             // Made under the lock: ids and `seq` have one order.
             let id = Uuid::now_v7();
@@ -147,8 +148,11 @@ impl Origin {
         };
         let metrics = pod.metrics.clone();
         Ok(Box::pin(async move {
-            let branches: Vec<_> = join_all(tickets.into_iter().map(Ticket::timed_answer)).await;
-            let timed = branches.into_iter().collect::<Result<Vec<_>, Later>>()?;
+            let branches: Vec<_> =
+                join_all(pending.into_iter().map(PendingAck::timed_answer)).await;
+            let timed = branches
+                .into_iter()
+                .collect::<Result<Vec<_>, Unavailable>>()?;
             drop(flying);
             let last = timed.iter().map(|(_, at)| *at).max().unwrap_or(began);
             let answered = Answered {
@@ -198,12 +202,12 @@ pub(crate) fn default_payload(number: u32, count: u32, pod: &str) -> Payload {
 /// Sends `count` messages as soon as the pod is ready, once, and says how it went.
 pub(crate) async fn auto_trigger(origin: Arc<Origin>, count: u32) {
     let pod = origin.pod.clone();
-    let mut able = pod.ready.able();
+    let mut accepting = pod.ready.accepting();
     tokio::select! {
-        result = able.wait_for(|able| *able) => if result.is_err() { return },
+        result = accepting.wait_for(|accepting| *accepting) => if result.is_err() { return },
         () = pod.life.reached(Phase::Draining) => return,
     }
-    drop(able);
+    drop(accepting);
     tracing::info!("🔁 Auto-trigger starting — sending {count} messages");
     let name = pod.config.pod_name.clone();
     let payloads = (1..=count).map(move |number| default_payload(number, count, &name));
@@ -225,7 +229,7 @@ pub(crate) async fn auto_trigger(origin: Arc<Origin>, count: u32) {
                     }
                 }
             }
-            Err(Later(reason)) => {
+            Err(Unavailable(reason)) => {
                 tracing::warn!(reason, "a message of the auto-trigger was not sent")
             }
         }

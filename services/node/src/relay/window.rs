@@ -13,9 +13,9 @@ pub(crate) struct Window {
     most_bytes: u32,
 }
 
-/// A place in the window, given back when it is dropped.
+/// A permit in the window, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Permit {
     _count: OwnedSemaphorePermit,
     bytes: Option<OwnedSemaphorePermit>,
 }
@@ -35,9 +35,9 @@ impl Window {
     }
 
     /// Waits for room for one more message, whatever its size.
-    pub(crate) async fn place(&self) -> Place {
+    pub(crate) async fn acquire(&self) -> Permit {
         match self.count.clone().acquire_owned().await {
-            Ok(count) => Place {
+            Ok(count) => Permit {
                 _count: count,
                 bytes: None,
             },
@@ -46,8 +46,8 @@ impl Window {
         }
     }
 
-    /// Waits for the bytes of a message that has its place.
-    pub(crate) async fn weigh(&self, place: &mut Place, message: &Message) {
+    /// Waits for the bytes of a message that has its permit.
+    pub(crate) async fn charge_bytes(&self, permit: &mut Permit, message: &Message) {
         let weight = u32::try_from(weight(message)).unwrap_or(u32::MAX);
         // What is heavier than the whole window goes alone.
         let bytes = self
@@ -55,15 +55,15 @@ impl Window {
             .clone()
             .acquire_many_owned(weight.min(self.most_bytes));
         if let Ok(bytes) = bytes.await {
-            place.bytes = Some(bytes);
+            permit.bytes = Some(bytes);
         }
     }
 
     /// Waits for room for this message.
-    pub(crate) async fn admit(&self, message: &Message) -> Place {
-        let mut place = self.place().await;
-        self.weigh(&mut place, message).await;
-        place
+    pub(crate) async fn acquire_for(&self, message: &Message) -> Permit {
+        let mut permit = self.acquire().await;
+        self.charge_bytes(&mut permit, message).await;
+        permit
     }
 }
 
@@ -104,11 +104,11 @@ mod tests {
     #[tokio::test]
     async fn a_full_window_makes_the_next_wait_until_a_place_is_given_back() {
         let window = Window::new(2);
-        let first = window.admit(&message(1)).await;
-        let _second = window.admit(&message(1)).await;
+        let first = window.acquire_for(&message(1)).await;
+        let _second = window.acquire_for(&message(1)).await;
         let third = tokio::spawn({
             let window = window.clone();
-            async move { window.admit(&message(1)).await }
+            async move { window.acquire_for(&message(1)).await }
         });
         tokio::task::yield_now().await;
         assert!(!third.is_finished(), "two places hold two messages");
@@ -119,10 +119,10 @@ mod tests {
     #[tokio::test]
     async fn large_messages_fill_the_window_by_their_bytes() {
         let window = Window::with_bytes(100, 10_000);
-        let large = window.admit(&message(6_000)).await;
+        let large = window.acquire_for(&message(6_000)).await;
         let next = tokio::spawn({
             let window = window.clone();
-            async move { window.admit(&message(6_000)).await }
+            async move { window.acquire_for(&message(6_000)).await }
         });
         tokio::task::yield_now().await;
         assert!(!next.is_finished(), "12,000 bytes do not fit 10,000");
@@ -132,6 +132,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_heavier_than_the_window_passes_alone() {
-        Window::with_bytes(100, 1_000).admit(&message(50_000)).await;
+        Window::with_bytes(100, 1_000)
+            .acquire_for(&message(50_000))
+            .await;
     }
 }

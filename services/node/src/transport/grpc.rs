@@ -30,15 +30,11 @@ use tonic_health::{
 };
 
 use super::{
-    Broken, Incoming, Lost, PING_INTERVAL, Received, SESSION_BUFFER, SILENCE_LIMIT, Session,
-    unreadable,
+    ACK_BUFFER, Broken, End, Incoming, Lost, PING_INTERVAL, Received, SESSION_BUFFER,
+    SILENCE_LIMIT, Session, SessionHandler, unreadable,
 };
 use crate::{
     ready::Ready,
-    relay::{
-        Pod,
-        inbound::{self, ACK_BUFFER, End},
-    },
     skew::{self, Asked},
 };
 
@@ -55,14 +51,14 @@ pub(crate) struct ReflectionError(#[from] tonic_reflection::server::Error);
 
 /// The services of a pod, as an axum router.
 pub(crate) fn router(
-    pod: Arc<Pod>,
+    handler: Arc<dyn SessionHandler>,
     health: HealthReporter,
 ) -> Result<axum::Router, ReflectionError> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let relay = RelayServer::new(Service(pod)).max_decoding_message_size(MAX_FRAME_BYTES);
+    let relay = RelayServer::new(Service(handler)).max_decoding_message_size(MAX_FRAME_BYTES);
     let health = tonic_health::pb::health_server::HealthServer::new(
         tonic_health::server::HealthService::from_health_reporter(health),
     );
@@ -74,22 +70,22 @@ pub(crate) fn router(
 
 /// Tells the health service what readiness says, until the pod is gone.
 pub(crate) async fn follow_readiness(health: HealthReporter, ready: Ready) {
-    let mut able = ready.able();
+    let mut accepting = ready.accepting();
     loop {
-        let status = match *able.borrow_and_update() {
+        let status = match *accepting.borrow_and_update() {
             true => ServingStatus::Serving,
             false => ServingStatus::NotServing,
         };
         for service in ["", SERVICE] {
             health.set_service_status(service, status).await;
         }
-        if able.changed().await.is_err() {
+        if accepting.changed().await.is_err() {
             return;
         }
     }
 }
 
-struct Service(Arc<Pod>);
+struct Service(Arc<dyn SessionHandler>);
 
 #[tonic::async_trait]
 impl Relay for Service {
@@ -99,16 +95,16 @@ impl Relay for Service {
         &self,
         request: Request<Streaming<v1::Message>>,
     ) -> Result<Response<Self::CarryStream>, Status> {
-        let pod = self.0.clone();
-        if let Some(reason) = pod.not_ready() {
+        let handler = self.0.clone();
+        if let Some(reason) = handler.not_ready() {
             return Err(Status::unavailable(reason));
         }
         let (acks, answers) = mpsc::channel(ACK_BUFFER);
         let (ended, end) = oneshot::channel();
         let messages = incoming(request.into_inner());
         tokio::spawn(async move {
-            let working = pod.work.begin();
-            let end = inbound::serve(&pod, messages, acks).await;
+            let working = handler.begin();
+            let end = handler.serve(messages, acks).await;
             tracing::debug!(?end, "a gRPC session ended");
             // Nobody waits for it when the sender is gone.
             let _ = ended.send(status(end));
@@ -129,7 +125,7 @@ fn status(end: End) -> Option<Status> {
     match end {
         End::Complete => None,
         End::Draining => Some(Status::unavailable("the pod is ending")),
-        End::Later(reason) => Some(Status::unavailable(reason)),
+        End::Unavailable(reason) => Some(Status::unavailable(reason)),
         End::Broken(Broken::NotAMessage(reason) | Broken::OutOfPlace(reason)) => {
             Some(Status::invalid_argument(reason))
         }

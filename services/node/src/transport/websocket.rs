@@ -32,16 +32,10 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    Broken, Incoming, Lost, PING_INTERVAL, Received, SESSION_BUFFER, SILENCE_LIMIT, Session,
-    unreadable,
+    ACK_BUFFER, Broken, End, Incoming, Lost, PING_INTERVAL, Received, SESSION_BUFFER,
+    SILENCE_LIMIT, Session, SessionHandler, unreadable,
 };
-use crate::{
-    relay::{
-        Pod,
-        inbound::{self, ACK_BUFFER, End},
-    },
-    skew::{self, Asked},
-};
+use crate::skew::{self, Asked};
 
 /// Where a pod answers.
 pub(crate) const PATH: &str = "/v1/carry";
@@ -54,8 +48,11 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 const MAX_CONTROL_FRAMES: u32 = 256;
 
 /// Answers the handshake. A pod that is not ready takes no new sessions.
-pub(crate) async fn upgrade(State(pod): State<Arc<Pod>>, upgrade: WebSocketUpgrade) -> Response {
-    if let Some(reason) = pod.not_ready() {
+pub(crate) async fn upgrade(
+    State(handler): State<Arc<dyn SessionHandler>>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    if let Some(reason) = handler.not_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
     }
     let upgrade = upgrade
@@ -66,18 +63,18 @@ pub(crate) async fn upgrade(State(pod): State<Arc<Pod>>, upgrade: WebSocketUpgra
         let reason = format!("offer the subprotocol `{SUBPROTOCOL}` (Sec-WebSocket-Protocol)");
         return (StatusCode::BAD_REQUEST, reason).into_response();
     }
-    let working = pod.work.begin();
+    let working = handler.begin();
     let answer = upgrade.on_upgrade(async move |socket| {
-        serve(&pod, socket).await;
+        serve(&*handler, socket).await;
         drop(working);
     });
     ([(TIME_HEADER, skew::time())], answer).into_response()
 }
 
-async fn serve(pod: &Pod, socket: WebSocket) {
+async fn serve(handler: &dyn SessionHandler, socket: WebSocket) {
     let (mut writer, reader) = socket.split();
     let (acks, mut answers) = mpsc::channel(ACK_BUFFER);
-    let session = async { Ok(inbound::serve(pod, frames(reader), acks).await) };
+    let session = async { Ok(handler.serve(frames(reader), acks).await) };
     let writing = write_answers(&mut writer, &mut answers);
     // A writer that fails ends the session with it.
     let Ok((end, ())) = tokio::try_join!(session, writing) else {
@@ -87,7 +84,7 @@ async fn serve(pod: &Pod, socket: WebSocket) {
     let (code, reason) = match end {
         End::Complete => (ws::close_code::NORMAL, String::new()),
         End::Draining => (ws::close_code::AWAY, "the pod is ending".into()),
-        End::Later(reason) => (ws::close_code::AGAIN, reason),
+        End::Unavailable(reason) => (ws::close_code::AGAIN, reason),
         End::Broken(Broken::NotAMessage(reason)) => (ws::close_code::INVALID, reason),
         End::Broken(Broken::OutOfPlace(reason)) => (ws::close_code::POLICY, reason),
         End::Broken(Broken::TooLarge(reason)) => (ws::close_code::SIZE, reason),

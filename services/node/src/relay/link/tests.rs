@@ -116,7 +116,7 @@ impl Bench {
         far
     }
 
-    async fn pass(&self, seq: u64) -> Ticket {
+    async fn pass(&self, seq: u64) -> PendingAck {
         self.link
             .as_ref()
             .unwrap()
@@ -152,14 +152,14 @@ const LONG: Duration = Duration::from_secs(3600);
 async fn what_is_not_acknowledged_is_sent_again_in_order_before_anything_new() {
     let bench = bench(10, LONG);
     let mut far = bench.connect();
-    let mut tickets = Vec::new();
+    let mut pending = Vec::new();
     for seq in 1..=4 {
-        tickets.push(bench.pass(seq).await);
+        pending.push(bench.pass(seq).await);
     }
     let first = far.take().await;
     assert_eq!(far.take_all(3).await, [2, 3, 4]);
     far.acknowledge(&first).await;
-    assert_eq!(tickets.remove(0).answer().await.unwrap().id, first.id);
+    assert_eq!(pending.remove(0).answer().await.unwrap().id, first.id);
     far.lose().await;
     bench.pass(5).await;
     let mut far = bench.connect();
@@ -266,21 +266,21 @@ async fn attempts_are_spaced_by_the_back_off_and_start_again_after_a_success() {
 #[tokio::test(start_paused = true)]
 async fn readiness_comes_with_a_session_goes_with_its_loss_and_tells_the_last_cause() {
     let bench = bench(10, LONG);
-    let mut able = bench.ready.able();
+    let mut accepting = bench.ready.accepting();
     assert_eq!(
         bench.ready.waiting_for(),
         ["an answer from `sink` through the tunnel"]
     );
     let far = bench.connect();
-    able.wait_for(|able| *able).await.unwrap();
+    accepting.wait_for(|accepting| *accepting).await.unwrap();
     far.lose().await;
-    able.wait_for(|able| !able).await.unwrap();
+    accepting.wait_for(|accepting| !accepting).await.unwrap();
     assert_eq!(
         bench.ready.waiting_for(),
         ["an answer from `sink` through the tunnel (last: cut)"]
     );
     let _far = bench.connect();
-    able.wait_for(|able| *able).await.unwrap();
+    accepting.wait_for(|accepting| *accepting).await.unwrap();
     assert_eq!(
         bench.metric("ferry_reconnects_total{downstream=\"sink\",cause=\"loss\"}"),
         "1"
@@ -290,9 +290,9 @@ async fn readiness_comes_with_a_session_goes_with_its_loss_and_tells_the_last_ca
 #[tokio::test(start_paused = true)]
 async fn a_session_at_the_end_of_its_life_lets_its_answers_come_and_is_replaced() {
     let bench = bench(10, Duration::from_secs(20));
-    let mut able = bench.ready.able();
+    let mut accepting = bench.ready.accepting();
     let mut far = bench.connect();
-    let ticket = bench.pass(1).await;
+    let pending = bench.pass(1).await;
     let began = Instant::now();
     let first = far.take().await;
     // Its time comes after 18 to 20 s; without its answer it stays for 10 s more.
@@ -303,7 +303,7 @@ async fn a_session_at_the_end_of_its_life_lets_its_answers_come_and_is_replaced(
         "nothing new goes onto a session that is to end"
     );
     far.acknowledge(&first).await;
-    ticket.answer().await.unwrap();
+    pending.answer().await.unwrap();
     let mut next = bench.connect();
     assert_eq!(next.take_all(1).await, [2]);
     assert!(
@@ -313,7 +313,7 @@ async fn a_session_at_the_end_of_its_life_lets_its_answers_come_and_is_replaced(
     assert!(began.elapsed() < Duration::from_secs(23));
     assert_eq!(bench.metric("ferry_resends_total"), "0");
     assert!(
-        *able.borrow_and_update(),
+        *accepting.borrow_and_update(),
         "a renewal is no reason to be not ready"
     );
 }
@@ -339,13 +339,13 @@ async fn a_session_whose_answers_do_not_come_is_replaced_all_the_same() {
 async fn the_end_of_the_pod_waits_for_the_last_answer() {
     let mut bench = bench(10, LONG);
     let mut far = bench.connect();
-    let ticket = bench.pass(1).await;
+    let pending = bench.pass(1).await;
     let first = far.take().await;
     bench.phase.send_replace(Phase::Closing);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(!bench.running.is_finished());
     far.acknowledge(&first).await;
-    ticket.answer().await.unwrap();
+    pending.answer().await.unwrap();
     assert!(
         far.messages.recv().await.is_none(),
         "it says that no more will come"
