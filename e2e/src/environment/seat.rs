@@ -45,10 +45,8 @@ impl Seat {
         let machine = match text("/etc/machine-id") {
             id if id.is_empty() => id,
             id => {
-                let hash = Sha256::digest(format!("ferry {id}"));
-                hash.iter()
-                    .take(8)
-                    .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+                let hash = format!("{:x}", Sha256::digest(format!("ferry {id}")));
+                hash[..16].to_owned()
             }
         };
         Self {

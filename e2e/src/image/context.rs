@@ -167,11 +167,7 @@ fn hash(files: &BTreeMap<PathBuf, PathBuf>) -> anyhow::Result<String> {
         all.update([0]);
         all.update(Sha256::digest(&content));
     }
-    Ok(all
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(format!("{:x}", all.finalize()))
 }
 
 /// The loader and the libraries of a program: path in the image → file.

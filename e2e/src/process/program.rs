@@ -27,7 +27,7 @@ impl Launch {
         if !is_elf(&self.program)? {
             part(&std::fs::read(&self.program).with_context(|| cannot_read(&self.program))?);
         }
-        Ok(hex(&hash.finalize()))
+        Ok(format!("{:x}", hash.finalize()))
     }
 
     /// Whether a process that runs does so by this program, wherever it was when the process was started.
@@ -61,17 +61,11 @@ fn is_elf(program: &Path) -> anyhow::Result<bool> {
 fn content(mut file: File) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
     std::io::copy(&mut file, &mut hash)?;
-    Ok(hex(&hash.finalize()))
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 fn cannot_read(program: &Path) -> String {
     format!("cannot read `{}`", program.display())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -46,11 +46,8 @@ pub(super) fn deployment(pod: &PodPlan, options: &Options<'_>, bootstrap: &str) 
     let mut metadata = objects::metadata(pod, options, pod.name.pod());
     metadata.namespace = Some(pod.name.namespace());
     // Envoy reads its bootstrap once, so a changed one must make a new pod; the peers file is watched and is not part of this.
-    let digest = Sha256::digest(bootstrap.as_bytes())
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>();
+    let digest = format!("{:x}", Sha256::digest(bootstrap.as_bytes()));
+    let digest = digest[..16].to_owned();
     let programs = options.images.programs.clone();
     let programs = programs.map(|hash| (PROGRAMS_ANNOTATION.to_owned(), hash));
     let bootstrap = ("ferry.internal/bootstrap".to_owned(), digest);

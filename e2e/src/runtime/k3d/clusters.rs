@@ -113,13 +113,12 @@ pub(super) fn fitting(name: String) -> String {
     if name.len() <= LONGEST_NAME {
         return name;
     }
-    let hash = Sha256::digest(&name);
-    let hash: String = hash
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("{}-{hash}", name[..LONGEST_NAME - 9].trim_end_matches('-'))
+    let hash = format!("{:x}", Sha256::digest(&name));
+    format!(
+        "{}-{}",
+        name[..LONGEST_NAME - 9].trim_end_matches('-'),
+        &hash[..8]
+    )
 }
 
 /// The clusters of one environment.
