@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimeParser};
-use messages::{env, limits::MAX_CLOCK_SKEW};
-use serde::{Deserialize, Serialize};
+use messages::{Readiness, env, limits::MAX_CLOCK_SKEW};
+use serde::Serialize;
 
 use crate::{
     environment::Environment, failure::Failure, identity::CLOCK_SKEW as CERTIFICATES_BACKDATE,
@@ -76,13 +76,10 @@ impl Offset {
 
     /// From the answer of a pod to `GET /ready`; `None` from one of an earlier version, which does not say its time.
     pub fn of_ready(body: &[u8], asked: Timestamp, answered: Timestamp) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Ready {
-            clock: Timestamp,
-        }
-        let ready: Ready = serde_json::from_slice(body).ok()?;
+        let ready: Readiness = serde_json::from_slice(body).ok()?;
         let resolution = Duration::from_micros(1);
-        Some(Self::new(ready.clock, resolution, asked, answered))
+        let clock = ready.clock?.as_jiff();
+        Some(Self::new(clock, resolution, asked, answered))
     }
 
     /// From the header `Date` (RFC 9110, section 6.6.1) of an answer.

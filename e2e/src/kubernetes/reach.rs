@@ -6,7 +6,7 @@ use std::{
 };
 
 use kube::config::Kubeconfig;
-use serde::Deserialize;
+use messages::Readiness;
 
 use super::{Cluster, connection};
 use crate::{
@@ -22,12 +22,6 @@ const ACCOUNT_LIMIT: Duration = Duration::from_secs(3);
 /// Sidecars that are init containers with `restartPolicy: Always` came with Kubernetes 1.29.
 /// <https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/>
 const OLDEST_MINOR: u32 = 29;
-
-/// The answer of `GET /ready` of our own services.
-#[derive(Deserialize)]
-struct Ready {
-    waiting_for: Vec<String>,
-}
 
 impl Cluster {
     /// Connects by a named context. `name` is the cluster's name in the blueprint, for messages.
@@ -127,8 +121,8 @@ impl Cluster {
     pub(crate) async fn account(&self, namespace: &str, pod: &str, port: u16) -> Option<String> {
         let answer = self.answer(namespace, pod, port, "/ready");
         let answer = tokio::time::timeout(ACCOUNT_LIMIT, answer).await;
-        let ready: Ready = serde_json::from_slice(&answer.ok()?.ok()?.body).ok()?;
-        (!ready.waiting_for.is_empty()).then(|| ready.waiting_for.join(", "))
+        let readiness: Readiness = serde_json::from_slice(&answer.ok()?.ok()?.body).ok()?;
+        readiness.obstacle()
     }
 }
 

@@ -18,6 +18,7 @@ mod payload;
 #[cfg(feature = "grpc")]
 pub mod proto;
 mod protocol;
+mod readiness;
 mod report;
 mod role;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use message::{Ack, Hop, Message, Outcome};
 pub use name::{InvalidName, WorkloadName, is_dns_label};
 pub use payload::{InvalidPayload, Payload};
 pub use protocol::{InvalidProtocol, Protocol, TIME_HEADER};
+pub use readiness::Readiness;
 pub use report::{CertificateReport, IDENTITY_REPORT_PATH, IdentityReport};
 pub use role::{InvalidRole, Role};
 pub use timestamp::{InvalidTimestamp, Timestamp};

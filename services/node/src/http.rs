@@ -12,7 +12,7 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::{Stream, stream};
-use messages::{Role, Timestamp};
+use messages::{Readiness, Role, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -74,30 +74,13 @@ async fn health(State(pod): State<Arc<Pod>>) -> Response {
     json(StatusCode::OK, &body)
 }
 
-#[derive(Serialize)]
-struct Readiness {
-    ready: bool,
-    waiting_for: Vec<String>,
-    /// What this pod's clock says: whoever brings pods up can tell how far their clocks are apart.
-    clock: Timestamp,
-}
-
 async fn ready(State(pod): State<Arc<Pod>>) -> Response {
-    let waiting_for = pod.ready.waiting_for();
-    let ready = waiting_for.is_empty();
-    let status = match ready {
+    let readiness = Readiness::new(pod.ready.waiting_for(), Some(Timestamp::now()));
+    let status = match readiness.ready {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let clock = Timestamp::now();
-    json(
-        status,
-        &Readiness {
-            ready,
-            waiting_for,
-            clock,
-        },
-    )
+    json(status, &readiness)
 }
 
 async fn metrics(State(pod): State<Arc<Pod>>) -> Response {

@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
-use messages::{IDENTITY_REPORT_PATH, IdentityReport};
+use messages::{IDENTITY_REPORT_PATH, IdentityReport, Readiness};
 use serde_json::json;
 
 use crate::{metrics::Metrics, status::Status};
@@ -31,18 +31,17 @@ pub fn router(shared: Shared) -> Router {
         .with_state(shared)
 }
 
-/// 200, or 503 with the reason: `{"ready": false, "waiting_for": ["…"]}`, the shape of the app's own `/ready`.
+/// Answers 200, or 503 with the reason, as a [`Readiness`].
 async fn ready(State(shared): State<Shared>) -> Response {
     let reason = shared
         .status
         .unready_reason(Timestamp::now(), shared.rotation);
-    let status = if reason.is_none() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
+    let readiness = Readiness::new(reason.into_iter().collect(), None);
+    let status = match readiness.ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let waiting: Vec<_> = reason.into_iter().collect();
-    let body = json!({ "ready": waiting.is_empty(), "waiting_for": waiting }).to_string();
+    let body = json!(readiness).to_string();
     (status, [(CONTENT_TYPE, "application/json")], body).into_response()
 }
 

@@ -3,8 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use futures_util::future::join_all;
-use messages::{WorkloadName, env};
-use serde::Deserialize;
+use messages::{Readiness, WorkloadName, env};
 
 use super::{TAIL, pod::PodFile};
 use crate::{
@@ -31,12 +30,6 @@ const HANG_LIMIT: Duration = Duration::from_secs(10);
 /// Longest pause between two looks: local processes are asked often, since every wait is on the way to the first message.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// The answer of `GET /ready` of our own services.
-#[derive(Deserialize)]
-struct Ready {
-    waiting_for: Vec<String>,
-}
-
 /// Asks `GET <path>`: `None` for 200, else what is there instead.
 async fn obstacle(address: &PeerAddress, path: &str) -> Option<String> {
     match Request::get(address, path)
@@ -46,15 +39,15 @@ async fn obstacle(address: &PeerAddress, path: &str) -> Option<String> {
     {
         Ok(answer) if answer.status == 200 => None,
         Ok(answer) => {
-            let ready = serde_json::from_slice::<Ready>(&answer.body);
-            Some(match ready {
-                Ok(Ready { waiting_for }) if !waiting_for.is_empty() => waiting_for.join(", "),
-                _ => format!(
+            let readiness = serde_json::from_slice::<Readiness>(&answer.body).ok();
+            let obstacle = readiness.and_then(|readiness| readiness.obstacle());
+            Some(obstacle.unwrap_or_else(|| {
+                format!(
                     "`{path}` answers {} {}",
                     answer.status,
                     answer.text().trim()
-                ),
-            })
+                )
+            }))
         }
         Err(error) => Some(error.root_cause().to_string()),
     }
