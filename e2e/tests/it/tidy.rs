@@ -19,8 +19,9 @@ fn dependencies_point_one_way() {
         ("gateway", &["node", "messages"]),
         ("processor", &["node", "messages"]),
         ("sink", &["node", "messages"]),
-        ("node", &["messages"]),
-        ("wosp", &["messages"]),
+        ("node", &["messages", "settings"]),
+        ("wosp", &["messages", "settings"]),
+        ("settings", &["messages"]),
         ("probe", &[]),
         ("messages", &[]),
     ]);

@@ -1,5 +1,7 @@
 //! The environment variables of a pod's containers: names and meaning, in one place.
 //! The services read them (`node`, `wosp`), the harness and the rendered manifests write them.
+//!
+//! A duration is a number with its unit, or several: `500ms`, `90s`, `10m`, `1m30s`.
 
 /// Name of the blueprint.
 pub const BLUEPRINT: &str = "FERRY_BLUEPRINT";

@@ -6,6 +6,10 @@ use std::{
 
 use messages::{Protocol, Role, WorkloadName, env, limits};
 use ring::digest;
+use settings::{InvalidSettings, Reader};
+
+/// Longest duration that a setting may have.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a pod is, where it listens, and whom it sends to.
 #[derive(Clone, Debug)]
@@ -76,307 +80,186 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Every problem of a configuration, one line each with its fix.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{}", .0.join("\n"))]
-pub struct InvalidConfig(pub Vec<String>);
-
 impl Config {
     /// Reads this process's environment; `role` is what this program was built for.
-    pub fn from_env(role: Role) -> Result<Self, InvalidConfig> {
+    ///
+    /// # Errors
+    ///
+    /// Returns every problem of the variables, see [`Config::read`].
+    pub fn from_env(role: Role) -> Result<Self, InvalidSettings> {
         Self::read(role, |name| std::env::var_os(name))
     }
 
     /// Reads variables through `lookup`. Reads one file, the token's.
+    ///
+    /// # Errors
+    ///
+    /// Returns every problem of the variables, each with its fix.
     pub fn read(
-        expected_role: Role,
+        role: Role,
         lookup: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Self, InvalidConfig> {
-        let mut reader = Reader {
-            lookup,
-            problems: Vec::new(),
-        };
-        let config = reader.config(expected_role);
-        match config {
-            Some(config) if reader.problems.is_empty() => Ok(config),
-            _ => Err(InvalidConfig(reader.problems)),
-        }
+    ) -> Result<Self, InvalidSettings> {
+        let mut reader = Reader::new(lookup);
+        let config = config(&mut reader, role);
+        reader.finish(config)
     }
 
-    /// The Kubernetes namespace of the pod.
+    /// Returns the Kubernetes namespace of the pod.
     pub fn namespace(&self) -> String {
         self.name.namespace()
     }
 }
 
-struct Reader<F> {
-    lookup: F,
-    problems: Vec<String>,
+/// Returns `None` only together with a problem; every variable is read in any case.
+fn config(reader: &mut Reader<'_>, role: Role) -> Option<Config> {
+    let name = reader.workload_name();
+    check_namespace(reader, name.as_ref());
+    check_role(reader, role);
+    let pod_name = field(reader, env::POD_NAME, "the Kubernetes pod's own name");
+    let node = field(reader, env::NODE, "the Kubernetes node's name");
+    let http_listen = reader.address(env::HTTP_LISTEN);
+    let relay_listen = reader.address(env::RELAY_LISTEN);
+    let downstream = downstream(reader, role);
+    let identity_dir = reader.folder(env::IDENTITY_DIR, "the folder that `wosp` writes to");
+    let data_dir = match role {
+        Role::Sink => reader.folder(env::DATA_DIR, "a folder that only this sink writes to"),
+        Role::Gateway | Role::Processor => None,
+    };
+    let token = token(reader);
+    let auto_trigger = auto_trigger(reader, role);
+    let default_window = u32::try_from(limits::DEFAULT_WINDOW).unwrap_or(u32::MAX);
+    let window = reader.number(env::WINDOW, default_window, 1..=65_536);
+    let session_lifetime = reader.duration(
+        env::SESSION_LIFETIME,
+        Duration::from_secs(600),
+        Duration::from_secs(1)..=DAY,
+    );
+    let drain_limit = reader.duration(
+        env::DRAIN_LIMIT,
+        Duration::from_secs(10),
+        Duration::from_millis(1)..=DAY,
+    );
+    Some(Config {
+        name: name?,
+        role,
+        pod_name: pod_name?,
+        node: node?,
+        http_listen: http_listen?,
+        relay_listen: relay_listen?,
+        downstream: downstream?,
+        identity_dir: identity_dir?,
+        data_dir,
+        token,
+        auto_trigger: auto_trigger?,
+        window: usize::try_from(window?).ok()?,
+        session_lifetime: session_lifetime?,
+        drain_limit: drain_limit?,
+    })
 }
 
-impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
-    /// `None` only together with a problem; every variable is looked at in any case.
-    fn config(&mut self, expected_role: Role) -> Option<Config> {
-        let blueprint = self.required(env::BLUEPRINT, "the blueprint's name");
-        let cluster = self.required(env::CLUSTER, "the cluster's name in the blueprint");
-        let workload = self.required(env::WORKLOAD, "the pod's name in the blueprint");
-        let name =
-            blueprint
-                .zip(cluster)
-                .zip(workload)
-                .and_then(|((blueprint, cluster), workload)| {
-                    let name = WorkloadName::new(&blueprint, &cluster, &workload);
-                    self.check(
-                        env::WORKLOAD,
-                        name,
-                        "use DNS labels in the three of blueprint, cluster and workload",
-                    )
-                });
-        self.namespace(name.as_ref());
-        self.role(expected_role);
-        let pod_name = self.field(env::POD_NAME, "the Kubernetes pod's own name");
-        let node = self.field(env::NODE, "the Kubernetes node's name");
-        let http_listen = self.address(env::HTTP_LISTEN);
-        let relay_listen = self.address(env::RELAY_LISTEN);
-        let downstream = self.downstream(expected_role);
-        let identity_dir = self.required(env::IDENTITY_DIR, "the folder that `wosp` writes to");
-        let data_dir = match expected_role {
-            Role::Sink => self.required(env::DATA_DIR, "a folder of the sink's own"),
-            Role::Gateway | Role::Processor => None,
-        };
-        let token = self.token();
-        let auto_trigger = self.auto_trigger(expected_role);
-        let window = self.window();
-        let session_lifetime = self.duration(
-            env::SESSION_LIFETIME,
-            Duration::from_secs(600),
-            Duration::from_secs(1),
-        );
-        let drain_limit = self.duration(
-            env::DRAIN_LIMIT,
-            Duration::from_secs(10),
-            Duration::from_millis(1),
-        );
-        Some(Config {
-            name: name?,
-            role: expected_role,
-            pod_name: pod_name?,
-            node: node?,
-            http_listen: http_listen?,
-            relay_listen: relay_listen?,
-            downstream: downstream?,
-            identity_dir: identity_dir?.into(),
-            data_dir: data_dir.map(PathBuf::from),
-            token,
-            auto_trigger: auto_trigger?,
-            window: window?,
-            session_lifetime: session_lifetime?,
-            drain_limit: drain_limit?,
-        })
+/// Returns a text that goes onto every hop.
+fn field(reader: &mut Reader<'_>, variable: &str, meaning: &str) -> Option<String> {
+    let text = reader.required(variable, meaning)?;
+    if text.len() > limits::MAX_FIELD_BYTES {
+        let (actual, limit) = (text.len(), limits::MAX_FIELD_BYTES);
+        let cause = format!("{actual} bytes are over the limit of {limit}");
+        reader.problem(variable, cause, format_args!("set it to {meaning}"));
+        return None;
     }
+    Some(text)
+}
 
-    fn problem(&mut self, variable: &str, cause: impl fmt::Display, fix: impl fmt::Display) {
-        self.problems.push(format!("{variable}: {cause}; {fix}"));
+/// Trails are verified against the namespace that follows from the name, so a pod in another
+/// namespace must not start.
+fn check_namespace(reader: &mut Reader<'_>, name: Option<&WorkloadName>) {
+    let Some(given) = reader.required(env::NAMESPACE, "`<blueprint>-<pod>-ns`") else {
+        return;
+    };
+    if let Some(expected) = name.map(WorkloadName::namespace)
+        && expected != given
+    {
+        let cause = format!("`{given}` is not this pod's namespace");
+        let fix = format_args!("set it to `{expected}`");
+        reader.problem(env::NAMESPACE, cause, fix);
     }
+}
 
-    fn check<T, E: fmt::Display>(
-        &mut self,
-        variable: &str,
-        parsed: Result<T, E>,
-        fix: &str,
-    ) -> Option<T> {
-        parsed
-            .map_err(|error| self.problem(variable, error, fix))
-            .ok()
+fn check_role(reader: &mut Reader<'_>, expected: Role) {
+    let Some(given) = reader.required(env::ROLE, expected.as_str()) else {
+        return;
+    };
+    match given.parse::<Role>() {
+        Ok(role) if role == expected => {}
+        Ok(role) => reader.problem(
+            env::ROLE,
+            format_args!("this program is a {expected}, not a {role}"),
+            format_args!("start the program `{role}`, or set it to `{expected}`"),
+        ),
+        Err(error) => reader.problem(env::ROLE, error, format_args!("set it to `{expected}`")),
     }
+}
 
-    /// The variable's text; absent and empty are the same.
-    fn optional(&mut self, variable: &str) -> Option<String> {
-        let text = (self.lookup)(variable)?.into_string();
-        let text = text.map_err(|_| "it is not UTF-8");
-        self.check(variable, text, "set it to plain text")
-            .filter(|text| !text.is_empty())
-    }
-
-    fn required(&mut self, variable: &str, meaning: &str) -> Option<String> {
-        if (self.lookup)(variable).is_none_or(|text| text.is_empty()) {
-            self.problem(
-                variable,
-                "it is not set",
-                format_args!("set it to {meaning}"),
-            );
+fn downstream(reader: &mut Reader<'_>, role: Role) -> Option<Vec<Downstream>> {
+    let text = match (role, reader.optional(env::DOWNSTREAM)) {
+        (Role::Sink, None) => return Some(Vec::new()),
+        (Role::Sink, Some(_)) => {
+            reader.problem(env::DOWNSTREAM, "a sink has no connection out", "remove it");
             return None;
         }
-        self.optional(variable)
-    }
-
-    /// A text that goes onto every hop.
-    fn field(&mut self, variable: &str, meaning: &str) -> Option<String> {
-        let text = self.required(variable, meaning)?;
-        if text.len() > limits::MAX_FIELD_BYTES {
-            let cause = format!(
-                "{} bytes are over the limit of {}",
-                text.len(),
-                limits::MAX_FIELD_BYTES
-            );
-            self.problem(variable, cause, format_args!("set it to {meaning}"));
+        (_, None) => {
+            let cause = format_args!("a {role} needs a connection out");
+            let fix = "list the connections as `<pod>=<ws|grpc>://<IP>:<PORT>`, comma separated";
+            reader.problem(env::DOWNSTREAM, cause, fix);
             return None;
         }
-        Some(text)
-    }
-
-    /// Trails are verified against the namespace that follows from the name, so another one must not start.
-    fn namespace(&mut self, name: Option<&WorkloadName>) {
-        let Some(given) = self.required(env::NAMESPACE, "`<blueprint>-<pod>-ns`") else {
-            return;
-        };
-        if let Some(expected) = name.map(WorkloadName::namespace)
-            && expected != given
-        {
-            let cause = format!("`{given}` is not this pod's namespace");
-            self.problem(
-                env::NAMESPACE,
-                cause,
-                format_args!("set it to `{expected}`"),
-            );
-        }
-    }
-
-    fn role(&mut self, expected: Role) {
-        let Some(given) = self.required(env::ROLE, expected.as_str()) else {
-            return;
-        };
-        match given.parse::<Role>() {
-            Ok(role) if role == expected => {}
-            Ok(role) => self.problem(
-                env::ROLE,
-                format_args!("this program is a {expected}, not a {role}"),
-                format_args!("start the program `{role}`, or set it to `{expected}`"),
-            ),
-            Err(error) => self.problem(env::ROLE, error, format_args!("set it to `{expected}`")),
-        }
-    }
-
-    fn address(&mut self, variable: &str) -> Option<SocketAddr> {
-        let text = self.required(variable, "IP:PORT, such as `127.0.0.1:8000`")?;
-        let parsed = text
-            .parse::<SocketAddr>()
-            .map_err(|_| format!("`{text}` is no IP:PORT"));
-        self.check(variable, parsed, "use such as `127.0.0.1:8000`")
-    }
-
-    fn downstream(&mut self, role: Role) -> Option<Vec<Downstream>> {
-        let text = self.optional(env::DOWNSTREAM);
-        match (role, text) {
-            (Role::Sink, None) => Some(Vec::new()),
-            (Role::Sink, Some(_)) => {
-                self.problem(env::DOWNSTREAM, "a sink sends to nobody", "remove it");
-                None
-            }
-            (_, None) => {
-                let fix =
-                    "list the connections as `<pod>=<ws|grpc>://<IP>:<PORT>`, comma separated";
-                self.problem(
-                    env::DOWNSTREAM,
-                    format_args!("a {role} needs a connection out"),
-                    fix,
-                );
-                None
-            }
-            (_, Some(text)) => {
-                let mut all = Vec::new();
-                let mut seen = BTreeSet::new();
-                let before = self.problems.len();
-                for entry in text.split(',').map(str::trim) {
-                    match parse_downstream(entry) {
-                        Some(one) if seen.insert(one.pod.clone()) => all.push(one),
-                        Some(one) => self.problem(
-                            env::DOWNSTREAM,
-                            format_args!("`{}` stands there twice", one.pod),
-                            "name each pod once",
-                        ),
-                        None => self.problem(
-                            env::DOWNSTREAM,
-                            format_args!("`{entry}` is no connection"),
-                            "write `<pod>=<ws|grpc>://<IP>:<PORT>`",
-                        ),
-                    }
+        (_, Some(text)) => text,
+    };
+    let mut all = Some(Vec::new());
+    let mut seen = BTreeSet::new();
+    for entry in text.split(',').map(str::trim) {
+        let (cause, fix) = match parse_downstream(entry) {
+            Some(one) if seen.insert(one.pod.clone()) => {
+                if let Some(all) = &mut all {
+                    all.push(one);
                 }
-                (self.problems.len() == before).then_some(all)
+                continue;
             }
-        }
-    }
-
-    fn token(&mut self) -> Option<Token> {
-        let path = self.optional(env::TOKEN_FILE)?;
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| format!("cannot read `{path}`: {error}"));
-        let text = self.check(
-            env::TOKEN_FILE,
-            text,
-            "mount the token there, or remove the variable",
-        )?;
-        let token = Token::from_text(&text).ok_or_else(|| {
-            let least = Token::MIN_BYTES;
-            format!("`{path}` does not hold one token of {least} or more printable characters")
-        });
-        self.check(
-            env::TOKEN_FILE,
-            token,
-            "write a random token, such as 32 bytes in base64url",
-        )
-    }
-
-    fn auto_trigger(&mut self, role: Role) -> Option<u32> {
-        let count = self.number(env::AUTO_TRIGGER, 0, 0, 1_000_000)?;
-        if count > 0 && role != Role::Gateway {
-            self.problem(
-                env::AUTO_TRIGGER,
-                format_args!("a {role} triggers nothing"),
-                "remove it",
-            );
-        }
-        Some(count)
-    }
-
-    fn window(&mut self) -> Option<usize> {
-        let default = u32::try_from(limits::DEFAULT_WINDOW).unwrap_or(u32::MAX);
-        let window = self.number(env::WINDOW, default, 1, 65_536)?;
-        usize::try_from(window).ok()
-    }
-
-    fn number(&mut self, variable: &str, default: u32, least: u32, most: u32) -> Option<u32> {
-        let Some(text) = self.optional(variable) else {
-            return Some(default);
+            Some(one) => (format!("duplicate pod `{}`", one.pod), "name each pod once"),
+            None => (
+                format!("invalid connection `{entry}`"),
+                "write `<pod>=<ws|grpc>://<IP>:<PORT>`",
+            ),
         };
-        let parsed = text
-            .parse::<u32>()
-            .ok()
-            .filter(|number| (least..=most).contains(number))
-            .ok_or_else(|| format!("`{text}` is no number from {least} to {most}"));
-        self.check(
-            variable,
-            parsed,
-            &format!("set such a number, or remove it for {default}"),
-        )
+        reader.problem(env::DOWNSTREAM, cause, fix);
+        all = None;
     }
-
-    fn duration(&mut self, variable: &str, default: Duration, least: Duration) -> Option<Duration> {
-        let Some(text) = self.optional(variable) else {
-            return Some(default);
-        };
-        let parsed = parse_duration(&text)
-            .filter(|given| (least..=Duration::from_secs(86_400)).contains(given))
-            .ok_or_else(|| format!("`{text}` is no duration from {least:?} to 24h"));
-        self.check(
-            variable,
-            parsed,
-            &format!("set such as `500ms`, `5s` or `10m`, or remove it for {default:?}"),
-        )
-    }
+    all
 }
 
-/// `<pod>=<ws|grpc>://<IP>:<PORT>`
+fn token(reader: &mut Reader<'_>) -> Option<Token> {
+    let path = reader.optional(env::TOKEN_FILE)?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| format!("cannot read `{path}`: {error}"));
+    let fix = "mount the token there, or remove the variable";
+    let text = reader.check(env::TOKEN_FILE, text, fix)?;
+    let token = Token::from_text(&text).ok_or_else(|| {
+        let least = Token::MIN_BYTES;
+        format!("`{path}` does not hold one token of {least} or more printable characters")
+    });
+    let fix = "write a random token, such as 32 bytes in base64url";
+    reader.check(env::TOKEN_FILE, token, fix)
+}
+
+fn auto_trigger(reader: &mut Reader<'_>, role: Role) -> Option<u32> {
+    let count = reader.number(env::AUTO_TRIGGER, 0, 0..=1_000_000)?;
+    if count > 0 && role != Role::Gateway {
+        let cause = format_args!("a {role} does not make messages");
+        reader.problem(env::AUTO_TRIGGER, cause, "remove it");
+    }
+    Some(count)
+}
+
+/// Parses `<pod>=<ws|grpc>://<IP>:<PORT>`.
 fn parse_downstream(entry: &str) -> Option<Downstream> {
     let (pod, url) = entry.split_once('=')?;
     let (scheme, address) = url.split_once("://")?;
@@ -389,20 +272,6 @@ fn parse_downstream(entry: &str) -> Option<Downstream> {
         protocol,
         address: address.parse().ok()?,
     })
-}
-
-/// A whole number and `ms`, `s`, `m` or `h`.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|char: char| !char.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => number.checked_mul(60).map(Duration::from_secs),
-        "h" => number.checked_mul(3600).map(Duration::from_secs),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use std::{io, net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::D
 
 use axum::{Router, routing::get};
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio_util::task::TaskTracker;
 
 pub mod config;
 mod hooks;
 mod http;
-pub mod logging;
 mod metrics;
 mod ready;
 mod relay;
@@ -35,7 +35,8 @@ use relay::{
     link::{LinkSettings, link},
     origin::{Origin, auto_trigger},
 };
-use shutdown::{Life, Phase, Work};
+use server::Stop;
+use shutdown::Shutdown;
 use sign::Identity;
 use store::{Closed, Retention, Store};
 use transport::{SessionHandler, dialer, grpc, websocket};
@@ -99,20 +100,13 @@ impl Listeners {
 /// Exit codes: 0 after a shutdown in good order; 2 for wrong configuration, every problem on a line of its own; 3 when a
 /// port is taken or the store cannot be opened.
 pub async fn run(role: Role, hooks: impl Hooks) -> ExitCode {
-    let shutdown = shutdown_signal();
-    let mut problems = logging::init();
-    let config = match Config::from_env(role) {
-        Ok(config) if problems.is_empty() => config,
-        config => {
-            problems.extend(config.err().map(|error| error.0).unwrap_or_default());
-            for problem in problems {
-                tracing::error!("{problem}");
-            }
-            return ExitCode::from(2);
-        }
+    let signal = shutdown_signal();
+    let config = match settings::start(|| Config::from_env(role)) {
+        Ok(config) => config,
+        Err(code) => return code,
     };
     let result = match Listeners::bind(&config).await {
-        Ok(listeners) => serve(config, listeners, hooks, shutdown).await,
+        Ok(listeners) => serve(config, listeners, hooks, signal).await,
         Err(error) => Err(error),
     };
     match result {
@@ -129,10 +123,12 @@ pub async fn serve(
     config: Config,
     listeners: Listeners,
     hooks: impl Hooks,
-    shutdown: impl Future<Output = ()>,
+    signal: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let (phase, life) = Life::begin();
-    let work = Work::default();
+    let shutdown = Shutdown::new();
+    // Whatever ends this function ends the tasks that it started.
+    let _ended = shutdown.ended.clone().drop_guard();
+    let work = TaskTracker::new();
     let (ready, metrics) = (Ready::new(), Metrics::new());
     let limit = config.drain_limit;
     let identity = Identity::new(&config, ready.clone());
@@ -155,7 +151,7 @@ pub async fn serve(
                 window: config.window,
                 session_lifetime: config.session_lifetime,
                 ready: ready.clone(),
-                life: life.clone(),
+                closing: shutdown.closing.clone(),
                 metrics: metrics.link(&downstream.pod),
             });
             let made = settings.map(link).map(|(link, work)| {
@@ -170,7 +166,7 @@ pub async fn serve(
         hooks: Arc::new(hooks),
         identity,
         ready: ready.clone(),
-        life: life.clone(),
+        shutdown: shutdown.clone(),
         metrics: metrics.clone(),
         destination,
         work: work.clone(),
@@ -179,20 +175,18 @@ pub async fn serve(
     let origin = (pod.config.role == Role::Gateway).then(|| Origin::new(pod.clone()));
     let mut servers = JoinSet::new();
     let http = http::router(&pod, origin.clone());
-    servers.spawn(server::serve(
-        listeners.http,
-        http,
-        life.clone(),
-        Phase::Ended,
-    ));
+    let stop = Stop {
+        graceful: shutdown.ended.clone(),
+        forced: shutdown.ended.clone(),
+    };
+    servers.spawn(server::serve(listeners.http, http, stop));
     let health = tonic_health::server::HealthReporter::new();
     let relay = relay_router(pod.clone(), health.clone())?;
-    servers.spawn(server::serve(
-        listeners.relay,
-        relay,
-        life.clone(),
-        Phase::Draining,
-    ));
+    let stop = Stop {
+        graceful: shutdown.draining.clone(),
+        forced: shutdown.ended.clone(),
+    };
+    servers.spawn(server::serve(listeners.relay, relay, stop));
     helpers.spawn(grpc::follow_readiness(health, ready.clone()));
     if let (Some(origin), count @ 1..) = (origin, pod.config.auto_trigger) {
         helpers.spawn(auto_trigger(origin, count));
@@ -204,13 +198,14 @@ pub async fn serve(
         "started"
     );
 
-    shutdown.await;
+    signal.await;
 
     let _draining = ready.pending("another pod: this one is ending");
-    phase.send_replace(Phase::Draining);
+    shutdown.draining.cancel();
+    work.close();
     let drained = timeout(limit, async {
-        work.finished().await;
-        phase.send_replace(Phase::Closing);
+        work.wait().await;
+        shutdown.closing.cancel();
         while links.join_next().await.is_some() {}
     });
     if drained.await.is_err() {
@@ -219,7 +214,7 @@ pub async fn serve(
             "not everything was finished within {limit:?}; senders will send it again"
         );
     }
-    phase.send_replace(Phase::Ended);
+    shutdown.ended.cancel();
     server::join(servers).await;
     helpers.shutdown().await;
     links.shutdown().await;

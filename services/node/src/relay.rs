@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use messages::{Ack, Message, Outcome, Role};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     config::Config,
     hooks::{self, ErasedHooks},
     metrics::{Counted, Metrics},
     ready::Ready,
-    shutdown::{Life, Phase, Work},
+    shutdown::Shutdown,
     sign::Identity,
     store::{self, Store},
     unavailable::Unavailable,
@@ -30,11 +31,11 @@ pub(crate) struct Pod {
     pub(crate) hooks: Arc<dyn ErasedHooks>,
     pub(crate) identity: Identity,
     pub(crate) ready: Ready,
-    pub(crate) life: Life,
+    pub(crate) shutdown: Shutdown,
     pub(crate) metrics: Metrics,
     pub(crate) destination: Destination,
     /// What must be finished before the pod ends.
-    pub(crate) work: Work,
+    pub(crate) work: TaskTracker,
 }
 
 /// Where a pod's messages go.
@@ -76,7 +77,7 @@ impl Pod {
         let hop = tokio::select! {
             biased;
             hop = self.identity.sign_hop(&self.config, message.id, &message.trail) => hop,
-            () = self.life.reached(Phase::Draining) => return Err(Unavailable::ending()),
+            () = self.shutdown.draining.cancelled() => return Err(Unavailable::ending()),
         };
         message.trail.push(hop);
         match &self.destination {

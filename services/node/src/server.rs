@@ -1,4 +1,4 @@
-//! Answers HTTP/1.1 and HTTP/2 without TLS on one listener, until the pod reaches a phase of its end.
+//! Serves HTTP/1.1 and HTTP/2 without TLS on one listener, until a step of the pod's shutdown.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,73 +14,82 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    shutdown::{Life, Phase},
-    transport::{PING_INTERVAL, SILENCE_LIMIT, grpc},
-};
+use crate::transport::{PING_INTERVAL, SILENCE_LIMIT, grpc};
 
-/// Connections at once; the next waits in the kernel's queue.
+/// Connections at the same time. The next one waits in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
 /// Longest time to send the head of an HTTP/1.1 request.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// Wait after a failed `accept`, such as with no file descriptor left: they come back as connections end.
+/// Pause after a failed `accept`, such as without a free file descriptor. Descriptors come back as
+/// connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Longest time for connections to end in good order.
+/// Longest time for connections to close in good order.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Serves until `until`: then takes no more connections, and lets those there are finish their requests. They are cut
-/// at the end of the pod.
-pub(crate) async fn serve(listener: TcpListener, router: Router, life: Life, until: Phase) {
+/// When a server stops.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop {
+    /// Takes no more connections; those that are open finish their requests.
+    pub(crate) graceful: CancellationToken,
+    /// Cuts the connections that are still open, [`GRACE`] later.
+    pub(crate) forced: CancellationToken,
+}
+
+impl Stop {
+    async fn cut(&self) {
+        self.forced.cancelled().await;
+        sleep(GRACE).await;
+    }
+}
+
+/// Serves `router` until `stop` says otherwise.
+pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Stop) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    let stop = life.reached(until);
-    tokio::pin!(stop);
+    let connections = TaskTracker::new();
     loop {
         let accept = async {
             let slot = slots.clone().acquire_owned().await;
             (slot, accept(&listener).await)
         };
         tokio::select! {
-            () = &mut stop => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            () = stop.graceful.cancelled() => break,
             (slot, stream) = accept => {
-                let (router, life) = (router.clone(), life.clone());
+                let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
                     let _slot = slot;
-                    connection(stream, router, life, until).await;
+                    connection(stream, router, &stop).await;
                 });
             }
         }
     }
     drop(listener);
-    let finish = async { while connections.join_next().await.is_some() {} };
-    tokio::select! {
-        () = finish => {}
-        () = async { life.reached(Phase::Ended).await; sleep(GRACE).await } => {}
-    }
+    connections.close();
+    connections.wait().await;
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            // The one that was to be accepted is gone again; accept(2).
+            // The client hung up before it was accepted: accept(2).
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 let address = listener
                     .local_addr()
                     .map(|address: SocketAddr| address.to_string());
-                tracing::warn!(%error, address = address.unwrap_or_default(), "cannot accept a connection");
+                let address = address.unwrap_or_default();
+                tracing::warn!(%error, address, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, life: Life, until: Phase) {
+async fn connection(stream: TcpStream, router: Router, stop: &Stop) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection was gone before it was served");
+        tracing::debug!(%error, "a connection closed before it was served");
         return;
     }
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -101,12 +110,11 @@ async fn connection(stream: TcpStream, router: Router, life: Life, until: Phase)
     tokio::pin!(served);
     let result = tokio::select! {
         result = &mut served => result,
-        () = life.reached(until) => {
+        () = stop.graceful.cancelled() => {
             served.as_mut().graceful_shutdown();
-            let ended = async { life.reached(Phase::Ended).await; sleep(GRACE).await };
             tokio::select! {
                 result = &mut served => result,
-                () = ended => return,
+                () = stop.cut() => return,
             }
         }
     };
@@ -115,9 +123,8 @@ async fn connection(stream: TcpStream, router: Router, life: Life, until: Phase)
     }
 }
 
-/// Longest wait for servers after the pod's end.
-pub(crate) async fn join(servers: JoinSet<()>) {
-    let mut servers = servers;
+/// Waits for servers after the pod's end, at most twice [`GRACE`].
+pub(crate) async fn join(mut servers: JoinSet<()>) {
     let all = async { while servers.join_next().await.is_some() {} };
     if timeout(GRACE * 2, all).await.is_err() {
         tracing::debug!("connections were cut at the end");

@@ -12,7 +12,7 @@ use std::{
 };
 
 use messages::{Hop, Timestamp, WorkloadName, env, signature::Signer};
-use ring::digest::{SHA256, digest};
+use settings::ContentHash;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
@@ -44,7 +44,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// What the file held that was read last, good or bad.
-    seen: Option<Content>,
+    seen: Option<ContentHash>,
     signer: Option<Arc<Signer>>,
     /// With less than this left the identity should have been replaced.
     low: Duration,
@@ -65,19 +65,6 @@ enum Validity {
     /// Valid, and not replaced in time.
     Low,
     Expired,
-}
-
-/// The hash of a file's content, which holds a key. What a file says tells whether it is another one: its times are of a
-/// clock that may be set back, and its inode may be used again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Content([u8; 32]);
-
-impl Content {
-    fn of(text: &str) -> Self {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-        Self(hash)
-    }
 }
 
 impl Identity {
@@ -182,9 +169,9 @@ impl Identity {
     fn reload(&self) {
         let mut state = self.state();
         match fs::read_to_string(&self.0.file) {
-            Ok(text) if state.seen == Some(Content::of(&text)) => {}
+            Ok(text) if state.seen == Some(ContentHash::of(text.as_bytes())) => {}
             Ok(text) => {
-                state.seen = Some(Content::of(&text));
+                state.seen = Some(ContentHash::of(text.as_bytes()));
                 match self.parse(&text) {
                     Ok(signer) => {
                         tracing::debug!(not_after = %signer.not_after(), "workload identity taken");

@@ -5,9 +5,8 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use messages::{Ack, DecodeError, Message, Protocol};
 use tokio::sync::mpsc;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
-
-use crate::shutdown::Working;
 
 pub(crate) mod grpc;
 pub(crate) mod websocket;
@@ -127,7 +126,7 @@ pub(crate) trait SessionHandler: Send + Sync {
     fn not_ready(&self) -> Option<String>;
 
     /// Registers a session. The pod ends only after the returned value was dropped.
-    fn begin(&self) -> Working;
+    fn begin(&self) -> TaskTrackerToken;
 
     /// Takes messages from `incoming` until it ends or the pod does, and answers into `acks`.
     fn serve<'a>(&'a self, incoming: Incoming<'a>, acks: mpsc::Sender<Ack>) -> BoxFuture<'a, End>;

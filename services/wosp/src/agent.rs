@@ -1,14 +1,12 @@
 //! The loop: read the authority, mint, publish, wait, again; sooner where the authority was replaced or the clock was set.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use jiff::{SignedDuration, Timestamp};
 use messages::IdentityReport;
-use ring::{
-    digest::{SHA256, digest},
-    rand::{SecureRandom as _, SystemRandom},
-};
 use rustls_pki_types::CertificateDer;
+use settings::ContentHash;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -81,24 +79,31 @@ impl Agent {
 
     /// Rotates for ever.
     pub async fn run(mut self) {
-        let mut retry = FIRST_RETRY;
+        let mut retries = self.retries();
         loop {
             let pause = if self.rotate(Timestamp::now()) {
-                retry = FIRST_RETRY;
+                retries = self.retries();
                 self.config.rotation
             } else {
-                let pause = retry.min(self.config.rotation);
-                retry = pause * 2;
-                pause
+                retries.next().unwrap_or(self.config.rotation)
             };
-            let seen = self.stamp.clone();
-            let pause = jittered(pause, random());
+            let seen = self.stamp;
+            let pause = jittered(pause, fastrand::f64());
             let clock = Clock::now();
             wait_or(pause, || {
-                clock.was_set() || Stamp::of(&self.config.authority_dir) != seen
+                clock.was_set() || stamp_of(&self.config.authority_dir) != seen
             })
             .await;
         }
+    }
+
+    /// Returns the pauses between failures in a row: doubled, up to the rotation interval.
+    fn retries(&self) -> ExponentialBackoff {
+        ExponentialBuilder::new()
+            .with_min_delay(FIRST_RETRY.min(self.config.rotation))
+            .with_max_delay(self.config.rotation)
+            .without_max_times()
+            .build()
     }
 
     /// One rotation at `now`: true if a new identity was published. Status, metrics and log are told either way.
@@ -132,7 +137,7 @@ impl Agent {
     fn try_rotate(&mut self, now: Timestamp) -> Result<Published, RotateError> {
         // Read each time, so that an authority which was replaced is taken without a restart.
         // The stamp first: files that are replaced in between look new the next time.
-        self.stamp = Stamp::of(&self.config.authority_dir);
+        self.stamp = stamp_of(&self.config.authority_dir);
         let authority = Authority::read(&self.config.authority_dir, &self.config.name)?;
         self.look_at(&authority, now);
         let identity = mint(&authority, &self.config.name, self.config.lifetime, now)?;
@@ -189,20 +194,12 @@ impl Agent {
     }
 }
 
-/// The hashes of the authority's files. What a file says tells whether it was replaced: its times are of a clock that may be
-/// set back.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Stamp([Option<[u8; 32]>; 3]);
+/// The hashes of the authority's files: certificate, key and roots.
+type Stamp = [Option<ContentHash>; 3];
 
-impl Stamp {
-    /// Of the files as they are now; one that cannot be read counts as absent.
-    fn of(folder: &Path) -> Self {
-        let look = |name: &str| {
-            let content = fs::read(folder.join(name)).ok()?;
-            digest(&SHA256, &content).as_ref().try_into().ok()
-        };
-        Self([CERTIFICATE, KEY, ROOTS].map(look))
-    }
+/// Returns the stamp of the files as they are now; one that cannot be read counts as absent.
+fn stamp_of(folder: &Path) -> Stamp {
+    [CERTIFICATE, KEY, ROOTS].map(|name| ContentHash::of_file(&folder.join(name)))
 }
 
 /// The wall clock at a moment of the clock that is never set.
@@ -245,18 +242,10 @@ async fn wait_or(pause: Duration, is_due: impl Fn() -> bool) {
     }
 }
 
-/// `pause` ± 10 %, so that pods that started together do not rotate together.
-fn jittered(pause: Duration, random: u16) -> Duration {
-    pause.mul_f64(0.9 + 0.2 * f64::from(random) / f64::from(u16::MAX))
-}
-
-fn random() -> u16 {
-    let mut bytes = [0; 2];
-    // Without randomness there would be no keys either, and the next try says so; here the middle will do.
-    match SystemRandom::new().fill(&mut bytes) {
-        Ok(()) => u16::from_ne_bytes(bytes),
-        Err(_) => u16::MAX / 2,
-    }
+/// Returns `pause` ± 10 %, so that pods that started together do not rotate together. `random` is
+/// from 0 to 1.
+fn jittered(pause: Duration, random: f64) -> Duration {
+    pause.mul_f64(0.9 + 0.2 * random)
 }
 
 #[cfg(test)]
@@ -266,8 +255,8 @@ mod tests {
     #[test]
     fn a_pause_is_jittered_by_a_tenth() {
         let pause = Duration::from_secs(10);
-        assert_eq!(jittered(pause, 0), Duration::from_secs(9));
-        assert_eq!(jittered(pause, u16::MAX), Duration::from_secs(11));
+        assert_eq!(jittered(pause, 0.0), Duration::from_secs(9));
+        assert_eq!(jittered(pause, 1.0), Duration::from_secs(11));
     }
 
     #[test]

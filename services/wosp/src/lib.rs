@@ -7,7 +7,6 @@ pub mod agent;
 pub mod authority;
 pub mod config;
 pub mod http;
-pub mod logging;
 pub mod metrics;
 pub mod mint;
 pub mod publish;

@@ -1,3 +1,5 @@
+//! `wosp`: mints, publishes and rotates the workload identity of its pod.
+
 use std::{process::ExitCode, sync::Arc};
 
 use tokio::{
@@ -8,32 +10,22 @@ use wosp::{
     agent::Agent,
     config::Config,
     http::{Shared, router},
-    logging::{self, Filter, Format},
 };
 
-/// Exit code of bad settings.
-const BAD_SETTINGS: u8 = 2;
-/// Exit code where the machine refuses what is needed, such as the port.
-const NO_MACHINE: u8 = 3;
+/// Exit code if the machine refuses what is needed, such as the port.
+const INFRASTRUCTURE: u8 = 3;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let config = match Config::from_env() {
+    let config = match settings::start(Config::from_env) {
         Ok(config) => config,
-        Err(errors) => {
-            logging::start(&Filter::default(), Format::default());
-            for error in errors.0 {
-                tracing::error!("{error}");
-            }
-            return ExitCode::from(BAD_SETTINGS);
-        }
+        Err(code) => return code,
     };
-    logging::start(&config.log_filter, config.log_format);
     match serve(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::from(NO_MACHINE)
+            ExitCode::from(INFRASTRUCTURE)
         }
     }
 }

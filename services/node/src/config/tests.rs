@@ -18,7 +18,7 @@ fn sink() -> BTreeMap<&'static str, &'static str> {
     ])
 }
 
-fn read(role: Role, variables: &BTreeMap<&str, &str>) -> Result<Config, InvalidConfig> {
+fn read(role: Role, variables: &BTreeMap<&str, &str>) -> Result<Config, InvalidSettings> {
     Config::read(role, |name| variables.get(name).map(OsString::from))
 }
 

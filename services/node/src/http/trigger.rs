@@ -24,7 +24,6 @@ use crate::{
         Pod,
         origin::{Answers, Origin, Payloads, default_payload},
     },
-    shutdown::Phase,
     unavailable::Unavailable,
 };
 
@@ -71,7 +70,7 @@ pub(super) async fn trigger(
         Ok(Query(TriggerQuery { count })) => count,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
     };
-    if gate.pod.life.is(Phase::Draining) {
+    if gate.pod.shutdown.draining.is_cancelled() {
         return refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             "the pod is ending; try again later",

@@ -3,6 +3,7 @@
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use messages::{Ack, Outcome};
 use tokio::{sync::mpsc, time::timeout};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Answer, Pod,
@@ -10,7 +11,6 @@ use super::{
 };
 use crate::{
     metrics::Counted,
-    shutdown::{Phase, Working},
     transport::{Broken, End, Incoming, Received, SessionHandler},
     unavailable::Unavailable,
 };
@@ -21,8 +21,8 @@ impl SessionHandler for Pod {
         (!missing.is_empty()).then(|| format!("not ready, waiting for: {}", missing.join("; ")))
     }
 
-    fn begin(&self) -> Working {
-        self.work.begin()
+    fn begin(&self) -> TaskTrackerToken {
+        self.work.token()
     }
 
     fn serve<'a>(&'a self, incoming: Incoming<'a>, acks: mpsc::Sender<Ack>) -> BoxFuture<'a, End> {
@@ -36,7 +36,7 @@ async fn serve(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> En
     let end = tokio::select! {
         end = carry(pod, incoming, acks) => end,
         // Past its limit the pod waits for nobody.
-        () = pod.life.reached(Phase::Ended) => End::Draining,
+        () = pod.shutdown.ended.cancelled() => End::Draining,
     };
     // Whoever gets here has shown an identity that is let in: somebody should look at it.
     if let End::Broken(
@@ -86,7 +86,7 @@ type Taken = (Answer, Permit);
 
 async fn take(pod: &Pod, mut incoming: Incoming<'_>, taken: mpsc::UnboundedSender<Taken>) -> End {
     let window = Window::new(pod.config.window);
-    let draining = pod.life.reached(Phase::Draining);
+    let draining = pod.shutdown.draining.cancelled();
     tokio::pin!(draining);
     loop {
         let next = async {

@@ -8,15 +8,15 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    backoff::{Backoff, CEILING, fraction},
+    backoff::{Backoff, CEILING},
     window::{Permit, Window},
 };
 use crate::{
     metrics::LinkMetrics,
     ready::{Pending, Ready},
-    shutdown::{Life, Phase},
     transport::{Dial, Lost, Session},
     unavailable::Unavailable,
 };
@@ -84,7 +84,8 @@ pub(crate) struct LinkSettings {
     pub(crate) window: usize,
     pub(crate) session_lifetime: Duration,
     pub(crate) ready: Ready,
-    pub(crate) life: Life,
+    /// Cancelled once everything that was taken is answered.
+    pub(crate) closing: CancellationToken,
     pub(crate) metrics: LinkMetrics,
 }
 
@@ -142,11 +143,14 @@ enum End {
 }
 
 /// The next message to carry. `None` when nothing more will come, which is so once the pod closes its connections.
-async fn next_entry(queue: &mut mpsc::UnboundedReceiver<Entry>, life: &Life) -> Option<Entry> {
+async fn next_entry(
+    queue: &mut mpsc::UnboundedReceiver<Entry>,
+    closing: &CancellationToken,
+) -> Option<Entry> {
     tokio::select! {
         biased;
         entry = queue.recv() => entry,
-        () = life.reached(Phase::Closing) => {
+        () = closing.cancelled() => {
             queue.close();
             queue.recv().await
         }
@@ -237,7 +241,7 @@ impl Task {
             }
             tokio::select! {
                 done = &mut work => return Some(done),
-                entry = next_entry(&mut self.queue, &self.settings.life), if self.queue_open => self.queued(entry),
+                entry = next_entry(&mut self.queue, &self.settings.closing), if self.queue_open => self.queued(entry),
             }
         }
     }
@@ -265,7 +269,7 @@ impl Task {
     async fn exchange(&mut self, session: &mut Session, began: Instant) -> Option<End> {
         let life = self.settings.session_lifetime;
         // Up to a tenth less, so that connections made together are not renewed together.
-        let renewal = began + life.saturating_sub(life.mul_f64(fraction() / 10.0));
+        let renewal = began + life.saturating_sub(life.mul_f64(fastrand::f64() / 10.0));
         let give_up = renewal + RENEWAL_DRAIN;
         let mut renewing = false;
         loop {
@@ -290,7 +294,7 @@ impl Task {
                     Ok(room) => self.send_next(room),
                     Err(_) => return None,
                 },
-                entry = next_entry(&mut self.queue, &self.settings.life), if self.queue_open => self.queued(entry),
+                entry = next_entry(&mut self.queue, &self.settings.closing), if self.queue_open => self.queued(entry),
             }
         }
     }

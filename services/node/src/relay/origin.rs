@@ -14,7 +14,6 @@ use super::{Destination, Pod, link::PendingAck, pass_to_all};
 use crate::{
     hooks::{self, Headers},
     metrics::Counted,
-    shutdown::{Phase, Working},
     unavailable::Unavailable,
 };
 
@@ -70,13 +69,11 @@ impl Origin {
         let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);
         let (made, waiting) = mpsc::channel(ANSWERS_AHEAD);
         let origin = self.clone();
-        let working = self.pod.work.begin();
-        tokio::spawn(async move {
+        self.pod.work.spawn(async move {
             tokio::join!(
                 origin.make_all(payloads, &headers, made),
                 collect(waiting, answers)
             );
-            drop::<Working>(working);
             drop(held);
         });
         receiver
@@ -91,7 +88,7 @@ impl Origin {
         for payload in payloads {
             let answer = tokio::select! {
                 answer = self.make(payload, headers) => answer,
-                () = self.pod.life.reached(Phase::Ended) => return,
+                () = self.pod.shutdown.ended.cancelled() => return,
             };
             let ended = answer.is_err();
             let answer = answer.unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))));
@@ -205,7 +202,7 @@ pub(crate) async fn auto_trigger(origin: Arc<Origin>, count: u32) {
     let mut accepting = pod.ready.accepting();
     tokio::select! {
         result = accepting.wait_for(|accepting| *accepting) => if result.is_err() { return },
-        () = pod.life.reached(Phase::Draining) => return,
+        () = pod.shutdown.draining.cancelled() => return,
     }
     drop(accepting);
     tracing::info!("🔁 Auto-trigger starting — sending {count} messages");

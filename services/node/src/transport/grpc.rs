@@ -102,8 +102,8 @@ impl Relay for Service {
         let (acks, answers) = mpsc::channel(ACK_BUFFER);
         let (ended, end) = oneshot::channel();
         let messages = incoming(request.into_inner());
+        let working = handler.begin();
         tokio::spawn(async move {
-            let working = handler.begin();
             let end = handler.serve(messages, acks).await;
             tracing::debug!(?end, "a gRPC session ended");
             // Nobody waits for it when the sender is gone.

@@ -1,10 +1,8 @@
 //! The log lines that people and programs wait for.
 
 use messages::{Protocol, Role};
-use node::{
-    Headers, Hooks, Payload, Refusal,
-    logging::{Colour, Format},
-};
+use node::{Headers, Hooks, Payload, Refusal};
+use settings::logging::{Colour, Format};
 
 use crate::support::{
     eventually,

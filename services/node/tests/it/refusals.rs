@@ -2,8 +2,8 @@
 
 use hyper::{StatusCode, header};
 use messages::{Protocol, Role};
-use node::logging::Format;
 use rstest::rstest;
+use settings::logging::Format;
 
 use crate::support::{
     http::{self, get, output, request, text},

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use futures_util::FutureExt as _;
 use messages::{Hop, Outcome, Payload, Role, Timestamp};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use uuid::Uuid;
 
@@ -65,7 +65,7 @@ struct Bench {
     dials: mpsc::UnboundedSender<Result<Session, Lost>>,
     ready: Ready,
     metrics: Metrics,
-    phase: watch::Sender<Phase>,
+    closing: CancellationToken,
     /// When it dialled.
     dialled: Arc<Mutex<Vec<Instant>>>,
 }
@@ -87,14 +87,14 @@ fn bench(window: usize, session_lifetime: Duration) -> Bench {
         .boxed()
     });
     let (ready, metrics) = (Ready::new(), Metrics::new());
-    let (phase, life) = Life::begin();
+    let closing = CancellationToken::new();
     let (link, work) = link(LinkSettings {
         pod: "sink".into(),
         dial,
         window,
         session_lifetime,
         ready: ready.clone(),
-        life,
+        closing: closing.clone(),
         metrics: metrics.link("sink"),
     });
     let running = tokio::spawn(work);
@@ -104,7 +104,7 @@ fn bench(window: usize, session_lifetime: Duration) -> Bench {
         dials,
         ready,
         metrics,
-        phase,
+        closing,
         dialled,
     }
 }
@@ -341,7 +341,7 @@ async fn the_end_of_the_pod_waits_for_the_last_answer() {
     let mut far = bench.connect();
     let pending = bench.pass(1).await;
     let first = far.take().await;
-    bench.phase.send_replace(Phase::Closing);
+    bench.closing.cancel();
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(!bench.running.is_finished());
     far.acknowledge(&first).await;

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use node::logging::{Format, subscriber};
+use settings::logging::{Format, subscriber};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::EnvFilter;
 

@@ -1,34 +1,35 @@
-//! Structured logs on stderr: human on a terminal, JSON otherwise.
+//! Structured logs on standard error: human on a terminal, JSON otherwise.
 
 use std::io::IsTerminal as _;
 
 use messages::env;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt as _};
 
-/// Sets logging up from [`env::LOG`] and [`env::LOG_FORMAT`]. Returns what was wrong with them; logging then runs with
-/// the defaults, so that the problems can be reported.
+/// Sets logging up from [`env::LOG`] and [`env::LOG_FORMAT`].
+///
+/// Returns the problems of the two. A wrong one is replaced by its default, so that the problems
+/// can be logged.
 pub fn init() -> Vec<String> {
     let mut problems = Vec::new();
+    let terminal = std::io::stderr().is_terminal();
     let filter = filter(std::env::var(env::LOG).ok().as_deref()).unwrap_or_else(|problem| {
         problems.push(problem);
         EnvFilter::new("info")
     });
-    let human = format_is_human(
-        std::env::var(env::LOG_FORMAT).ok().as_deref(),
-        std::io::stderr().is_terminal(),
-    )
-    .unwrap_or_else(|problem| {
+    let format = std::env::var(env::LOG_FORMAT).ok();
+    let human = format_is_human(format.as_deref(), terminal).unwrap_or_else(|problem| {
         problems.push(problem);
         true
     });
-    let colour = match std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+    // <https://no-color.org>: an empty value counts as absent.
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colour = match terminal && !no_colour {
         true => Colour::Ansi,
         false => Colour::None,
     };
-    let format = if human {
-        Format::Human(colour)
-    } else {
-        Format::Json
+    let format = match human {
+        true => Format::Human(colour),
+        false => Format::Json,
     };
     if let Err(error) = subscriber(format, filter, std::io::stderr).try_init() {
         // A second pod in one process, as in tests: the first one's logging stays.
@@ -40,6 +41,7 @@ pub fn init() -> Vec<String> {
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// Text for people.
     Human(Colour),
     /// One object a line, with the text in its member `message`.
     Json,
@@ -48,11 +50,13 @@ pub enum Format {
 /// Whether a human line has colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
+    /// ANSI escape sequences.
     Ansi,
+    /// Plain text.
     None,
 }
 
-/// The subscriber that [`init`] installs.
+/// Returns the subscriber that [`init`] installs.
 pub fn subscriber<W>(
     format: Format,
     filter: EnvFilter,
@@ -71,7 +75,7 @@ where
                 .with_target(false)
                 .finish(),
         ),
-        // Flattened, so that the text stands in the object itself.
+        // Flattened, so that the text is a member of the object itself.
         Format::Json => Box::new(
             builder
                 .json()
@@ -88,7 +92,7 @@ fn filter(text: Option<&str>) -> Result<EnvFilter, String> {
         None => Ok(EnvFilter::new("info")),
         Some(text) => EnvFilter::try_new(text).map_err(|error| {
             format!(
-                "{}: `{text}` is no filter: {error}; use such as `info` or `info,node=debug`",
+                "{}: `{text}` is not a log filter: {error}; use one such as `info,node=debug`",
                 env::LOG
             )
         }),
@@ -101,7 +105,7 @@ fn format_is_human(text: Option<&str>, terminal: bool) -> Result<bool, String> {
         Some("human") => Ok(true),
         Some("json") => Ok(false),
         Some(other) => Err(format!(
-            "{}: `{other}` is no log format; use `human` or `json`",
+            "{}: `{other}` is not a log format; use `human` or `json`",
             env::LOG_FORMAT
         )),
     }
@@ -112,21 +116,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_format_follows_the_terminal_unless_told() {
+    fn format_defaults_to_that_of_the_output() {
         assert_eq!(format_is_human(None, true), Ok(true));
         assert_eq!(format_is_human(Some(""), false), Ok(false));
         assert_eq!(format_is_human(Some("human"), false), Ok(true));
         assert_eq!(format_is_human(Some("json"), true), Ok(false));
-        assert!(
-            format_is_human(Some("xml"), true)
-                .unwrap_err()
-                .contains("FERRY_LOG_FORMAT")
-        );
+        let problem = format_is_human(Some("xml"), true).unwrap_err();
+        assert!(problem.starts_with("FERRY_LOG_FORMAT: `xml`"), "{problem}");
     }
 
     #[test]
-    fn a_bad_filter_is_reported_with_its_variable() {
+    fn bad_filter_is_reported() {
         assert!(filter(Some("node=debug,info")).is_ok());
-        assert!(filter(Some("node=loud")).unwrap_err().contains("FERRY_LOG"));
+        for bad in ["node=loud", "info,,="] {
+            let problem = filter(Some(bad)).unwrap_err();
+            assert!(problem.starts_with("FERRY_LOG: "), "{problem}");
+        }
     }
 }
