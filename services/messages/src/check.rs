@@ -1,18 +1,23 @@
-//! What a pod checks of every message it takes: the limits, and that the fields can be shown and stored safely.
+//! Validates messages and acknowledgements: the limits, and that fields can be shown and stored
+//! safely.
 
 use crate::{Ack, Hop, Message, Outcome, decode_error::shorten, limits::*};
 
 /// Why a message is refused. The text goes back to the sender as the reason of the rejection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
+    /// `actual` in bytes of JSON text.
     #[error("payload of {actual} bytes is over the limit of {MAX_PAYLOAD_BYTES}")]
     PayloadTooLarge { actual: usize },
+    /// `actual` in levels of nesting.
     #[error(
         "payload of {actual} nested arrays and objects is over the limit of {MAX_PAYLOAD_DEPTH}"
     )]
     PayloadTooDeep { actual: usize },
+    /// `limit` in hops.
     #[error("trail of more than {limit} hops is over the limit")]
     TrailTooLong { limit: usize },
+    /// `actual` and `limit` in bytes.
     #[error("`{field}` of {actual} bytes is over the limit of {limit}")]
     FieldTooLong {
         field: String,
@@ -25,12 +30,16 @@ pub enum Rejection {
     ControlCharacter { field: String },
     #[error("`seq` is 0: it counts from 1")]
     SeqZero,
-    #[error("`id` is no UUID of version 7 (RFC 9562)")]
+    #[error("`id` is not a UUID of version 7 (RFC 9562)")]
     IdNotVersion7,
 }
 
 impl Message {
-    /// Checks the message as it arrived, before this pod adds its own hop.
+    /// Validates the message as it arrived, before this pod adds its hop.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first violation.
     pub fn validate(&self) -> Result<(), Rejection> {
         if self.id.get_version_num() != 7 || self.id.get_variant() != uuid::Variant::RFC4122 {
             return Err(Rejection::IdNotVersion7);
@@ -56,8 +65,12 @@ impl Message {
 }
 
 impl Ack {
-    /// Checks the acknowledgement as it arrived. Its trail may hold one hop more than a message that arrives: the last
-    /// pod's own.
+    /// Validates the acknowledgement as it arrived. Its trail may hold one hop more than that of a
+    /// message: the last pod's.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first violation.
     pub fn validate(&self) -> Result<(), Rejection> {
         if self.id.get_version_num() != 7 || self.id.get_variant() != uuid::Variant::RFC4122 {
             return Err(Rejection::IdNotVersion7);
@@ -70,9 +83,10 @@ impl Ack {
 }
 
 impl Outcome {
-    /// A rejection whose reason is cut to what [`Ack::validate`] lets through, without control characters.
+    /// Returns a rejection. Its reason is cut to what [`Ack::validate`] permits, without control
+    /// characters.
     pub fn rejected(reason: impl std::fmt::Display) -> Self {
-        // A character is at most four bytes, and the mark that something was cut is three.
+        // A character is at most four bytes, and the mark of a cut is three.
         Self::Rejected {
             reason: shorten(&reason.to_string(), MAX_REASON_BYTES / 4 - 1),
         }
@@ -101,7 +115,7 @@ fn trail(trail: &[Hop], limit: usize) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// A name that people will read in a log or a table.
+/// Checks a name that operators read in a log or a table.
 fn text(field: impl Fn() -> String, value: &str) -> Result<(), Rejection> {
     if value.is_empty() {
         return Err(Rejection::FieldEmpty { field: field() });
@@ -148,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_within_the_depth_can_be_read_by_the_next_pod() {
+    fn payload_within_depth_limit_can_be_parsed() {
         let mut message = samples::message(2);
         message.payload = nested(MAX_PAYLOAD_DEPTH);
         assert_eq!(message.validate(), Ok(()));
@@ -158,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn brackets_in_a_string_nest_nothing() {
+    fn brackets_in_strings_do_not_nest() {
         let depth = |text: &str| Payload::from_text(text.into()).unwrap().depth();
         assert_eq!(depth(r#""[[[[""#), 0);
         assert_eq!(depth(r#"{"a\"[": [1, {"b": []}], "c": "\\"}"#), 4);
     }
 
     #[test]
-    fn what_is_exactly_at_the_limits_passes() {
+    fn values_at_limits_pass() {
         let mut message = samples::message(MAX_TRAIL_HOPS);
         message.payload = payload_of(MAX_PAYLOAD_BYTES);
         for hop in &mut message.trail {
@@ -176,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_a_limit_is_refused_with_its_reason() {
+    fn values_over_limits_are_refused_with_reason() {
         assert_refused(
             |m| m.payload = payload_of(MAX_PAYLOAD_BYTES + 1),
             "payload of 1048577 bytes is over the limit of 1048576",
@@ -205,12 +219,12 @@ mod tests {
         assert_refused(|m| m.seq = 0, "`seq` is 0: it counts from 1");
         assert_refused(
             |m| m.id = uuid::Uuid::nil(),
-            "`id` is no UUID of version 7 (RFC 9562)",
+            "`id` is not a UUID of version 7 (RFC 9562)",
         );
     }
 
     #[test]
-    fn a_largest_message_fits_its_frame_with_room_to_spare() {
+    fn largest_message_fits_its_frame_twice() {
         let mut message = samples::message(MAX_TRAIL_HOPS);
         message.payload = payload_of(MAX_PAYLOAD_BYTES);
         for hop in &mut message.trail {
@@ -220,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgement_carries_the_last_pods_hop_and_a_bounded_reason() {
+    fn ack_allows_one_more_hop_and_bounds_reason() {
         let mut ack = Ack {
             id: samples::message(0).id,
             outcome: Outcome::rejected("\u{10ffff}".repeat(100_000)),

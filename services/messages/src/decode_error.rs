@@ -1,18 +1,20 @@
+//! Why a frame cannot be decoded, and what a log may repeat of it.
+
 use std::fmt;
 
 use uuid::Uuid;
 
-/// Why a frame is no message or acknowledgement.
+/// Why a frame is not a message or acknowledgement.
 ///
-/// Where the frame still told its id, the error keeps it, so that the receiver can reject that message with this
-/// reason and go on; without an id there is nobody to answer, and the connection is closed.
+/// If the id of the frame could be read, the error keeps it, so that the receiver can reject that
+/// message and go on. Without an id no answer is possible, and the connection is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
     id: Option<Uuid>,
     cause: String,
 }
 
-/// Longest text that an error repeats from a frame: a peer must not write our logs.
+/// Most characters that an error repeats from a frame: a peer must not fill our logs.
 const MAX_CAUSE_CHARS: usize = 300;
 
 impl DecodeError {
@@ -23,7 +25,7 @@ impl DecodeError {
         }
     }
 
-    /// Id of the message or acknowledgement, where it could be read.
+    /// Returns the id of the message or acknowledgement, if it could be read.
     pub const fn id(&self) -> Option<Uuid> {
         self.id
     }
@@ -40,7 +42,8 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// The first `limit` characters of `text`, without control characters, so that it is safe in a log line.
+/// Returns the first `limit` characters of `text`, without control characters, so that it is safe
+/// in a log line.
 pub(crate) fn shorten(text: &str, limit: usize) -> String {
     let mut characters = text.chars().map(|character| match character.is_control() {
         true => '\u{fffd}',
@@ -58,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_peer_wrote_is_shortened_and_loses_its_control_characters() {
+    fn shorten_cuts_and_replaces_control_characters() {
         assert_eq!(shorten("a\nb\u{1b}[31m", 10), "a\u{fffd}b\u{fffd}[31m");
         assert_eq!(shorten("äöü", 2), "äö…");
         assert_eq!(shorten("äö", 2), "äö");

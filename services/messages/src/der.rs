@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_length_has_its_shortest_form() {
+    fn length_has_its_shortest_form() {
         for (length, head) in [
             (0, &[0x04, 0x00][..]),
             (0x7f, &[0x04, 0x7f]),

@@ -1,7 +1,9 @@
-//! The JSON encoding: one object a WebSocket text frame, `"type": "message"` or `"type": "ack"`, with the fields of
-//! [`Message`] or [`Ack`]. `docs/asyncapi.yaml` describes it for other languages.
+//! The JSON encoding: one object a WebSocket text frame, `"type": "message"` or `"type": "ack"`,
+//! with the fields of [`Message`] or [`Ack`]. `docs/asyncapi.yaml` describes it for other
+//! languages.
 //!
-//! Members that are not known are ignored, so that a later version may add some; a member that stands twice is an error.
+//! Unknown members are ignored, so that a later version may add some. A duplicate member is an
+//! error.
 
 use std::borrow::Cow;
 
@@ -13,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{Ack, DecodeError, Hop, Message, Outcome, Payload, limits::KEPT_HOPS};
 
-/// What one text frame holds.
+/// The content of one text frame.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
     Message(Message),
@@ -47,8 +49,12 @@ pub fn encode_ack(ack: &Ack) -> String {
     })
 }
 
-/// Reads one frame. Sizes are not judged here: see [`Message::validate`]. Of a trail longer than any limit only as much
-/// is kept as shows that it is too long.
+/// Decodes one frame. Sizes are checked by [`Message::validate`]. An overlong trail is cut to one
+/// hop more than the limit.
+///
+/// # Errors
+///
+/// Returns what is wrong with the frame, with its id if that could be read.
 pub fn decode(text: &str) -> Result<Frame, DecodeError> {
     let kind = match Kind::written_first(text) {
         Some(kind) => kind,
@@ -63,7 +69,11 @@ pub fn decode(text: &str) -> Result<Frame, DecodeError> {
     .map_err(|error| DecodeError::new(id_of(text), error))
 }
 
-/// [`decode`] for bytes that are not known to be text.
+/// Decodes one frame of bytes that may not be text, see [`decode`].
+///
+/// # Errors
+///
+/// Returns what is wrong with the frame, with its id if that could be read.
 pub fn decode_slice(bytes: &[u8]) -> Result<Frame, DecodeError> {
     match std::str::from_utf8(bytes) {
         Ok(text) => decode(text),
@@ -74,7 +84,7 @@ pub fn decode_slice(bytes: &[u8]) -> Result<Frame, DecodeError> {
     }
 }
 
-/// The id of a frame that is otherwise wrong.
+/// Returns the id of a frame that is otherwise wrong.
 fn id_of(text: &str) -> Option<Uuid> {
     #[derive(Deserialize)]
     struct Head {
@@ -95,7 +105,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The kind of a frame that names it first, as ours do: saves a pass over the frame.
+    /// Returns the kind of a frame that names it first, as ours do. It saves a pass over the frame.
     fn written_first(text: &str) -> Option<Self> {
         if text.starts_with(r#"{"type":"message","#) {
             Some(Self::Message)
@@ -138,7 +148,7 @@ struct MessageOut<'a> {
 
 #[derive(Deserialize)]
 struct MessageIn {
-    /// Read only to notice a second one.
+    /// Read only to notice a duplicate.
     #[serde(rename = "type")]
     _kind: Kind,
     id: Uuid,
@@ -174,7 +184,7 @@ struct AckOut<'a> {
 
 #[derive(Deserialize)]
 struct AckIn {
-    /// Read only to notice a second one.
+    /// Read only to notice a duplicate.
     #[serde(rename = "type")]
     _kind: Kind,
     id: Uuid,
@@ -247,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_read_wherever_its_type_stands() {
+    fn frame_type_may_come_last() {
         let message = samples::message(1);
         let text = encode_message(&message);
         let late = text.replacen(r#""type":"message","#, "", 1);
@@ -260,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_null_payload_is_a_payload_and_a_missing_one_is_not() {
+    fn null_payload_is_read_missing_one_refused() {
         let mut message = samples::message(0);
         message.payload = Payload::from_text("null".into()).unwrap();
         let text = encode_message(&message);
@@ -271,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_but_has_an_id_can_be_answered() {
+    fn wrong_frame_keeps_readable_id() {
         let text = encode_message(&samples::message(1));
         for (was, wrong) in [
             (r#""role":"gateway""#, r#""role":"pirate""#),
@@ -291,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_refused_without_an_id() {
+    fn unreadable_frame_has_no_id() {
         for text in [
             "",
             " ",
@@ -309,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_stands_twice_is_refused() {
+    fn duplicate_member_is_refused() {
         let text = encode_message(&samples::message(1));
         let twice = text.replacen(r#""seq":1"#, r#""seq":1,"seq":2"#, 1);
         assert!(error(&twice).to_string().contains("duplicate field `seq`"));
@@ -318,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejection_without_a_reason_is_refused() {
+    fn rejection_without_reason_is_refused() {
         let text =
             r#"{"type":"ack","id":"019a0000-0000-7000-8000-000000000001","outcome":"rejected"}"#;
         assert!(error(text).to_string().contains("reason"));
@@ -326,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trail_without_end_costs_no_memory_and_is_seen_to_be_too_long() {
+    fn endless_trail_is_cut_and_refused() {
         let mut message = samples::message(1);
         message.trail = vec![message.trail[0].clone(); 10_000];
         let Frame::Message(read) = decode(&encode_message(&message)).unwrap() else {
@@ -337,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_as_deep_as_it_can_be_is_carried() {
+    fn deepest_payload_round_trips() {
         let deep = "[".repeat(400_000) + &"]".repeat(400_000);
         let mut message = samples::message(0);
         message.payload = Payload::from_text(deep).unwrap();

@@ -1,5 +1,5 @@
-//! Private keys as other tools write them: PKCS #8, SEC1 (what `openssl ecparam` and cert-manager write for elliptic curves) and
-//! PKCS #1 (the same for RSA), in PEM. Ferry itself writes PKCS #8.
+//! Private keys as other tools write them, in PEM: PKCS #8, SEC1 and PKCS #1. `openssl ecparam` and
+//! cert-manager write SEC1 for elliptic curves and PKCS #1 for RSA; Ferry writes PKCS #8.
 
 use std::fmt;
 
@@ -28,16 +28,18 @@ const OID: u8 = 0x06;
 const CONTEXT_0: u8 = 0xa0;
 const CONTEXT_1: u8 = 0xa1;
 
-/// Contents of object identifiers: 1.2.840.10045.2.1, 1.2.840.10045.3.1.7, 1.3.132.0.34, 1.2.840.113549.1.1.1.
+/// Contents of object identifiers: 1.2.840.10045.2.1, 1.2.840.10045.3.1.7, 1.3.132.0.34,
+/// 1.2.840.113549.1.1.1.
 const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 
-/// A private key that was read, of whatever kind. Never shown.
+/// A private key of any kind. Never shown.
 pub struct PrivateKey(PrivateKeyDer<'static>);
 
-/// Why a text is no key, or not the key that is meant. Reads on after the name of the file: "`tls.key` …".
+/// Why a text is not a key, or not the expected key. The text completes a sentence that begins with
+/// the file: "`tls.key` …".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyProblem {
     #[error("holds no private key in PEM")]
@@ -55,7 +57,8 @@ pub enum KeyProblem {
     #[error("holds a private key that cannot be read")]
     Broken,
     #[error(
-        "holds a private key of a kind that is not taken: ECDSA P-256, ECDSA P-384 and RSA of 2048 to 4096 bits are"
+        "holds a private key of an unsupported kind: \
+         use ECDSA P-256, ECDSA P-384 or RSA of 2048 to 4096 bits"
     )]
     Kind,
     #[error("is not the private key of the certificate")]
@@ -63,7 +66,7 @@ pub enum KeyProblem {
 }
 
 impl KeyProblem {
-    /// The command that makes a usable file of `file`, where there is one.
+    /// Returns the command that converts `file` to a usable key, if there is one.
     pub fn remedy(self, file: &dyn fmt::Display) -> Option<String> {
         matches!(self, Self::Encrypted | Self::Broken)
             .then(|| format!("openssl pkcs8 -topk8 -nocrypt -in {file} -out {file}.pkcs8"))
@@ -71,11 +74,12 @@ impl KeyProblem {
 }
 
 impl PrivateKey {
-    /// The one private key of a PEM text; what else it holds (`EC PARAMETERS`, certificates, comments) does not count.
+    /// Returns the one private key of a PEM text. Other blocks (`EC PARAMETERS`, certificates) and
+    /// comments are ignored.
     ///
     /// # Errors
     ///
-    /// What is wrong with the text.
+    /// Returns what is wrong with the text.
     pub fn from_pem(text: &str) -> Result<Self, KeyProblem> {
         let blocks: Vec<&str> = text
             .lines()
@@ -111,11 +115,13 @@ impl PrivateKey {
             .map_err(|_| KeyProblem::Broken)
     }
 
-    /// The key as PKCS #8, if it is the one of this public key: a `SubjectPublicKeyInfo` in DER, as a certificate has it.
+    /// The key as PKCS #8, if it is the one of this public key: a `SubjectPublicKeyInfo` in DER, as
+    /// a certificate has it.
     ///
     /// # Errors
     ///
-    /// [`KeyProblem::Mismatch`] where it is another's, [`KeyProblem::Kind`] where either is of a kind that is not taken.
+    /// [`KeyProblem::Mismatch`] where it is another's, [`KeyProblem::Kind`] where either is of a
+    /// kind that is not taken.
     pub fn of(&self, public_key: &[u8]) -> Result<PrivatePkcs8KeyDer<'static>, KeyProblem> {
         let (_, public) =
             SubjectPublicKeyInfo::from_der(public_key).map_err(|_| KeyProblem::Kind)?;
@@ -206,10 +212,10 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// What a `PrivateKeyInfo` says (RFC 5958, 2).
+/// The fields of a `PrivateKeyInfo` (RFC 5958, 2).
 struct Info<'a> {
     algorithm: &'a [u8],
-    /// The object identifier of the curve, where the parameters are one.
+    /// The object identifier of the curve, if the parameters are one.
     parameters: Option<&'a [u8]>,
     key: &'a [u8],
 }
@@ -229,7 +235,7 @@ impl<'a> Info<'a> {
     }
 }
 
-/// What an `ECPrivateKey` says (RFC 5915, 3).
+/// The fields of an `ECPrivateKey` (RFC 5915, 3).
 struct EcKey<'a> {
     scalar: &'a [u8],
     curve: Option<&'a [u8]>,
@@ -247,7 +253,7 @@ impl<'a> EcKey<'a> {
     }
 }
 
-/// The content of the element at the start of `der` if it has this tag, and what follows it.
+/// Returns the content of the element at the start of `der` if it has this tag, and the rest.
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     if der.first() != Some(&tag) {
         return None;

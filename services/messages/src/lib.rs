@@ -1,6 +1,8 @@
-//! Ferry's wire types: messages, acknowledgements, trails, names and the environment variables of a pod.
+//! Ferry's wire types: messages, acknowledgements, trails, names and the environment variables of a
+//! pod.
 //!
-//! Everything here is a value: no I/O, no state. The two encodings (`json`, `proto`) carry the same fields.
+//! Everything here is a value: no I/O, no state. The two encodings (`json`, `proto`) carry the same
+//! fields.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -1,4 +1,4 @@
-//! Listening on every address of a pod, whatever families of addresses its node has.
+//! Binds the addresses of a pod, on nodes with and without IPv6.
 
 use std::{
     io,
@@ -10,12 +10,12 @@ use socket2::{Domain, Socket, Type};
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// Binds `address`, for an asynchronous runtime to take. `[::]` means every address of both families; where the node has no IPv6
-/// (a kernel that was started with `ipv6.disable=1`), every address of IPv4.
+/// Binds `address`, for an asynchronous runtime to take. `[::]` means every address of both
+/// families, or every IPv4 address on a node without IPv6 (`ipv6.disable=1`).
 ///
 /// # Errors
 ///
-/// What the kernel says, such as that the port is taken.
+/// Returns the error of the kernel, such as that the port is taken.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     bind_with(address, &|domain| Socket::new(domain, Type::STREAM, None))
 }

@@ -1,3 +1,5 @@
+//! Messages, their hops, and acknowledgements.
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -8,14 +10,14 @@ use crate::{Payload, Role, Timestamp};
 /// `{"id": UUIDv7, "blueprint": TEXT, "seq": 1.., "payload": JSON, "trail": [Hop]}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// UUIDv7 (RFC 9562), given by the gateway. The sink drops repeats by it.
+    /// UUIDv7 (RFC 9562), given by the gateway. The sink recognises repeats by it.
     pub id: Uuid,
     /// Name of the blueprint the message belongs to.
     pub blueprint: String,
     /// 1, 2, 3 … in the order the gateway made them since it started.
     pub seq: u64,
     pub payload: Payload,
-    /// One entry per pod, in travel order; each pod adds its own before it passes the message on.
+    /// One entry per pod, in travel order. Each pod adds its entry before it passes the message on.
     #[serde(default)]
     pub trail: Vec<Hop>,
 }
@@ -23,16 +25,17 @@ pub struct Message {
 /// One pod's entry on a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hop {
-    /// The Kubernetes pod's own name.
+    /// Name of the Kubernetes pod.
     pub pod: String,
     pub role: Role,
     pub cluster: String,
     pub namespace: String,
-    /// The Kubernetes node, or the machine's host name where there is no cluster.
+    /// The Kubernetes node, or the machine's host name without a cluster.
     pub node: String,
     /// When the pod took the message.
     pub at: Timestamp,
-    /// Detached JWS (RFC 7515) over the message's id, this hop and the trail before it; empty only while it is being made.
+    /// Detached JWS (RFC 7515) over the message's id, this hop and the trail before it; empty only
+    /// while it is being made.
     pub signature: String,
 }
 
@@ -56,7 +59,7 @@ pub struct Ack {
 pub enum Outcome {
     /// The sink has stored it.
     Delivered,
-    /// A pod refused it and says why; it will not be sent again.
+    /// A pod refused it, with a reason. It is not sent again.
     Rejected { reason: String },
 }
 

@@ -1,3 +1,5 @@
+//! Names of pods, and the identifiers that follow from them.
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -5,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Last labels of every workload's DNS name and of every trust domain.
 const DOMAIN: &str = "ferry.internal";
 
-/// True for an RFC 1123 DNS label: 1 to 63 of `a-z`, `0-9`, `-`, starting and ending with a letter or digit.
+/// Returns true for an RFC 1123 DNS label: 1 to 63 of `a-z`, `0-9`, `-`, starting and ending with a
+/// letter or digit.
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names>
 pub fn is_dns_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
@@ -16,9 +19,10 @@ pub fn is_dns_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// Who a pod is: `<pod>.<cluster>.<blueprint>.ferry.internal`.
+/// The name of a pod: `<pod>.<cluster>.<blueprint>.ferry.internal`.
 ///
-/// `pod` is the pod's name in its blueprint (`sink`), not the Kubernetes pod's own (`sink-6d4f…`). Each part is a DNS label.
+/// `pod` is the pod's name in its blueprint (`sink`), not that of the Kubernetes pod
+/// (`sink-6d4f…`). Each part is a DNS label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkloadName {
     blueprint: String,
@@ -27,10 +31,17 @@ pub struct WorkloadName {
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no workload name: expected `<pod>.<cluster>.<blueprint>.{DOMAIN}` of DNS labels")]
+#[error(
+    "invalid workload name `{0}`: expected `<pod>.<cluster>.<blueprint>.{DOMAIN}` of DNS labels"
+)]
 pub struct InvalidName(String);
 
 impl WorkloadName {
+    /// Returns the name of a pod.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidName`] if a part is not a DNS label.
     pub fn new(blueprint: &str, cluster: &str, pod: &str) -> Result<Self, InvalidName> {
         if [blueprint, cluster, pod].into_iter().all(is_dns_label) {
             Ok(Self {
@@ -140,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn workload_name_refuses_what_is_none() {
+    fn invalid_workload_names_are_rejected() {
         for text in [
             "",
             "ferry.internal",

@@ -1,7 +1,7 @@
 //! The protobuf encoding and the gRPC service, generated from `proto/ferry/v1/relay.proto`.
 //!
-//! The generated types carry the fields of [`Message`] and [`Ack`] unchecked; the conversions here check what the types of
-//! this crate promise. Sizes are judged by [`Message::validate`], as for JSON.
+//! The generated types carry the fields of [`Message`] and [`Ack`] unchecked. The conversions here
+//! check what the types of this crate promise. [`Message::validate`] checks sizes, as for JSON.
 
 mod codec;
 
@@ -17,7 +17,8 @@ pub mod v1 {
     tonic::include_proto!("ferry.v1");
 }
 
-/// The compiled `.proto` with its comments, a serialised `google.protobuf.FileDescriptorSet`: for the reflection service.
+/// The compiled `.proto` with its comments, a serialised `google.protobuf.FileDescriptorSet`: for
+/// the reflection service.
 pub const FILE_DESCRIPTOR_SET: &[u8] =
     include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
 
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_breaks_a_promise_of_the_types_is_refused_by_id() {
+    fn invalid_fields_are_refused_by_id() {
         assert_refused(|m| m.payload = "{".into(), "payload is not JSON");
         assert_refused(|m| m.payload.clear(), "payload is not JSON");
         assert_refused(|m| m.trail[1].role = 9, "trail[1]: `role` is 9");
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_an_id_cannot_be_answered() {
+    fn message_without_id_cannot_be_answered() {
         let error = Message::try_from(v1::Message::default()).unwrap_err();
         assert_eq!(error.id(), None);
     }

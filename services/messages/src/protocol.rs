@@ -1,12 +1,15 @@
+//! The two protocols of a connection.
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// With the head of its answer to a new session a pod says in this header, over gRPC in the metadata of this name, what its
-/// clock says, as a [`crate::Timestamp`]. Older pods say nothing.
+/// Header (over gRPC: metadata) of the answer to a new session, with the pod's time as a
+/// [`crate::Timestamp`]. Earlier versions omit it.
 pub const TIME_HEADER: &str = "ferry-time";
 
-/// How a connection carries messages. Every pod answers both on its relay port; a connection uses one.
+/// How a connection carries messages. Every pod answers both on its relay port; a connection uses
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -17,13 +20,13 @@ pub enum Protocol {
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no protocol: use `websocket` or `grpc`")]
+#[error("unknown protocol `{0}`: use `websocket` or `grpc`")]
 pub struct InvalidProtocol(String);
 
 impl Protocol {
     pub const ALL: [Self; 2] = [Self::Websocket, Self::Grpc];
 
-    /// The name in a blueprint.
+    /// Returns the name in a blueprint.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Websocket => "websocket",
@@ -31,7 +34,7 @@ impl Protocol {
         }
     }
 
-    /// The URL scheme in [`crate::env::DOWNSTREAM`].
+    /// Returns the URL scheme in [`crate::env::DOWNSTREAM`].
     pub const fn scheme(self) -> &'static str {
         match self {
             Self::Websocket => "ws",

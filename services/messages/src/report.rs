@@ -1,20 +1,20 @@
-//! What `wosp` says of the identity it has published: names, numbers and times, nothing secret.
+//! The report of `wosp` on its published identity: names, numbers and times, nothing secret.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Timestamp, WorkloadName};
 
-/// Where `wosp` answers with an [`IdentityReport`]; 503 before there is one.
+/// Path at which `wosp` answers with an [`IdentityReport`], or 503 before the first.
 pub const IDENTITY_REPORT_PATH: &str = "/identity";
 
-/// The last identity that was published, and what came with it.
+/// The last published identity, with its authority and roots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityReport {
     pub name: WorkloadName,
-    /// When its file was put in its place; whatever of it was read later is this one.
+    /// When its file was renamed into place. Later reads of the file give this identity.
     pub published_at: Timestamp,
-    /// What the pod's clock says as it answers: the ages of what it has are by this clock, whatever the reader's says. Earlier
-    /// versions leave it out.
+    /// The time of the answer by the pod's own clock, by which ages are computed. Earlier versions
+    /// omit it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<Timestamp>,
     pub identity: CertificateReport,
@@ -36,7 +36,7 @@ pub struct CertificateReport {
 }
 
 impl CertificateReport {
-    /// Of one certificate in DER; `None` where it is none.
+    /// Returns the report of a certificate in DER, or `None` if it is not one.
     pub fn of(der: &[u8]) -> Option<Self> {
         let (rest, parsed) = x509_parser::parse_x509_certificate(der).ok()?;
         if !rest.is_empty() {
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_is_reported_by_number_hash_and_times() {
+    fn report_has_serial_fingerprint_and_times() {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::default();
         parameters.serial_number = Some(rcgen::SerialNumber::from_slice(&[0x0a, 0xff]));

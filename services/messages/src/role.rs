@@ -1,8 +1,11 @@
+//! The roles of pods.
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What a pod does with messages. WebSocket blueprints call their pods `initiator` and `terminator`; the roles are the same.
+/// What a pod does with messages. WebSocket blueprints call their pods `initiator` and
+/// `terminator`; the roles are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -33,7 +36,7 @@ impl fmt::Display for Role {
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no role: use `gateway`, `processor` or `sink`")]
+#[error("unknown role `{0}`: use `gateway`, `processor` or `sink`")]
 pub struct InvalidRole(String);
 
 impl FromStr for Role {

@@ -1,5 +1,6 @@
-//! Signed trails: each pod signs its hop with its workload identity of that moment, and anybody who has the environment's
-//! root can check afterwards who carried a message. `docs/signature.md` describes the format for other languages.
+//! Signed trails. Each pod signs its hop with its current workload identity. With the environment's
+//! root, an auditor can verify afterwards which pods carried a message. `docs/signature.md`
+//! describes the format for other languages.
 
 mod canonical;
 mod diagnose;

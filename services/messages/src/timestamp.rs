@@ -1,13 +1,16 @@
+//! Times with microseconds.
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment in UTC with microseconds, written as RFC 3339 with exactly six digits: `2026-11-22T18:53:44.000001Z`.
+/// A moment in UTC with microseconds, written as RFC 3339 with exactly six digits:
+/// `2026-11-22T18:53:44.000001Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(jiff::Timestamp);
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no RFC 3339 time")]
+#[error("`{0}` is not an RFC 3339 time")]
 pub struct InvalidTimestamp(String);
 
 impl Timestamp {

@@ -1,4 +1,4 @@
-//! All configuration of a pod, read and checked once, before a port is bound. Every problem is reported, not just the first.
+//! The settings of a pod, read and checked once, before a port is bound. Every problem is reported.
 
 use std::{
     collections::BTreeSet, ffi::OsString, fmt, net::SocketAddr, path::PathBuf, time::Duration,
@@ -11,7 +11,7 @@ use settings::{InvalidSettings, Reader};
 /// Longest duration that a setting may have.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a pod is, where it listens, and whom it sends to.
+/// What a pod is, where it listens, and where it sends to.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub name: WorkloadName,
@@ -21,16 +21,16 @@ pub struct Config {
     pub node: String,
     pub http_listen: SocketAddr,
     pub relay_listen: SocketAddr,
-    /// In the order of the blueprint; empty on a sink.
+    /// Connections out, in the order of the blueprint; empty on a sink.
     pub downstream: Vec<Downstream>,
     pub identity_dir: PathBuf,
-    /// Where a sink stores. `Some` on every sink.
+    /// Folder of a sink's store. `Some` on every sink.
     pub data_dir: Option<PathBuf>,
-    /// `Some` on a boundary pod: `/trigger` or `/output` is served.
+    /// `Some` on a boundary pod, which serves `/trigger` or `/output`.
     pub token: Option<Token>,
-    /// Messages a gateway sends by itself once it is ready.
+    /// Number of messages that a gateway sends by itself once it is ready.
     pub auto_trigger: u32,
-    /// Messages in flight per connection.
+    /// Number of messages in flight per connection.
     pub window: usize,
     pub session_lifetime: Duration,
     pub drain_limit: Duration,
@@ -50,18 +50,18 @@ pub struct Downstream {
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// Fewest bytes: a shorter secret can be guessed.
+    /// Fewest bytes: a shorter token can be guessed.
     const MIN_BYTES: usize = 16;
 
-    /// Takes the content of a token file; white space around it does not count.
+    /// Returns the token of a file's content, without the white space around it.
     pub fn from_text(text: &str) -> Option<Self> {
         let token = text.trim();
         let printable = token.bytes().all(|byte| byte.is_ascii_graphic());
         (token.len() >= Self::MIN_BYTES && printable).then(|| Self(hash(token.as_bytes())))
     }
 
-    /// Compares in a time that depends on what is given only, not on how much of it is right: hash with hash, so that not
-    /// even the token's length shows.
+    /// Compares hashes in constant time, so that timing shows neither how much of a guess is right
+    /// nor the length of the token.
     pub fn matches(&self, given: &[u8]) -> bool {
         use subtle::ConstantTimeEq as _;
         self.0.ct_eq(&hash(given)).into()

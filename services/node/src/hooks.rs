@@ -1,21 +1,23 @@
-//! The part of a pod that its users write: what happens to a payload.
+//! The part of a pod that users write: what happens to a payload.
 
 use std::{collections::BTreeMap, fmt, panic::AssertUnwindSafe};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use messages::Payload;
 
-/// What a pod does with payloads. A gateway is asked on a trigger, a processor and a sink for each message they receive; the
-/// default of each hook lets everything pass unchanged.
+/// What a pod does with payloads. A gateway calls its hook on a trigger, a processor and a sink for
+/// each message that they receive. The default of each hook passes everything unchanged.
 ///
-/// * Messages of one connection come one after the other, those of several connections at the same time.
-/// * Delivery is at least once: after a reconnect a message may be shown again. A sink is not asked again for what it has
-///   already stored.
-/// * A refusal ends this one message: the sender is told `rejected` with the reason, and the connection lives on.
+/// * Messages of one connection come one after the other, those of several connections at the same
+///   time.
+/// * Delivery is at least once: after a reconnect a hook may see a message again. The hook of a
+///   sink never sees a message that is stored.
+/// * A refusal ends this one message: the sender gets `rejected` with the reason, and the
+///   connection lives on.
 /// * A panic counts as a refusal; the pod lives on.
 pub trait Hooks: Send + Sync + 'static {
-    /// A gateway makes a message: returns the payload to send. `headers` are those of the HTTP request whose names begin
-    /// with `x-`; there are none for a message that the gateway sends by itself.
+    /// Returns the payload that a gateway sends. `headers` are those of the HTTP request whose
+    /// names begin with `x-`; a message of the auto-trigger has none.
     fn on_trigger(
         &self,
         payload: Payload,
@@ -25,7 +27,7 @@ pub trait Hooks: Send + Sync + 'static {
         std::future::ready(Ok(payload))
     }
 
-    /// A processor passes a message on: returns the payload to pass on.
+    /// Returns the payload that a processor passes on.
     fn on_receive_relay(
         &self,
         payload: Payload,
@@ -33,7 +35,7 @@ pub trait Hooks: Send + Sync + 'static {
         std::future::ready(Ok(payload))
     }
 
-    /// A sink received a message: it is stored, exactly as it came, once this returns `Ok`.
+    /// Accepts a message at a sink: after `Ok` it is stored exactly as it came.
     fn on_receive_terminator(
         &self,
         payload: Payload,
@@ -43,19 +45,19 @@ pub trait Hooks: Send + Sync + 'static {
     }
 }
 
-/// Why a hook refuses a message. The text travels back to whoever sent it.
+/// Why a hook refuses a message. The text travels back to the sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal(String);
 
 impl Refusal {
-    /// Takes any text; what travels is cut to 1 KiB.
+    /// Returns a refusal with this reason. What travels is cut to 1 KiB.
     pub fn because(reason: impl fmt::Display) -> Self {
         Self(reason.to_string())
     }
 }
 
 impl From<messages::InvalidPayload> for Refusal {
-    /// So that `payload.parse::<T>()?` refuses what is no `T`.
+    /// So that `payload.parse::<T>()?` refuses what is not a `T`.
     fn from(error: messages::InvalidPayload) -> Self {
         Self::because(error)
     }
@@ -72,7 +74,7 @@ impl fmt::Display for Refusal {
 pub struct Headers(BTreeMap<String, String>);
 
 impl Headers {
-    /// The value of a header; upper and lower case are the same.
+    /// Returns the value of a header. Case is ignored.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(&name.to_ascii_lowercase()).map(String::as_str)
     }
@@ -95,7 +97,7 @@ impl FromIterator<(String, String)> for Headers {
     }
 }
 
-/// [`Hooks`] without the type parameter, so that the rest of the pod has none.
+/// [`Hooks`] without a type parameter, so that the rest of the pod needs none.
 pub(crate) trait ErasedHooks: Send + Sync {
     fn trigger<'a>(
         &'a self,
@@ -106,7 +108,7 @@ pub(crate) trait ErasedHooks: Send + Sync {
     fn terminator(&self, payload: Payload) -> BoxFuture<'_, Result<(), Refusal>>;
 }
 
-// Each call stands inside an `async` block, so that a panic before the first await is caught with the rest.
+// Each call is inside an `async` block, so that a panic before the first await is caught too.
 impl<H: Hooks> ErasedHooks for H {
     fn trigger<'a>(
         &'a self,
@@ -125,13 +127,13 @@ impl<H: Hooks> ErasedHooks for H {
     }
 }
 
-/// Runs a hook; the error is the reason of the rejection.
+/// Runs a hook. The error is the reason of the rejection.
 pub(crate) async fn guarded<T>(hook: BoxFuture<'_, Result<T, Refusal>>) -> Result<T, String> {
     match AssertUnwindSafe(hook).catch_unwind().await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(refusal)) => Err(refusal.to_string()),
         Err(_) => {
-            // The panic message itself is on stderr by the panic hook, and none of the sender's business.
+            // The panic hook writes the panic message to stderr. The sender must not see it.
             tracing::error!(
                 "a hook panicked; its message is rejected, see the panic message before this line"
             );
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_defaults_let_everything_pass() {
+    async fn default_hooks_pass_everything() {
         let payload = Payload::of(&7).unwrap();
         let headers = Headers::default();
         assert_eq!(
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_a_refusal() {
+    async fn hook_panic_is_a_refusal() {
         let reason = guarded(Panics.relay(Payload::of(&7).unwrap()))
             .await
             .unwrap_err();
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_found_whatever_their_case() {
+    fn headers_ignore_case() {
         let headers: Headers = [("X-Trace".to_owned(), "7".to_owned())]
             .into_iter()
             .collect();

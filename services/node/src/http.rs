@@ -1,4 +1,5 @@
-//! The HTTP side of a pod: health, readiness and metrics for everybody, `/trigger` and `/output` for whoever has the token.
+//! The HTTP side of a pod: `/health`, `/ready` and `/metrics` for every client, `/trigger` and
+//! `/output` with the token.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ mod trigger;
 
 const NDJSON: &str = "application/x-ndjson";
 
-/// The routes of a pod. `origin` is there on a gateway.
+/// Returns the routes of a pod. `origin` is `Some` on a gateway.
 pub(crate) fn router(pod: &Arc<Pod>, origin: Option<Arc<Origin>>) -> Router {
     let mut router = Router::new()
         .route("/health", get(health))
@@ -100,7 +101,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
-/// An error a client can act on: one line of text.
+/// Returns an error that a client can act on: one line of text.
 fn refuse(status: StatusCode, reason: impl Into<String>) -> Response {
     let mut text = reason.into();
     text.push('\n');
@@ -114,7 +115,7 @@ struct OutputQuery {
     limit: Option<u64>,
 }
 
-/// What is stored, one record a line, oldest first.
+/// Answers with the stored records, one a line, oldest first.
 async fn output(
     State(store): State<Store>,
     query: Result<Query<OutputQuery>, axum::extract::rejection::QueryRejection>,
@@ -128,7 +129,7 @@ async fn output(
     }
 }
 
-/// Reads piece by piece, as fast as the client takes them.
+/// Reads records in pieces, as fast as the client takes them.
 fn records(
     store: Store,
     after: u64,

@@ -1,5 +1,6 @@
-//! What every Ferry pod does: it takes messages over WebSocket or gRPC, signs them, shows them to its hooks, passes
-//! them on in order, and answers for each once the far end has. The three services are a `main` and their hooks.
+//! What every Ferry pod does. It takes messages over WebSocket or gRPC, signs them, calls its
+//! hooks, passes them on in order, and acknowledges each once the far end has. The three services
+//! are a `main` and their hooks.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -41,10 +42,10 @@ use sign::Identity;
 use store::{Closed, Retention, Store};
 use transport::{SessionHandler, dialer, grpc, websocket};
 
-/// Longest wait for the store to be closed at the end.
+/// Longest wait for the store to close at the end.
 const STORE_LIMIT: Duration = Duration::from_secs(2);
 
-/// The ports of a pod, bound before anything else happens.
+/// The ports of a pod, bound before it starts.
 #[derive(Debug)]
 pub struct Listeners {
     http: TcpListener,
@@ -66,7 +67,11 @@ pub enum ServeError {
 }
 
 impl Listeners {
-    /// Binds both ports of `config`; port 0 takes a free one.
+    /// Binds both ports of `config`. Port 0 takes a free one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ServeError::Listen`] with the address and its variable if a port cannot be bound.
     pub async fn bind(config: &Config) -> Result<Self, ServeError> {
         let bind = |address, what, variable| {
             messages::listen::bind(address)
@@ -84,21 +89,30 @@ impl Listeners {
         })
     }
 
-    /// Where `/health` and the rest answer.
+    /// Returns the address of `/health` and the rest of the HTTP side.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the kernel if it does not know the address.
     pub fn http_address(&self) -> io::Result<SocketAddr> {
         self.http.local_addr()
     }
 
-    /// Where messages are taken.
+    /// Returns the address at which messages are taken.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the kernel if it does not know the address.
     pub fn relay_address(&self) -> io::Result<SocketAddr> {
         self.relay.local_addr()
     }
 }
 
-/// Runs a service from its environment until SIGTERM or Ctrl-C: the whole `main` of the three services.
+/// Runs a service from its environment until SIGTERM or Ctrl-C. It is the whole `main` of the three
+/// services.
 ///
-/// Exit codes: 0 after a shutdown in good order; 2 for wrong configuration, every problem on a line of its own; 3 when a
-/// port is taken or the store cannot be opened.
+/// Exit codes: 0 after an orderly shutdown; 2 for wrong settings, every problem on its own line; 3
+/// if a port is taken or the store cannot be opened.
 pub async fn run(role: Role, hooks: impl Hooks) -> ExitCode {
     let signal = shutdown_signal();
     let config = match settings::start(|| Config::from_env(role)) {
@@ -118,7 +132,12 @@ pub async fn run(role: Role, hooks: impl Hooks) -> ExitCode {
     }
 }
 
-/// Runs a pod until `shutdown` resolves, and then until everything in flight is finished, at most `config.drain_limit`.
+/// Runs a pod until `signal` resolves, and then until everything in flight is finished, at most
+/// `config.drain_limit`.
+///
+/// # Errors
+///
+/// Returns [`ServeError::Start`] if the store cannot be opened or a sink has no folder for it.
 pub async fn serve(
     config: Config,
     listeners: Listeners,
@@ -211,7 +230,7 @@ pub async fn serve(
     if drained.await.is_err() {
         tracing::warn!(
             in_flight = metrics.in_flight_now(),
-            "not everything was finished within {limit:?}; senders will send it again"
+            "not everything finished within {limit:?}; senders will resend it"
         );
     }
     shutdown.ended.cancel();
@@ -222,7 +241,7 @@ pub async fn serve(
     if let Some(closed) = store_closed
         && timeout(STORE_LIMIT, closed.wait()).await.is_err()
     {
-        tracing::warn!("the store is still in use; its next start will check the whole file");
+        tracing::warn!("the store did not close in time; its next start checks the whole file");
     }
     tracing::info!("ended");
     Ok(())
@@ -236,7 +255,7 @@ async fn open_store(dir: &Path) -> Result<(Store, Closed), ServeError> {
         .map_err(|error| ServeError::Start(error.to_string()))
 }
 
-/// Both protocols on one port.
+/// Returns the routes of both protocols, which share one port.
 fn relay_router(
     handler: Arc<dyn SessionHandler>,
     health: tonic_health::server::HealthReporter,

@@ -1,4 +1,5 @@
-//! What a pod counts, in the OpenMetrics text format. One registry per pod: several pods can live in one process.
+//! The metrics of a pod, in the OpenMetrics text format. Each pod has its registry: several pods
+//! can run in one process.
 
 use std::{
     fmt,
@@ -49,7 +50,7 @@ struct MessageLabels {
 pub(crate) enum Counted {
     Delivered,
     Rejected,
-    /// The sink had it already: acknowledged again, not stored again.
+    /// The sink had stored it before: acknowledged again, not stored again.
     Repeated,
 }
 
@@ -81,12 +82,12 @@ struct RefusedLabels {
     answer: Refused,
 }
 
-/// How the pinhole answered who has not its token.
+/// How the pinhole refused a request without its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Refused {
     /// 401.
     Unauthorized,
-    /// 429: more than the limit.
+    /// 429: over the limit.
     Limited,
 }
 
@@ -133,7 +134,7 @@ impl Metrics {
         let clock_skew = Family::<PeerLabels, Gauge<f64, AtomicU64>>::default();
         registry.register_with_unit(
             "clock_skew",
-            "How far a peer's clock was ahead of this pod's when the last session with it began; negative where it was behind",
+            "How far a peer's clock was ahead when the last session began; negative if behind",
             Unit::Seconds,
             clock_skew.clone(),
         );
@@ -179,7 +180,7 @@ impl Metrics {
         );
         registry.register("ready", "1 while the pod is ready", ready.clone());
         for outcome in [Counted::Delivered, Counted::Rejected] {
-            // So that a rate has a start: a counter that appears with its first event loses that event.
+            // A counter that appears with its first event would hide that event from rates.
             drop(messages.get_or_create(&MessageLabels { outcome }));
         }
         Self(Arc::new(Inner {
@@ -210,7 +211,7 @@ impl Metrics {
             .inc();
     }
 
-    /// One more in flight, until the returned value is dropped.
+    /// Counts one more message in flight until the returned value is dropped.
     pub(crate) fn in_flight(&self) -> InFlight {
         self.0.in_flight.inc();
         InFlight(self.0.in_flight.clone())
@@ -243,7 +244,7 @@ impl Metrics {
         }
     }
 
-    /// The text of `/metrics`.
+    /// Returns the text of `/metrics`.
     pub(crate) fn encode(&self, identity: Duration, ready: bool) -> Result<String, fmt::Error> {
         self.0.identity_remaining.set(identity.as_secs_f64());
         self.0.ready.set(i64::from(ready));
@@ -265,7 +266,8 @@ pub(crate) struct LinkMetrics {
 }
 
 impl LinkMetrics {
-    /// `seconds` that the peer's clock is ahead. Until the first there is no value: 0 would be one.
+    /// Sets the seconds that the peer's clock is ahead. Before the first session the metric is
+    /// absent: 0 would be a measurement.
     pub(crate) fn skew(&self, seconds: f64) {
         self.clock_skew.get_or_create(&self.peer).set(seconds);
     }
@@ -290,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metrics_carry_their_documented_names() {
+    fn metrics_have_documented_names() {
         let metrics = Metrics::new();
         metrics.counted(Counted::Delivered);
         let flying = metrics.in_flight();

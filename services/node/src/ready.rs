@@ -1,7 +1,9 @@
-//! What a pod still waits for, by name. Each part registers what it needs and drops it when it has it.
+//! The list of what a pod waits for. Each part registers what it needs, and drops the entry when it
+//! has it.
 //!
-//! Two things follow from the list. `/ready` answers for whoever chooses among pods, and says all of it. Whether the pod
-//! takes sessions follows only from what it cannot work without: what merely runs out must not end anything early.
+//! Two things follow from the list. `/ready` reports all of it to load balancers and kubelet.
+//! Whether the pod accepts sessions follows from the blocking entries only: a degraded pod must not
+//! end sessions early.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +12,7 @@ use std::{
 
 use tokio::sync::watch;
 
-/// The list of what is missing. Cheap to clone.
+/// The readiness of one pod. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Ready(Arc<Shared>);
 
@@ -26,12 +28,12 @@ struct Waiting {
     named: BTreeMap<u64, (Severity, String)>,
 }
 
-/// What the pod can do without a thing.
+/// How much the pod can do without a thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Severity {
-    /// Nothing: it takes no session.
+    /// Nothing: it accepts no sessions.
     Blocking,
-    /// Everything for now: it is to be given no new work, and takes what comes all the same.
+    /// Everything for now: it reports that it is not ready, and still accepts sessions.
     Degraded,
 }
 
@@ -43,7 +45,7 @@ impl Waiting {
     }
 }
 
-/// One thing that is missing, until it is dropped.
+/// One entry of the list, removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Pending {
     ready: Ready,
@@ -58,13 +60,14 @@ impl Ready {
         }))
     }
 
-    /// The pod is not ready, and takes no sessions, until the returned value is dropped.
+    /// Marks the pod as not ready and not accepting sessions, until the returned value is dropped.
     #[must_use]
     pub(crate) fn pending(&self, what: impl Into<String>) -> Pending {
         self.register(Severity::Blocking, what.into())
     }
 
-    /// The pod is not ready until the returned value is dropped, and takes sessions as before.
+    /// Marks the pod as not ready until the returned value is dropped. It accepts sessions as
+    /// before.
     #[must_use]
     pub(crate) fn degraded(&self, what: impl Into<String>) -> Pending {
         self.register(Severity::Degraded, what.into())
@@ -82,14 +85,14 @@ impl Ready {
         }
     }
 
-    /// What is missing, oldest first.
+    /// Returns every entry, oldest first.
     pub(crate) fn waiting_for(&self) -> Vec<String> {
         let waiting = self.waiting();
         let all = waiting.named.values().map(|(_, what)| what.clone());
         all.collect()
     }
 
-    /// What keeps the pod from taking sessions, oldest first.
+    /// Returns the entries that keep the pod from accepting sessions, oldest first.
     pub(crate) fn missing(&self) -> Vec<String> {
         let waiting = self.waiting();
         let missing = waiting.named.values();
@@ -103,7 +106,7 @@ impl Ready {
         self.waiting().named.is_empty()
     }
 
-    /// Whether the pod takes sessions.
+    /// Follows whether the pod accepts sessions.
     pub(crate) fn accepting(&self) -> watch::Receiver<bool> {
         self.0.accepting.subscribe()
     }
@@ -130,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_is_ready_when_nothing_is_missing() {
+    fn pod_without_missing_parts_is_ready() {
         let ready = Ready::new();
         assert!(ready.is_ready());
         let identity = ready.pending("workload identity");
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_watcher_sees_whether_sessions_are_taken() {
+    async fn watchers_see_whether_the_pod_accepts() {
         let ready = Ready::new();
         let mut accepting = ready.accepting();
         let pending = ready.pending("something");
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_out_is_said_and_keeps_no_session_away() {
+    fn degraded_pod_keeps_accepting() {
         let ready = Ready::new();
         let accepting = ready.accepting();
         let low = ready.degraded("a new identity");

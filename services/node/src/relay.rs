@@ -1,4 +1,4 @@
-//! The heart of a pod: takes messages in order, passes them on in order, and answers for each. Knows no protocol.
+//! Takes messages in order, passes them on in order, and acknowledges each. Knows no protocol.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(crate) mod window;
 
 use link::{Link, PendingAck};
 
-/// Everything that the parts of one pod share.
+/// The state that the parts of one pod share.
 pub(crate) struct Pod {
     pub(crate) config: Config,
     pub(crate) hooks: Arc<dyn ErasedHooks>,
@@ -34,15 +34,15 @@ pub(crate) struct Pod {
     pub(crate) shutdown: Shutdown,
     pub(crate) metrics: Metrics,
     pub(crate) destination: Destination,
-    /// What must be finished before the pod ends.
+    /// Sessions and triggers that must finish before the pod ends.
     pub(crate) work: TaskTracker,
 }
 
-/// Where a pod's messages go.
+/// The next stop of a pod's messages.
 pub(crate) enum Destination {
-    /// Over its connections out, in the order of the blueprint.
+    /// The connections out, in the order of the blueprint.
     Links(Vec<Link>),
-    /// Nowhere: this is the end.
+    /// The store of a sink.
     Store(Store),
 }
 
@@ -50,8 +50,8 @@ pub(crate) enum Destination {
 pub(crate) type Answer = BoxFuture<'static, Result<Ack, Unavailable>>;
 
 impl Pod {
-    /// Takes one message: checks it, signs it, shows it to the hook and passes it on. Returns when it is passed on, which
-    /// keeps the order; the answer comes when it comes.
+    /// Takes one message: checks it, signs it, calls the hook and passes it on. Returns once it is
+    /// passed on, which keeps the order. The returned future resolves with the acknowledgement.
     pub(crate) async fn take(&self, message: Message) -> Result<Answer, Unavailable> {
         let flying = self.metrics.in_flight();
         let metrics = self.metrics.clone();
@@ -59,7 +59,7 @@ impl Pod {
         Ok(Box::pin(async move {
             let ack = answer.await?;
             drop(flying);
-            // The sink counts where it knows about repeats.
+            // The sink counts where repeats are known.
             metrics.counted(Counted::from(&ack.outcome));
             Ok(ack)
         }))
@@ -68,12 +68,12 @@ impl Pod {
     async fn pass_on(&self, mut message: Message) -> Result<Answer, Unavailable> {
         if let Err(reason) = self.admissible(&message) {
             if message.trail.len() > messages::limits::MAX_TRAIL_HOPS {
-                // Not sent back: an acknowledgement keeps the limits of a message.
+                // The trail is not sent back: an acknowledgement keeps the limits of a message.
                 message.trail.clear();
             }
             return Ok(rejected(message, reason));
         }
-        // Without a valid identity the message waits, and its session with it: there may be no other before there is one.
+        // Without a valid identity the message waits, and its session with it, to keep the order.
         let hop = tokio::select! {
             biased;
             hop = self.identity.sign_hop(&self.config, message.id, &message.trail) => hop,
@@ -97,7 +97,7 @@ impl Pod {
         }
     }
 
-    /// The far end: the hook, then the store.
+    /// Ends the way of a message at a sink: calls the hook, then stores it.
     async fn finish(&self, store: &Store, message: Message) -> Result<Answer, Unavailable> {
         let key = store::Key::of(&message);
         if !store.holds(&key) {
@@ -138,7 +138,7 @@ impl Pod {
     }
 }
 
-/// Puts one message onto every connection out, in their order.
+/// Sends one message over every connection out, in their order.
 pub(crate) async fn pass_to_all(
     links: &[Link],
     message: Message,
@@ -151,7 +151,8 @@ pub(crate) async fn pass_to_all(
     Ok(pending)
 }
 
-/// The one answer of all branches: the first rejection to arrive, otherwise the acknowledgement that came last.
+/// The one answer of all branches: the first rejection to arrive, otherwise the acknowledgement
+/// that came last.
 async fn joined(pending: Vec<PendingAck>) -> Result<Ack, Unavailable> {
     let mut branches: FuturesUnordered<_> = pending.into_iter().map(PendingAck::answer).collect();
     let mut result: Option<Ack> = None;
@@ -167,7 +168,7 @@ async fn joined(pending: Vec<PendingAck>) -> Result<Ack, Unavailable> {
     result.ok_or_else(|| Unavailable("this pod has no connection out".into()))
 }
 
-/// An answer that is known at once.
+/// Returns an answer that needs no far end.
 pub(crate) fn rejected(message: Message, reason: impl Into<String>) -> Answer {
     let ack = Ack {
         id: message.id,

@@ -44,7 +44,7 @@ impl Stop {
     }
 }
 
-/// Serves `router` until `stop` says otherwise.
+/// Serves `router` until `stop`.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Stop) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();

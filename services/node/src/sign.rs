@@ -1,8 +1,9 @@
-//! The pod's workload identity, as `wosp` renews it, and the hops that are signed with it.
+//! Signs hops with the pod's workload identity, which `wosp` renews.
 //!
-//! An identity that is not renewed ends in two steps. With less than a quarter of its life left the pod is no longer ready,
-//! so that whoever chooses among pods leaves it alone while it still works. Once it has expired no hop can be signed: new
-//! sessions are refused, messages on the running ones wait, and all goes on with the next identity.
+//! An identity that is not renewed ends in two steps. With less than a quarter of its life left,
+//! the pod is no longer ready, so that load balancers prefer other pods while it still works. Once
+//! it has expired, no hop can be signed: new sessions are refused, and messages on running ones
+//! wait for the next identity.
 
 use std::{
     fs, io,
@@ -22,12 +23,12 @@ use crate::{
     unavailable::Unavailable,
 };
 
-/// How often the file is looked at.
+/// Time between two reads of the file.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// How often somebody who waits for an identity looks.
+/// Time between two reads of the file while a message waits for an identity.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// This part of its life before its end an identity should long have been replaced: `wosp` does so before half of it is
-/// over (`FERRY_ROTATION_INTERVAL`).
+/// The part of an identity's life, before its end, in which the pod counts as degraded. `wosp`
+/// replaces an identity before half of its life is over (`FERRY_ROTATION_INTERVAL`).
 const LAST_PART: u32 = 4;
 
 /// The newest identity in the identity folder. Cheap to clone.
@@ -43,32 +44,32 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// What the file held that was read last, good or bad.
+    /// The file that was read last, valid or not.
     seen: Option<ContentHash>,
     signer: Option<Arc<Signer>>,
-    /// With less than this left the identity should have been replaced.
+    /// With less than this left, the identity counts as low.
     low: Duration,
     validity: Validity,
-    /// There while the identity is not good, with what it says.
+    /// The entry on `/ready` while the identity is not good, with its text.
     pending: Option<(String, Pending)>,
-    /// Why the file was no use, to be logged once.
+    /// Why the file could not be used; logged once.
     error: Option<String>,
 }
 
-/// How well the pod is off.
+/// Validity of the pod's signing identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Validity {
-    /// There was none yet.
+    /// No identity was read yet.
     #[default]
     Awaited,
     Good,
-    /// Valid, and not replaced in time.
+    /// Valid, but not replaced in time.
     Low,
     Expired,
 }
 
 impl Identity {
-    /// Looks for the identity of the pod; what is missing shows on `ready`.
+    /// Reads the identity of the pod. A missing one shows on `ready`.
     pub(crate) fn new(config: &Config, ready: Ready) -> Self {
         let identity = Self(Arc::new(Shared {
             file: config.identity_dir.join(env::IDENTITY_FILE),
@@ -80,14 +81,14 @@ impl Identity {
         identity
     }
 
-    /// Follows the file. Runs until it is dropped.
+    /// Follows the file until it is dropped.
     pub(crate) async fn follow(self) {
         let mut tick = interval(LOOK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             let identity = self.clone();
-            // Blocking only as long as a memory-backed volume is slow, but that volume need not be one.
+            // A read from a memory-backed volume does not block, but the folder may be on a disk.
             if tokio::task::spawn_blocking(move || identity.reload())
                 .await
                 .is_err()
@@ -97,12 +98,13 @@ impl Identity {
         }
     }
 
-    /// How long the identity is still valid; zero without one.
+    /// Returns how long the identity is still valid; zero without one.
     pub(crate) fn remaining(&self) -> Duration {
         self.state().signer.as_deref().map_or(Duration::ZERO, left)
     }
 
-    /// Waits for a valid identity, at most `limit`: where the clock was just set there is soon one for the time of now.
+    /// Waits for a valid identity, at most `limit`. After the clock was set, `wosp` soon writes
+    /// one.
     pub(crate) async fn awaited(&self, limit: Duration) -> Result<(), Unavailable> {
         let end = Instant::now() + limit;
         loop {
@@ -114,8 +116,8 @@ impl Identity {
         }
     }
 
-    /// This pod's own entry for message `id`, signed, as it follows the trail `before`. Waits for a valid identity: what
-    /// cannot be signed now, whatever a clock says, can be signed later.
+    /// Returns this pod's signed entry for message `id`, which follows the trail `before`. Waits
+    /// for a valid identity, so it never fails.
     pub(crate) async fn sign_hop(&self, config: &Config, id: Uuid, before: &[Hop]) -> Hop {
         loop {
             match self.try_sign_hop(config, id, before) {
@@ -155,7 +157,7 @@ impl Identity {
                 return Ok(signer.clone());
             }
         }
-        // There may be a new one since the last reload.
+        // A new one may have been written since the last read.
         self.reload();
         let state = self.state();
         let valid = |signer: &Arc<Signer>| left(signer) > Duration::ZERO;
@@ -165,7 +167,7 @@ impl Identity {
         })
     }
 
-    /// Takes the identity of the file if that says something else than before, and says on `/ready` what is wrong with it.
+    /// Reads the file, takes its identity if the content changed, and updates `/ready`.
     fn reload(&self) {
         let mut state = self.state();
         match fs::read_to_string(&self.0.file) {
@@ -174,7 +176,7 @@ impl Identity {
                 state.seen = Some(ContentHash::of(text.as_bytes()));
                 match self.parse(&text) {
                     Ok(signer) => {
-                        tracing::debug!(not_after = %signer.not_after(), "workload identity taken");
+                        tracing::debug!(not_after = %signer.not_after(), "workload identity read");
                         state.low = signer.life() / LAST_PART;
                         state.signer = Some(Arc::new(signer));
                         state.error = None;
@@ -187,12 +189,13 @@ impl Identity {
         self.update_readiness(&mut state);
     }
 
-    /// Says on `/ready` what is wrong with the identity, and in the log when that changes.
+    /// Shows on `/ready` what is wrong with the identity, and logs every change.
     fn update_readiness(&self, state: &mut State) {
         let (validity, what) = validity(state);
         if state.pending.as_ref().map(|(said, _)| said) != what.as_ref() {
             let ready = &self.0.ready;
-            // The new entry is made before the old one goes, so the pod never looks ready in between.
+            // The new entry is made before the old one is dropped, so the pod never looks ready in
+            // between.
             state.pending = what.map(|what| match validity {
                 Validity::Low => (what.clone(), ready.degraded(what)),
                 _ => (what.clone(), ready.pending(what)),
@@ -208,12 +211,16 @@ impl Identity {
             .map(|(what, _)| what.as_str())
             .unwrap_or_default();
         match validity {
-            Validity::Low => tracing::warn!("the pod is not ready, and works on: it needs {what}"),
+            Validity::Low => {
+                tracing::warn!("the pod is not ready but keeps working; it needs {what}")
+            }
             Validity::Expired => {
-                tracing::error!("the pod takes no session, and its messages wait: it needs {what}")
+                tracing::error!(
+                    "the pod accepts no sessions, and its messages wait; it needs {what}"
+                )
             }
             Validity::Good if before != Validity::Awaited => {
-                tracing::info!("there is a new workload identity")
+                tracing::info!("took a new workload identity")
             }
             Validity::Awaited | Validity::Good => {}
         }
@@ -237,7 +244,8 @@ impl Identity {
         format!("{}: {error}; is `wosp` running?", self.0.file.display())
     }
 
-    /// Keeps a cause, and logs it the first time. A file that is not there yet is no news.
+    /// Records why the file could not be used, and logs it the first time. A file that is not there
+    /// yet is not logged.
     fn record_error(&self, state: &mut State, cause: String) {
         if state.error.as_ref() != Some(&cause) {
             if state.seen.is_some() {
@@ -252,7 +260,7 @@ impl Identity {
     }
 }
 
-/// How long an identity is still valid. One that is not valid yet counts as expired.
+/// Returns how long an identity is still valid. One that is not valid yet counts as expired.
 fn left(signer: &Signer) -> Duration {
     let now = Timestamp::now();
     if now < signer.not_before() {
@@ -262,7 +270,7 @@ fn left(signer: &Signer) -> Duration {
     Duration::try_from(left).unwrap_or(Duration::ZERO)
 }
 
-/// How well the pod is off, and what it needs.
+/// Returns the validity of the identity, and what the pod needs.
 fn validity(state: &State) -> (Validity, Option<String>) {
     let Some(signer) = state.signer.as_deref() else {
         return (Validity::Awaited, Some("workload identity".into()));
@@ -273,12 +281,14 @@ fn validity(state: &State) -> (Validity, Option<String>) {
     } else if left > Duration::ZERO {
         let seconds = left.as_secs();
         let what = format!(
-            "a new workload identity: this one is valid for {seconds} s more, until {until}; is `wosp` running?"
+            "a new workload identity: this one is valid for {seconds} s more, until {until}; \
+             is `wosp` running?"
         );
         (Validity::Low, Some(what))
     } else {
         let what = format!(
-            "a new workload identity: the last one was valid until {until}; is `wosp` running?"
+            "a new workload identity: the last one was valid until {until}; \
+             is `wosp` running?"
         );
         (Validity::Expired, Some(what))
     }

@@ -1,15 +1,15 @@
-//! How far a peer's clock is ahead of this pod's, as it is measured when a session begins: for people who look for the reason
-//! of a trouble. Nothing is decided by it.
+//! Measures how far a peer's clock is ahead of this pod's when a session begins. It is a metric for
+//! operators; no decision depends on it.
 //!
-//! The server says its time with the head of its answer, in the header [`messages::TIME_HEADER`]. Where it is of an earlier version, or
-//! another's, it may say none.
+//! The server sends its time in the header [`messages::TIME_HEADER`]. Earlier versions and other
+//! implementations may omit it.
 
 use std::time::Duration;
 
 use messages::Timestamp;
 use tokio::time::Instant;
 
-/// The moment at which a peer was asked.
+/// The moment at which a request was sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     wall: Timestamp,
@@ -24,8 +24,9 @@ impl Asked {
         }
     }
 
-    /// How many seconds the peer's clock is ahead of this pod's, by what it said in its answer; negative where it is behind. The
-    /// peer is taken to have said it half-way between question and answer, so the error is at most half of the time between.
+    /// Returns how many seconds the peer's clock is ahead of this pod's; negative if it is behind.
+    /// The answer counts as sent half-way between request and answer, so the error is at most half
+    /// the round trip.
     pub(crate) fn skew(self, said: Option<&[u8]>) -> Option<f64> {
         self.skew_after(said, self.moment.elapsed())
     }
@@ -37,7 +38,7 @@ impl Asked {
     }
 }
 
-/// What this pod says of its clock: the value of [`messages::TIME_HEADER`].
+/// Returns this pod's time: the value of [`messages::TIME_HEADER`].
 pub(crate) fn time() -> String {
     Timestamp::now().to_string()
 }
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_is_ahead_by_what_it_says_less_half_the_way() {
+    fn skew_subtracts_half_the_round_trip() {
         let asked = Asked {
             wall: "2026-01-02T03:04:05.000000Z".parse().unwrap(),
             moment: Instant::now(),
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_says_no_time_is_not_measured() {
+    fn peer_without_a_time_is_not_measured() {
         let asked = Asked::now();
         assert_eq!(asked.skew(None), None);
         for said in [&b""[..], b"noon", b"1767323045", b"\xff\xfe"] {

@@ -1,5 +1,5 @@
-//! What a sink has received, on disk. A message is acknowledged only after the transaction that holds it is on disk;
-//! what waits meanwhile goes into one transaction together (group commit).
+//! What a sink has received, on disk. A message is acknowledged only after the transaction that
+//! holds it is on disk; what waits meanwhile goes into one transaction together (group commit).
 
 use std::{
     collections::HashSet,
@@ -43,8 +43,9 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const NEXT_INDEX: &str = "next_index";
 const BYTES: &str = "bytes";
 
-/// What makes two messages the same: the id and the path, as (cluster, namespace) of each hop. Pods may be replaced
-/// and times differ between a message and its repeat; a message that came over two branches is two.
+/// What makes two messages the same: the id and the path, as (cluster, namespace) of each hop. Pods
+/// may be replaced and times differ between a message and its repeat; a message that came over two
+/// branches is two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; 32]);
 
@@ -71,14 +72,16 @@ impl Key {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     #[error(
-        "cannot make the folder `{path}`: {cause}; give the pod a folder that it may write, as FERRY_DATA_DIR"
+        "cannot make the folder `{path}`: {cause}; \
+         set FERRY_DATA_DIR to a folder that the pod may write to"
     )]
     Folder { path: PathBuf, cause: io::Error },
     #[error(
-        "cannot open `{path}`: {cause}; if another process has it open stop that one, if it is damaged move it away"
+        "cannot open `{path}`: {cause}; \
+         if another process has it open, stop that process; if it is damaged, move it away"
     )]
     Open { path: PathBuf, cause: String },
-    #[error("the store failed: {0}; look at the space and health of the disk under FERRY_DATA_DIR")]
+    #[error("the store failed: {0}; check space and health of the disk under FERRY_DATA_DIR")]
     Failed(String),
 }
 
@@ -167,7 +170,8 @@ struct Record<'a> {
 }
 
 impl Store {
-    /// Opens the store in `dir`, made if need be, and starts its writer. The second value tells when it is closed.
+    /// Opens the store in `dir`, made if need be, and starts its writer. The second value tells
+    /// when it is closed.
     pub(crate) fn open(dir: &Path, retention: Retention) -> Result<(Self, Closed), StoreError> {
         DirBuilder::new()
             .recursive(true)
@@ -236,8 +240,8 @@ impl Store {
         Ok(Storing(stored))
     }
 
-    /// The records after index `after`, oldest first, one line of JSON each with its index: at most `most` of them, and
-    /// no further one once 1 MiB is reached. Blocks on the disk.
+    /// The records after index `after`, oldest first, one line of JSON each with its index: at most
+    /// `most` of them, and no further one once 1 MiB is reached. Blocks on the disk.
     pub(crate) fn read(&self, after: u64, most: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         const ENOUGH_BYTES: usize = 1024 * 1024;
         let Some(first) = after.checked_add(1) else {
@@ -370,8 +374,9 @@ fn record(key: &Key, index: u64, message: &Message) -> Result<Vec<u8>, StoreErro
     };
     serde_json::to_writer(&mut bytes, &record)
         .map_err(|error| StoreError::Failed(format!("cannot write a message as JSON: {error}")))?;
-    // A payload is kept as it was written, and it may have been written over several lines. In JSON a raw line break is only
-    // ever white space between tokens, so a space means the same and keeps the record on one line.
+    // A payload is kept as it was written, and it may have been written over several lines. In JSON
+    // a raw line break is only ever white space between tokens, so a space means the same and keeps
+    // the record on one line.
     for byte in bytes.iter_mut().skip(32) {
         if matches!(byte, b'\n' | b'\r') {
             *byte = b' ';

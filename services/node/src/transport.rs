@@ -1,4 +1,4 @@
-//! The two protocols, each over any stream. They carry and translate; they do not retry, count or sign.
+//! The two protocols. They carry and translate; they do not retry, count or sign.
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,26 +11,26 @@ use uuid::Uuid;
 pub(crate) mod grpc;
 pub(crate) mod websocket;
 
-/// How often each side shows that it is there.
+/// Time between two pings of each side.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// After this long without a sign of the other side it is taken for dead: two pings went unanswered.
+/// A peer that sends nothing for this long counts as dead: two pings went unanswered.
 pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(45);
 /// Longest time from dialling to an answer through the tunnel.
 pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(10);
 /// Messages that a session takes ahead of the socket.
 const SESSION_BUFFER: usize = 16;
 
-/// An open connection to a downstream pod. It begins with an answer of that pod through the tunnel.
+/// An open session with a downstream pod. It begins with an answer of that pod through the tunnel.
 pub(crate) struct Session {
-    /// Messages in the order they are to be carried. Dropping it says that no more will come.
+    /// Messages in the order in which they are sent. To drop it closes the sending half.
     pub(crate) outgoing: mpsc::Sender<Arc<Message>>,
     /// Acknowledgements as they come. Ends after the first error.
     pub(crate) incoming: BoxStream<'static, Result<Ack, Lost>>,
-    /// How many seconds the far pod's clock is ahead of this one's; `None` where it did not say its time.
+    /// Seconds that the peer's clock is ahead of this pod's; `None` if the peer sent no time.
     pub(crate) skew: Option<f64>,
 }
 
-/// Why there is no connection, or no longer.
+/// Why a session could not be opened, or was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lost(pub(crate) String);
 
@@ -46,10 +46,10 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Opens one session. Called again for each.
+/// Opens one session at each call.
 pub(crate) type Dial = Arc<dyn Fn() -> BoxFuture<'static, Result<Session, Lost>> + Send + Sync>;
 
-/// Dials `address` with `protocol`.
+/// Returns a dialler of `address` by `protocol`.
 pub(crate) fn dialer(protocol: Protocol, address: SocketAddr) -> Dial {
     Arc::new(move || {
         Box::pin(async move {
@@ -66,31 +66,31 @@ pub(crate) fn dialer(protocol: Protocol, address: SocketAddr) -> Dial {
     })
 }
 
-/// Why the messages of an incoming connection ended before their time.
+/// Why the messages of a connection in ended early.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
-    /// What came is no message.
+    /// The frame is not a message.
     NotAMessage(String),
-    /// A message, but one that has no place here, such as an acknowledgement or a binary frame.
+    /// The frame is of a kind that is not expected here, such as an acknowledgement or binary.
     OutOfPlace(String),
-    /// A frame over the limit.
+    /// The frame is over the limit.
     TooLarge(String),
-    /// The connection is gone; nobody is there to be told.
+    /// The connection is gone, so no answer can reach the sender.
     Gone(String),
 }
 
-/// What came as one frame.
+/// The content of one frame.
 #[derive(Debug)]
 pub(crate) enum Received {
     Message(Message),
-    /// Not all of it could be read, but whom to answer could.
+    /// A message whose id could be read and the rest could not: it is rejected by its id.
     Unreadable {
         id: Uuid,
         reason: String,
     },
 }
 
-/// Judges a frame that could not be read.
+/// Returns a rejectable message if the id could be read, or why the session ends.
 pub(crate) fn unreadable(error: &DecodeError) -> Result<Received, Broken> {
     match error.id() {
         Some(id) => Ok(Received::Unreadable {
@@ -101,7 +101,7 @@ pub(crate) fn unreadable(error: &DecodeError) -> Result<Received, Broken> {
     }
 }
 
-/// What a pod receives on one connection.
+/// The frames that a pod receives on one connection.
 pub(crate) type Incoming<'a> = BoxStream<'a, Result<Received, Broken>>;
 
 /// Acknowledgements that a session may have ready ahead of the socket.
@@ -112,9 +112,9 @@ pub(crate) const ACK_BUFFER: usize = 64;
 pub(crate) enum End {
     /// The sender has nothing more to send, and everything is answered.
     Complete,
-    /// The pod is ending; what it took is answered.
+    /// The pod is shutting down; what it took is answered.
     Draining,
-    /// The pod cannot take messages now; the sender shall come again.
+    /// The pod cannot take messages now; the sender retries later.
     Unavailable(String),
     /// The sender broke the protocol, or is gone.
     Broken(Broken),

@@ -1,4 +1,4 @@
-//! The one answer of every part of a pod that cannot work now: the sender retries later.
+//! The answer of every part of a pod that cannot work now: the sender retries later.
 
 /// The pod cannot take the message now. Its sender keeps it and sends it again later.
 ///

@@ -1,4 +1,4 @@
-//! `probe --answer`: the side that is asked.
+//! `probe --answer`: the side that answers.
 
 use std::{convert::Infallible, net::Ipv4Addr, process::ExitCode, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::{USAGE, say};
 
-/// What `--answer` asks for.
+/// The arguments of `--answer`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     port: u16,
@@ -18,14 +18,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// `None` where something else is asked for.
+    /// Parses the arguments. Returns `None` if they do not begin with `--answer`.
     pub(crate) fn of(args: &[String]) -> Option<Result<Self, String>> {
         let (option, args) = args.split_first()?;
         if option != "--answer" {
             return None;
         }
         let [port, word, seconds] = args else {
-            return Some(Err("a port, a word and seconds are needed".into()));
+            return Some(Err("missing PORT, WORD or SECONDS".into()));
         };
         let number = |text: &String| {
             text.parse::<u16>()
@@ -52,7 +52,7 @@ async fn answer(listener: TcpListener, wanted: Answer) {
                     let body = Full::new(word.clone());
                     async move { Ok::<_, Infallible>(Response::new(body)) }
                 });
-                // Who hangs up has its answer, or wants none.
+                // An error means that the client hung up.
                 let _ = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_word_is_answered_until_the_time_is_over() {
+    async fn word_is_answered_until_the_time_is_over() {
         let args = ["--answer", "0", "word", "60"].map(str::to_owned);
         let wanted = Answer::of(&args).unwrap().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,12 +1,14 @@
-//! `probe URL [SECONDS] [--expect STATUS]`: asks `URL` by HTTP until it answers `STATUS` (200 unless given), for at most
-//! `SECONDS` (30 unless given).
+//! `probe URL [SECONDS] [--expect STATUS]`: asks `URL` by HTTP until it answers `STATUS` (200
+//! unless given), for at most `SECONDS` (30 unless given).
 //!
-//! The harness runs it as a short-lived pod, to know from inside a cluster that the way to another one is open. Exit codes:
-//! 0 the address answered so, 1 it did not in time, 2 wrong usage. The last thing seen is on standard error; how it begins
-//! tells what is in the way: `cannot connect: refused`, `cannot connect: no answer`, `cannot connect: no way`, or another.
+//! The harness runs it as a short-lived pod, to know from inside a cluster that the way to another
+//! one is open. Exit codes: 0 the address answered so, 1 it did not in time, 2 wrong usage. The
+//! last thing seen is on standard error; how it begins tells what is in the way: `cannot connect:
+//! refused`, `cannot connect: no answer`, `cannot connect: no way`, or another.
 //!
-//! `probe --answer PORT WORD SECONDS` is the other side: answers every request on PORT with WORD, and ends after SECONDS. By
-//! it the harness finds out whether a port that a Docker engine publishes arrives on its machine.
+//! `probe --answer PORT WORD SECONDS` is the other side: answers every request on PORT with WORD,
+//! and ends after SECONDS. By it the harness finds out whether a port that a Docker engine
+//! publishes arrives on its machine.
 
 use std::{io::ErrorKind, net::IpAddr, process::ExitCode, time::Duration};
 
@@ -19,12 +21,13 @@ mod answer;
 
 use answer::Answer;
 
-const USAGE: &str = "usage: probe http://HOST[:PORT]/PATH [SECONDS] [--expect STATUS]\n       probe --answer PORT WORD SECONDS";
+const USAGE: &str = "usage: probe http://HOST[:PORT]/PATH [SECONDS] [--expect STATUS]
+       probe --answer PORT WORD SECONDS";
 /// Longest time for a name to resolve and a connection to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// Longest time for one try: connect, ask, answer.
 const TRY_LIMIT: Duration = Duration::from_secs(6);
-/// Pause between tries. A load balancer that was refused once may keep its port closed for seconds, so tries are cheap and many.
+/// Pause between tries. A load balancer may open its port late, so tries are cheap and many.
 const PAUSE: Duration = Duration::from_millis(250);
 
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ struct Target {
     path: String,
 }
 
-/// What the command line asks for.
+/// The arguments of the command line.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     url: String,
@@ -62,7 +65,7 @@ impl Wanted {
                     .parse()
                     .map_err(|error| format!("SECONDS must be 0 to 65535: {error}"))?,
             ),
-            _ => return Err("one URL is needed".into()),
+            _ => return Err("missing URL".into()),
         };
         Ok(Self {
             url: url.clone(),
@@ -74,7 +77,7 @@ impl Wanted {
 }
 
 impl Target {
-    /// As the `Host` header has it: an IPv6 address in brackets.
+    /// Returns the value of the `Host` header, with an IPv6 address in brackets.
     fn authority(&self) -> String {
         match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),
@@ -86,14 +89,14 @@ impl Target {
 fn parse(url: &str) -> Result<Target, String> {
     let uri: Uri = url
         .parse()
-        .map_err(|error| format!("`{url}` is no URL: {error}"))?;
+        .map_err(|error| format!("invalid URL `{url}`: {error}"))?;
     if uri.scheme_str() != Some("http") {
         return Err(format!("`{url}` must start with http://"));
     }
     let host = uri
         .host()
         .filter(|host| !host.is_empty())
-        .ok_or_else(|| format!("`{url}` names no host"))?;
+        .ok_or_else(|| format!("`{url}` has no host"))?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Ok(Target {
         host: host.trim_matches(['[', ']']).into(),
@@ -102,8 +105,9 @@ fn parse(url: &str) -> Result<Target, String> {
     })
 }
 
-/// A name by which the same host is dialled that Envoy dials: whole, so that no search domain of the pod comes before it.
-/// A name without a dot, and the short name of a Service, are left to the search domains.
+/// Returns the name to dial, as Envoy dials it: fully qualified, so that no search domain of the
+/// pod is tried first. A name without a dot and the short name of a Service are left to the search
+/// domains.
 fn dialled(host: &str) -> String {
     let is_name = host.parse::<IpAddr>().is_err() && host.contains('.');
     if is_name && !host.ends_with('.') && !host.ends_with(".svc") {
@@ -113,7 +117,7 @@ fn dialled(host: &str) -> String {
     }
 }
 
-/// Tells a port where nothing listens from packets that are dropped on their way, and both from a way that is not there.
+/// Connects. The error distinguishes a refused connection, dropped packets, and a missing route.
 async fn connect(target: &Target) -> Result<TcpStream, String> {
     let unresolved = |why: String| format!("cannot resolve `{}`: {why}", target.host);
     let resolved = tokio::net::lookup_host((dialled(&target.host), target.port));
@@ -155,7 +159,7 @@ async fn ask(target: &Target) -> Result<StatusCode, String> {
     tokio::pin!(answer);
     let response = tokio::select! {
         response = &mut answer => response,
-        // A server that closes right after its answer has answered all the same.
+        // A server that closes right after its answer has still answered.
         _ = connection => answer.await,
     };
     response
@@ -182,7 +186,7 @@ async fn probe(target: &Target, wanted: StatusCode, limit: Duration) -> Result<(
 /// Writes a line to standard error: the pod's log.
 fn say(line: &str) {
     use std::io::Write as _;
-    // A log that cannot be written has no other place to say so.
+    // A failed write to the log cannot be reported anywhere else.
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -227,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_taken_apart() {
+    fn url_is_parsed() {
         let target = |host: &str, port, path: &str| Target {
             host: host.into(),
             port,
@@ -246,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_dialled_as_envoy_dials_it() {
+    fn names_are_dialled_as_by_envoy() {
         for (host, whole) in [
             ("host.k3d.internal", "host.k3d.internal."),
             ("example.com.", "example.com."),
@@ -260,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_read() {
+    fn command_line_is_parsed() {
         let read = |args: &[&str]| {
             let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
             Wanted::of(&args).map(|wanted| (wanted.seconds, wanted.status.as_u16()))
@@ -283,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_status_that_is_wanted_is_the_only_one_that_will_do() {
+    async fn only_the_expected_status_succeeds() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let answers = tokio::spawn(async move {
@@ -311,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_port_is_named_at_the_deadline() {
+    async fn closed_port_is_reported() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
@@ -328,7 +332,7 @@ mod tests {
 
     /// Linux drops what is sent to a listener whose queue is full, as a firewall does.
     #[tokio::test]
-    async fn what_is_dropped_is_told_from_what_is_refused() {
+    async fn dropped_packets_are_not_a_refusal() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();
@@ -354,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_does_not_resolve_is_named() {
+    async fn unresolved_name_is_reported() {
         let target = Target {
             host: "nowhere.invalid".into(),
             port: 1,

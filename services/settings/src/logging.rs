@@ -19,7 +19,7 @@ pub fn init() -> Vec<String> {
     let format = std::env::var(env::LOG_FORMAT).ok();
     let human = format_is_human(format.as_deref(), terminal).unwrap_or_else(|problem| {
         problems.push(problem);
-        true
+        terminal
     });
     // <https://no-color.org>: an empty value counts as absent.
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

@@ -15,8 +15,8 @@ const SHOWN_CHARS: usize = 100;
 #[error("{}", .0.join("\n"))]
 pub struct InvalidSettings(pub Vec<String>);
 
-/// Reads variables through a lookup. Each method that returns `None` has noted a problem, unless
-/// it says otherwise.
+/// Reads variables through a lookup. A method that returns `None` has noted a problem, unless its
+/// documentation excludes it.
 pub struct Reader<'a> {
     lookup: Box<dyn Fn(&str) -> Option<OsString> + 'a>,
     problems: Vec<String>,

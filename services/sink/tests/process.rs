@@ -1,4 +1,4 @@
-//! The sink as a process: exit codes, signals, and what it says about itself.
+//! The sink as a process: exit codes, signals and log.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -45,7 +45,7 @@ fn run(command: &mut Command) -> (Option<i32>, String) {
     )
 }
 
-/// Starts it and reads its log up to the line that says that it has started.
+/// Starts it and reads its log up to the line `started`.
 fn started(command: &mut Command) -> (Child, impl std::io::Read + use<>) {
     let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -63,7 +63,7 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 #[test]
-fn wrong_configuration_is_exit_code_2_with_every_problem_on_its_line() {
+fn wrong_settings_exit_2_with_every_problem() {
     let dir = TempDir::new().unwrap();
     let (code, log) = run(sink(&dir)
         .env("FERRY_HTTP_LISTEN", "everywhere")

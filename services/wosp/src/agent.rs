@@ -1,4 +1,5 @@
-//! The loop: read the authority, mint, publish, wait, again; sooner where the authority was replaced or the clock was set.
+//! The loop of the agent: read the authority, mint, publish, wait. It wakes early if the authority
+//! was replaced or the clock was set.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -20,11 +21,13 @@ use crate::{
 
 /// First pause after a failure; doubled with each that follows, up to the rotation interval.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
-/// How often the authority's files are looked at, so that one which was replaced is used before the next rotation.
+/// Time between two reads of the authority's files, so that a replaced one is used before the next
+/// rotation.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// A difference between the clock and the time that has passed which no correction in small steps explains: it was set.
+/// A difference between wall clock and monotonic clock that gradual correction cannot explain: the
+/// clock was set.
 const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(1);
-/// How often the log repeats that the authority must be replaced.
+/// Time between two log lines about an authority that must be replaced.
 const REMINDER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Mints and publishes the identities of one pod.
@@ -37,7 +40,7 @@ pub struct Agent {
     /// The authority of the last rotation, to notice a new one.
     authority: Option<CertificateDer<'static>>,
     reminded: Option<Timestamp>,
-    /// The files that were read last.
+    /// The files as they were read last.
     stamp: Stamp,
 }
 
@@ -106,7 +109,8 @@ impl Agent {
             .build()
     }
 
-    /// One rotation at `now`: true if a new identity was published. Status, metrics and log are told either way.
+    /// Rotates once at `now`. Returns true if a new identity was published. Status, metrics and log
+    /// record either outcome.
     pub fn rotate(&mut self, now: Timestamp) -> bool {
         match self.try_rotate(now) {
             Ok(published) => {
@@ -135,13 +139,14 @@ impl Agent {
     }
 
     fn try_rotate(&mut self, now: Timestamp) -> Result<Published, RotateError> {
-        // Read each time, so that an authority which was replaced is taken without a restart.
-        // The stamp first: files that are replaced in between look new the next time.
+        // The authority is read each time, so that a replaced one is used without a restart. The
+        // stamp is taken first: files that are replaced in between look new the next time.
         self.stamp = stamp_of(&self.config.authority_dir);
         let authority = Authority::read(&self.config.authority_dir, &self.config.name)?;
         self.look_at(&authority, now);
         let identity = mint(&authority, &self.config.name, self.config.lifetime, now)?;
-        // The roots first: should they be new, peers with identities of the new root are trusted before they come.
+        // Roots are published first, so that peers with identities of a new root are trusted before
+        // they connect.
         self.publisher.roots(authority.roots_pem())?;
         let published_at = Timestamp::now().into();
         self.publisher.identity(&identity)?;
@@ -187,7 +192,8 @@ impl Agent {
             self.reminded = Some(now);
             tracing::warn!(
                 expires = %authority.not_after(),
-                "less than a fifth of the authority's life is left; replace it, or this pod has no identity from {} on",
+                "less than a fifth of the authority's life is left; replace it, \
+                 or this pod has no identity from {} on",
                 authority.not_after()
             );
         }
@@ -202,7 +208,7 @@ fn stamp_of(folder: &Path) -> Stamp {
     [CERTIFICATE, KEY, ROOTS].map(|name| ContentHash::of_file(&folder.join(name)))
 }
 
-/// The wall clock at a moment of the clock that is never set.
+/// The wall clock at a moment of the monotonic clock.
 #[derive(Clone, Copy)]
 struct Clock {
     wall: Timestamp,
@@ -217,8 +223,8 @@ impl Clock {
         }
     }
 
-    /// Whether the wall clock was set since then: an identity that was minted by the clock of before may be over, or not have
-    /// begun, by the clock of now.
+    /// Returns whether the wall clock was set since then. An identity that was minted before may be
+    /// expired, or not yet valid, by the new time.
     fn was_set(&self) -> bool {
         self.is_other_than(Self::now())
     }
@@ -231,7 +237,7 @@ impl Clock {
     }
 }
 
-/// Waits for `pause`, or until `is_due` at one of the looks between.
+/// Waits for `pause`, or until `is_due` returns true; it is called every [`LOOK_INTERVAL`].
 async fn wait_or(pause: Duration, is_due: impl Fn() -> bool) {
     let end = Instant::now() + pause;
     while Instant::now() < end {
@@ -253,14 +259,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_is_jittered_by_a_tenth() {
+    fn pause_is_jittered_by_a_tenth() {
         let pause = Duration::from_secs(10);
         assert_eq!(jittered(pause, 0.0), Duration::from_secs(9));
         assert_eq!(jittered(pause, 1.0), Duration::from_secs(11));
     }
 
     #[test]
-    fn a_clock_that_was_set_is_noticed_and_a_slow_one_is_not() {
+    fn set_clock_is_noticed_slow_one_is_not() {
         let then = Clock::now();
         let after = |passed: Duration, by_wall: i64| Clock {
             wall: then.wall + SignedDuration::from_millis(by_wall),

@@ -1,4 +1,4 @@
-//! The pod authority as it lies in its folder, and whether it can speak for this pod.
+//! Reads the pod authority from its folder, and checks that it can sign for this pod.
 
 use std::{
     fs::File,
@@ -13,7 +13,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
 
-/// The authority's certificate, PEM; what stands between it and the root, if anything, follows it.
+/// The authority's certificate, PEM. Certificates between it and the root follow it.
 pub const CERTIFICATE: &str = "tls.crt";
 /// Its key, PEM: PKCS #8, or SEC1 as `openssl ecparam` and cert-manager write it.
 pub const KEY: &str = "tls.key";
@@ -23,12 +23,13 @@ pub const ROOTS: &str = "ca.crt";
 /// Larger files are refused unread: thousands of roots fit.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Most certificates from the authority to below the root. Ferry's own authorities have one; an operator's CA may put
-/// others between.
+/// Most certificates from the authority to below the root. Ferry's own authorities have one; an
+/// operator's CA may add intermediates.
 const MAX_CHAIN: usize = 3;
 
-/// The share of an authority's life that is left when its replacement is due: a fifth, 18 of 90 days. A share and not a
-/// number of hours, so that an authority that lives for minutes in a test is not overdue from birth.
+/// The share of an authority's life that is left when its replacement is due: a fifth, 18 of 90
+/// days. It is a share, not a number of hours, so that an authority that lives for minutes in a
+/// test is not overdue from the start.
 const RENEWAL_SHARE: i32 = 5;
 
 /// Why there is no authority to mint with.
@@ -38,28 +39,30 @@ pub enum AuthorityError {
     Read { path: PathBuf, source: io::Error },
     #[error("`{path}` {problem}; replace the pod's authority")]
     Broken { path: PathBuf, problem: String },
-    /// By this machine's clock it is not valid yet, which time or a right clock mends.
+    /// It is not valid yet by this machine's clock. Time or a corrected clock resolves this.
     #[error(
-        "the authority is valid from {from} only, and it is {now} on this machine; set its clock right"
+        "the authority is valid from {from} on, and it is {now} on this machine; \
+         set its clock right"
     )]
     Early { from: Timestamp, now: Timestamp },
-    /// What is there was read well and cannot speak for this pod.
+    /// It was read and cannot sign for this pod.
     #[error("{0}; replace the pod's authority")]
     Refused(String),
 }
 
 impl AuthorityError {
-    /// True when trying again cannot help: not for what may be seen in the middle of a replacement.
+    /// Returns true if a retry cannot help. A state that may be seen in the middle of a replacement
+    /// is not such.
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_))
     }
 }
 
-/// A pod authority that was read and found fit.
+/// A pod authority that was read and checked.
 pub struct Authority {
     pub(crate) key: KeyPair,
     certificate: CertificateDer<'static>,
-    /// The authority's certificate first, then those between it and the root, if any.
+    /// The authority's certificate first, then the intermediates.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) chain_pem: String,
     pub(crate) roots: Vec<CertificateDer<'static>>,
@@ -71,9 +74,14 @@ pub struct Authority {
 
 impl Authority {
     /// Reads the authority of `name` from `folder`: [`CERTIFICATE`], [`KEY`] and [`ROOTS`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the path of a file that cannot be read or parsed, or why the authority cannot sign
+    /// for `name`.
     pub fn read(folder: &Path, name: &WorkloadName) -> Result<Self, AuthorityError> {
-        // The kubelet replaces a mounted Secret by pointing `..data` elsewhere. Read through the folder that it points to
-        // now, so that the three files are of one version.
+        // kubelet replaces a mounted Secret by pointing `..data` elsewhere. The folder that it
+        // points to now is read, so that the three files are of one version.
         let data = folder.join("..data");
         let folder = data.canonicalize().unwrap_or_else(|_| folder.into());
         let certificate_path = folder.join(CERTIFICATE);
@@ -121,7 +129,7 @@ impl Authority {
 
         if !parsed.is_ca() {
             return Err(AuthorityError::Refused(format!(
-                "`{}` is no authority's certificate",
+                "`{}` is not the certificate of an authority",
                 certificate_path.display()
             )));
         }
@@ -140,7 +148,7 @@ impl Authority {
         })
     }
 
-    /// The trusted roots as they lie in their file.
+    /// Returns the trusted roots as they are in their file.
     pub fn roots_pem(&self) -> &str {
         &self.roots_pem
     }
@@ -149,23 +157,24 @@ impl Authority {
         self.not_before
     }
 
-    /// When it ends, or its root where that is earlier: nothing is minted beyond.
+    /// Returns when the authority or its root expires, whichever is earlier. No identity outlives
+    /// it.
     pub const fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// True when less than a fifth of its life is left.
+    /// Returns true if less than a fifth of its life is left.
     pub fn is_renewal_due(&self, now: Timestamp) -> bool {
         let life = self.not_after.duration_since(self.not_before);
         self.not_after.duration_since(now) < life / RENEWAL_SHARE
     }
 
-    /// What is unsafe about it though it works.
+    /// Returns what is unsafe about an authority that works.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
 
-    /// True if `other` is the same certificate.
+    /// Returns true if `other` is the same certificate.
     pub fn is_same(&self, other: &CertificateDer<'_>) -> bool {
         self.certificate == *other
     }
@@ -174,7 +183,8 @@ impl Authority {
         &self.certificate
     }
 
-    /// How it and the roots beside it are told from others.
+    /// Returns the identifiers of the authority and of its roots, or `None` if one cannot be
+    /// parsed.
     pub fn report(&self) -> Option<(CertificateReport, Vec<CertificateReport>)> {
         let roots = self.roots.iter().map(|root| CertificateReport::of(root));
         Some((
@@ -183,7 +193,8 @@ impl Authority {
         ))
     }
 
-    /// The end of an identity of `lifetime` minted at `now`, refused if the authority ends before.
+    /// Returns the end of an identity of `lifetime` minted at `now`. Fails if the authority ends
+    /// before.
     pub(crate) fn covers(
         &self,
         now: Timestamp,
@@ -221,7 +232,8 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-/// Refuses an authority whose name constraints (RFC 5280, 4.2.1.10) leave out `name`; warns of one that could speak for others.
+/// Fails if the name constraints (RFC 5280, 4.2.1.10) do not permit `name`. Returns a warning if
+/// they permit others.
 fn check_names(
     certificate: &X509Certificate<'_>,
     name: &WorkloadName,
@@ -241,7 +253,8 @@ fn check_names(
         .collect();
     if permitted.is_empty() {
         return Ok(Some(
-            "the authority is not constrained to this pod's name: whoever steals it can speak for every pod".into(),
+            "the authority is not constrained to this pod's name: a thief could sign for every pod"
+                .into(),
         ));
     }
     let own = name.to_string();
@@ -287,9 +300,9 @@ fn read(path: &Path) -> Result<String, AuthorityError> {
     })
 }
 
-/// All certificates of a PEM file; none if one of them is broken.
+/// Returns all certificates of a PEM file, or none if one of them is broken.
 fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
-    // Some editors put a mark first, which would hide the first line.
+    // Some editors write a byte order mark, which would hide the first line.
     CertificateDer::pem_slice_iter(pem.trim_start_matches('\u{feff}').as_bytes())
         .collect::<Result<_, _>>()
         .unwrap_or_default()
@@ -309,8 +322,8 @@ fn validity(certificate: &X509Certificate<'_>) -> (Timestamp, Timestamp) {
     )
 }
 
-/// When the chain and its root are valid: a leaf must not go beyond. Of several roots that bear the last issuer's name,
-/// as while a root is replaced, the longest-lived counts.
+/// Returns when the chain and its root are valid: the limits of every leaf. While a root is
+/// replaced, several may have the last issuer's name; the longest-lived counts.
 fn common_validity(
     chain: &[CertificateDer<'_>],
     roots: &[CertificateDer<'_>],
@@ -335,7 +348,7 @@ fn common_validity(
     )
 }
 
-/// The PEM blocks without what a file may have around them, ending in a line break.
+/// Returns the PEM blocks without the text around them, ending in a line break.
 fn blocks(text: &str) -> String {
     let start = text.find("-----BEGIN CERTIFICATE-----").unwrap_or(0);
     let marker = "-----END CERTIFICATE-----";

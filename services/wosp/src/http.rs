@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{metrics::Metrics, status::Status};
 
-/// What the HTTP side looks at.
+/// The state that the HTTP side reads.
 #[derive(Clone, Debug)]
 pub struct Shared {
     pub status: Arc<Status>,
@@ -45,7 +45,7 @@ async fn ready(State(shared): State<Shared>) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// What was published last, as a [`messages::IdentityReport`]; 503 before there is anything.
+/// Answers the last published identity as a [`messages::IdentityReport`], or 503 before the first.
 async fn identity(State(shared): State<Shared>) -> Response {
     match shared.status.report() {
         Some(report) => {

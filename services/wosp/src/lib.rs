@@ -1,5 +1,6 @@
-//! Ferry's workload identity agent. It mints a short-lived certificate for its pod from the pod's own authority, publishes
-//! it for Envoy and the app as one file, and does so again and again; see [`agent`].
+//! Ferry's workload identity agent. It mints a short-lived certificate for its pod from the pod's
+//! authority, publishes it for Envoy and the app as one file, and replaces it before it expires;
+//! see [`agent`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -30,7 +30,8 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Serves and rotates until SIGTERM or Ctrl-C. Published files stay: Envoy may still finish what it has under way.
+/// Serves and rotates until SIGTERM or Ctrl-C. Published files stay: Envoy may still finish
+/// requests.
 async fn serve(config: Config) -> Result<(), String> {
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| format!("SIGTERM: {error}"))?;
@@ -40,14 +41,20 @@ async fn serve(config: Config) -> Result<(), String> {
         .and_then(TcpListener::from_std)
         .map_err(|error| {
             format!(
-                "cannot listen on {}: {error}; free it or set another address",
+                "cannot listen on {}: {error}; free the port, or change FERRY_WOSP_LISTEN",
                 config.listen
             )
         })?;
     let address = listener
         .local_addr()
         .map_err(|error| format!("no address: {error}"))?;
-    tracing::info!(%address, lifetime = ?config.lifetime, rotation = ?config.rotation, "wosp of `{}` listens", config.name);
+    let Config {
+        name,
+        lifetime,
+        rotation,
+        ..
+    } = &config;
+    tracing::info!(%address, ?lifetime, ?rotation, "wosp of `{name}` listens");
 
     let shared = Shared {
         status: Arc::default(),

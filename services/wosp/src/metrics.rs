@@ -1,4 +1,4 @@
-//! What `/metrics` tells, in the OpenMetrics text format. Times are seconds since 1970.
+//! The metrics of the agent, in the OpenMetrics text format. Times are seconds since 1970.
 
 use std::{fmt, sync::atomic::AtomicU64};
 
@@ -59,7 +59,7 @@ impl Default for Metrics {
         );
         registry.register(
             "authority_expiry_timestamp_seconds",
-            "When the pod authority or its root expires, whichever is earlier, 0 before it was read",
+            "When the pod authority or its root expires, whichever is earlier; 0 before the first",
             metrics.authority_expiry.clone(),
         );
         registry.register(
@@ -75,7 +75,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The text of `/metrics` at `now`.
+    /// Returns the text of `/metrics` at `now`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the encoder.
     pub fn text(&self, published: Option<Published>, now: Timestamp) -> Result<String, fmt::Error> {
         if let Some(published) = published {
             self.identity_age

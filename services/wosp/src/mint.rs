@@ -1,4 +1,4 @@
-//! One identity from the pod authority. Pure but for its time, which it is given, and the randomness of keys.
+//! Mints one identity from the pod authority. It depends only on its arguments and on random keys.
 
 use std::{fmt, time::Duration};
 
@@ -45,8 +45,9 @@ pub enum MintError {
 /// Mints an identity for `name`, valid from [`BACKDATE`] before `now` until `lifetime` after it.
 ///
 /// # Errors
-/// Refuses one that would outlive its authority, and one that peers would not accept: what is returned was verified
-/// against the roots, for both ends of a connection, and for the pod's DNS name.
+/// Fails if the identity would outlive its authority, or if peers would not accept it. A returned
+/// identity was verified against the roots, for both ends of a connection, and for the pod's DNS
+/// name.
 pub fn mint(
     authority: &Authority,
     name: &WorkloadName,
@@ -56,8 +57,9 @@ pub fn mint(
     let end = authority.covers(now, lifetime)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut parameters = CertificateParams::default();
-    // An empty subject: a common name holds 64 characters, fewer than a pod's DNS name may have. The serial number is
-    // rcgen's: 159 bits of the hash of the fresh public key, so random and never repeated.
+    // An empty subject: a common name holds 64 characters, fewer than a pod's DNS name may have.
+    // The serial number is rcgen's: 159 bits of the hash of the fresh public key, so random and
+    // never repeated.
     parameters.distinguished_name = DistinguishedName::new();
     parameters.subject_alt_names = vec![
         SanType::DnsName(name.to_string().try_into()?),
@@ -70,10 +72,11 @@ pub fn mint(
         ExtendedKeyUsagePurpose::ClientAuth,
     ];
     parameters.use_authority_key_identifier_extension = true;
-    // Certificates know whole seconds: both ends are rounded down, so that the leaf never outlives what was asked for.
+    // Certificates know whole seconds. Both ends are rounded down, so that the leaf never outlives
+    // `lifetime`.
     let start = whole_seconds(now.saturating_sub(BACKDATE).unwrap_or(now));
     let end = whole_seconds(end);
-    // rcgen's clock type belongs to a crate that is no dependency of ours; it can be reached by addition.
+    // rcgen's time type is of a crate that is not a dependency; addition makes one.
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     parameters.not_before = epoch + since_epoch(start);
     parameters.not_after = epoch + since_epoch(end);
@@ -91,8 +94,7 @@ pub fn mint(
     })
 }
 
-/// Looks at the leaf as a peer will. An identity that no peer accepts is better missed here, with the reason, than
-/// found by every handshake.
+/// Verifies the leaf as a peer does. A failure here has a reason; in a handshake it would not.
 fn verify(
     leaf: &CertificateDer<'_>,
     authority: &Authority,
@@ -108,7 +110,7 @@ fn verify(
         let end = EndEntityCert::try_from(leaf)?;
         for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
             end.verify_for_usage(
-                // The leaf's issuer has a P-256 key; an operator's own root may have another.
+                // The leaf's issuer has a P-256 key; an operator's root may have another.
                 ALL_VERIFICATION_ALGS,
                 &anchors,
                 &authority.chain,
@@ -123,7 +125,8 @@ fn verify(
     };
     check().map_err(|error| {
         AuthorityError::Refused(format!(
-            "the authority makes no identity of `{name}` that peers accept: {error:?} when verified against its roots"
+            "the authority makes no identity of `{name}` that peers accept: \
+             {error:?} when verified against its roots"
         ))
     })
 }

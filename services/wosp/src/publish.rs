@@ -1,5 +1,6 @@
-//! Files for Envoy and the app, each replaced whole: written beside, then renamed. Certificate and key are in one file, so
-//! that nobody ever sees one without the other. Envoy watches the folder for the rename (`watched_directory`).
+//! Publishes files for Envoy and the app. Each is written beside its place, then renamed, so that
+//! readers see all or nothing. Certificate and key are in one file, so that no reader sees one
+//! without the other. Envoy watches the folder for the rename (`watched_directory`).
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -24,7 +25,7 @@ pub struct PublishError {
     source: io::Error,
 }
 
-/// Writes into one folder, which only it may write to.
+/// Writes into one folder, which no other process writes to.
 #[derive(Debug)]
 pub struct Publisher {
     folder: PathBuf,
@@ -32,7 +33,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// For `folder`, made (mode 0700) where missing; what is there already keeps its mode.
+    /// Returns a publisher for `folder`. A missing folder is made with mode 0700; one that exists
+    /// keeps its mode.
     pub fn new(folder: &Path) -> Self {
         Self {
             folder: folder.into(),
@@ -41,6 +43,10 @@ impl Publisher {
     }
 
     /// Replaces `identity.json`, mode 0600. Envoy and the app run as the same user as `wosp`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the path and the error of the kernel if the file cannot be written.
     pub fn identity(&self, identity: &Identity) -> Result<(), PublishError> {
         self.replace(
             IDENTITY_FILE,
@@ -55,7 +61,11 @@ impl Publisher {
         )
     }
 
-    /// Replaces `roots.json`, mode 0600, if `roots` are not those it was last given.
+    /// Replaces `roots.json`, mode 0600, if `roots` changed since the last call.
+    ///
+    /// # Errors
+    ///
+    /// Returns the path and the error of the kernel if the file cannot be written.
     pub fn roots(&mut self, roots: &str) -> Result<(), PublishError> {
         if self.roots.as_deref() == Some(roots) {
             return Ok(());
@@ -80,7 +90,8 @@ impl Publisher {
                 .recursive(true)
                 .mode(0o700)
                 .create(&self.folder)?;
-            // One left by an agent that was killed while it wrote. Made anew and never reused, so that its mode is ours.
+            // A killed agent may have left one. It is recreated and never reused, so that its mode
+            // is ours.
             match fs::remove_file(&fresh) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -90,7 +101,8 @@ impl Publisher {
                 .create_new(true)
                 .mode(0o600)
                 .open(&fresh)?;
-            // No fsync: the volume is memory, and after a crash of the machine a new identity is minted anyway.
+            // No fsync: the volume is memory, and `wosp` mints a new identity after a crash of the
+            // machine.
             file.write_all(content.to_string().as_bytes())?;
             fs::rename(&fresh, &path)
         };
@@ -98,7 +110,7 @@ impl Publisher {
     }
 }
 
-/// An SDS answer with one secret.
+/// Returns an SDS answer with one secret.
 fn secret(name: &str, kind: &str, content: &Value) -> Value {
     json!({ "resources": [{ "@type": SECRET, "name": name, kind: content }] })
 }

@@ -1,4 +1,4 @@
-//! What the agent has done so far, and whether that is enough to be ready.
+//! The state of the agent, and whether it is ready.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -16,7 +16,7 @@ pub struct Status(Mutex<State>);
 struct State {
     published: Option<Published>,
     report: Option<IdentityReport>,
-    /// Of the last try; `None` after a success.
+    /// The error of the last rotation; `None` after a success.
     failure: Option<Failure>,
 }
 
@@ -27,12 +27,12 @@ pub struct Published {
     pub not_after: Timestamp,
 }
 
-/// Why the last try failed.
+/// Why the last rotation failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// May be over with the next try.
+    /// The next try may succeed.
     Passing(String),
-    /// The authority cannot speak for this pod; only a new one helps.
+    /// The authority cannot sign for this pod; only a new one helps.
     Refused(String),
 }
 
@@ -48,7 +48,7 @@ impl Status {
         });
     }
 
-    /// What `/identity` answers; `None` before the first identity.
+    /// Returns the answer of `/identity`, or `None` before the first identity.
     pub fn report(&self) -> Option<IdentityReport> {
         self.with(|state| state.report.clone())
     }
@@ -61,8 +61,9 @@ impl Status {
         self.with(|state| state.failure = Some(failure));
     }
 
-    /// Why the pod has no identity to rely on at `now`: `None` means ready. A passing failure counts only once the last
-    /// identity ends within one `rotation`; until then the next tries may still replace it in time.
+    /// Returns why the pod is not ready at `now`, or `None` if it is. A transient failure counts
+    /// only once the last identity ends within one `rotation`: until then the next tries may
+    /// replace it in time.
     pub fn unready_reason(&self, now: Timestamp, rotation: Duration) -> Option<String> {
         let State {
             published, failure, ..
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_ready_until_one_rotation_before_its_end() {
+    fn identity_is_ready_until_its_last_rotation() {
         let status = status_with_identity();
         assert_eq!(status.unready_reason(at(0), ROTATION), None);
         assert_eq!(status.unready_reason(at(49), ROTATION), None);
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_passing_failure_is_named_when_it_begins_to_hurt() {
+    fn transient_failure_counts_near_expiry() {
         let status = status_with_identity();
         status.failed(Failure::Passing("no disk".into()));
         assert_eq!(status.unready_reason(at(20), ROTATION), None);
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusing_authority_is_not_ready_though_the_identity_lives() {
+    fn refused_authority_is_not_ready() {
         let status = status_with_identity();
         status.failed(Failure::Refused("the authority expired".into()));
         assert_eq!(

@@ -1,3 +1,5 @@
+//! Keys as `openssl` and other tools write them, and damaged ones.
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rcgen::{
     KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PublicKeyData as _,
@@ -91,7 +93,7 @@ fn a_key_is_only_its_own_certificates() {
 }
 
 #[test]
-fn a_kind_that_envoy_or_a_client_cannot_use_is_refused() {
+fn unusable_key_kinds_are_refused() {
     let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
     assert_eq!(
         of(&key.serialize_pem(), &key).unwrap_err(),
@@ -124,7 +126,9 @@ fn what_holds_no_usable_key_says_what_it_holds() {
         (block("DSA PRIVATE KEY"), KeyProblem::Kind),
         (format!("{key}{key}"), KeyProblem::Several(2)),
         (
-            "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n".into(),
+            "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+             DEK-Info: AES-256-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n"
+                .into(),
             KeyProblem::Encrypted,
         ),
         (
@@ -147,7 +151,7 @@ fn what_holds_no_usable_key_says_what_it_holds() {
 }
 
 #[test]
-fn what_is_cut_or_changed_is_refused_and_never_panics() {
+fn damaged_keys_are_refused_without_panic() {
     let key = KeyPair::generate().unwrap();
     let der = key.serialize_der();
     for at in 0..der.len() {

@@ -1,7 +1,8 @@
-//! Decoding with a bound on the trail.
+//! Decodes protobuf with a limit on the trail.
 //!
-//! An empty hop is two bytes on the wire and 150 in memory, so a frame within its limit could hold four million of them
-//! and take 600 MB. The decoder keeps as many as show that the trail is too long, and skips the rest.
+//! An empty hop is two bytes on the wire and 150 in memory, so a frame within its limit could hold
+//! four million of them and take 600 MB. The decoder keeps one hop more than the limit, and skips
+//! the rest.
 
 use std::marker::PhantomData;
 
@@ -33,7 +34,11 @@ impl TrailField for v1::Ack {
     const TRAIL: u32 = 4;
 }
 
-/// Reads one protobuf message, of its trail no more than shows that it is too long.
+/// Decodes one protobuf message. An overlong trail is cut to one hop more than the limit.
+///
+/// # Errors
+///
+/// Returns the error of prost if the bytes are not such a message.
 pub fn decode<T: TrailField>(mut buffer: impl Buf) -> Result<T, DecodeError> {
     let mut message = T::default();
     let mut hops = 0;
@@ -89,7 +94,7 @@ impl<U: TrailField> Decoder for BoundedDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        // The same status as prost's own codec.
+        // The same status as that of prost's codec.
         decode(buffer)
             .map(Some)
             .map_err(|error| Status::internal(error.to_string()))
@@ -104,7 +109,7 @@ mod tests {
     use crate::{Ack, Message, Outcome, limits::MAX_TRAIL_HOPS, samples};
 
     #[test]
-    fn what_is_within_the_limits_decodes_as_prost_does() {
+    fn frames_within_limits_decode_as_in_prost() {
         let message = v1::Message::from(&samples::message(MAX_TRAIL_HOPS));
         let bytes = message.encode_to_vec();
         assert_eq!(decode::<v1::Message>(&*bytes).unwrap(), message);
@@ -117,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trail_of_a_million_hops_is_cut_where_it_is_seen_to_be_too_long() {
+    fn million_hops_are_cut_at_the_limit() {
         let mut bytes = v1::Message::from(&samples::message(KEPT_HOPS)).encode_to_vec();
         bytes.extend([0x2a, 0x00].repeat(1_000_000));
         let read: v1::Message = decode(&*bytes).unwrap();

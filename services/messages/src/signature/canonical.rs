@@ -1,7 +1,7 @@
 //! What is signed, as canonical JSON (RFC 8785).
 //!
-//! Every value is a text, so the rules come down to these two: members in alphabetical order, no white space.
-//! `serde_json` escapes texts exactly as RFC 8785 section 3.2.2.2 asks.
+//! Every value is a text, so the rules come down to these two: members in alphabetical order, no
+//! white space. `serde_json` escapes texts exactly as RFC 8785 section 3.2.2.2 asks.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::digest::{Context, SHA256, digest};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{Hop, Role, Timestamp};
 
-/// A hop; the members stand in alphabetical order.
+/// A hop, with its members in alphabetical order.
 #[derive(Serialize)]
 struct CanonicalHop<'a> {
     at: Timestamp,
@@ -48,7 +48,7 @@ fn canonical(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("texts can always be written as JSON")
 }
 
-/// The bytes that a signature covers: `{"before":HASH,"hop":{HOP},"id":UUID}`.
+/// Returns the bytes that a signature covers: `{"before":HASH,"hop":{HOP},"id":UUID}`.
 pub(super) fn payload(id: Uuid, before: &str, hop: &Hop) -> String {
     #[derive(Serialize)]
     struct Payload<'a> {
@@ -63,13 +63,14 @@ pub(super) fn payload(id: Uuid, before: &str, hop: &Hop) -> String {
     })
 }
 
-/// SHA-256 of the hop without its signature, base64url.
+/// Returns the SHA-256 of the hop without its signature, base64url.
 pub(super) fn hop_hash(hop: &Hop) -> String {
     let text = canonical(&CanonicalHop::unsigned(hop));
     URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()))
 }
 
-/// SHA-256 of the list of the hops so far, signatures included, kept as the trail grows so that a long one is hashed once.
+/// SHA-256 of the hops so far, signatures included. It grows with the trail, so that a long one is
+/// hashed once.
 pub(super) struct TrailHash {
     context: Context,
     is_empty: bool,
@@ -102,7 +103,7 @@ impl TrailHash {
         self.context.update(text.as_bytes());
     }
 
-    /// The hash of the list as it is now, base64url.
+    /// Returns the hash of the list as it is now, base64url.
     pub(super) fn text(&self) -> String {
         let mut context = self.context.clone();
         context.update(b"]");
@@ -116,7 +117,7 @@ mod tests {
     use crate::samples;
 
     #[test]
-    fn the_signed_text_has_its_members_in_order_and_no_white_space() {
+    fn payload_is_canonical_json() {
         let id = samples::message(0).id;
         let mut hop = samples::hop();
         hop.node = "ä\"\\\u{8}\u{1f}/\u{7f}€😀".into();
@@ -124,23 +125,26 @@ mod tests {
         assert_eq!(
             payload(id, "HASH", &hop),
             concat!(
-                r#"{"before":"HASH","hop":{"at":"2026-11-22T18:53:44.000001Z","cluster":"cluster-a","#,
+                r#"{"before":"HASH","hop":{"at":"2026-11-22T18:53:44.000001Z","#,
+                r#""cluster":"cluster-a","#,
                 r#""namespace":"international-ferry-gateway-ns","#,
                 "\"node\":\"ä\\\"\\\\\\b\\u001f/\u{7f}€😀\",",
-                r#""pod":"gateway-6d4f5c-x2k4p","role":"gateway"},"id":"019a0000-0000-7000-8000-000000000001"}"#
+                r#""pod":"gateway-6d4f5c-x2k4p","role":"gateway"},"#,
+                r#""id":"019a0000-0000-7000-8000-000000000001"}"#
             )
         );
     }
 
     #[test]
-    fn the_hash_of_a_trail_is_that_of_its_canonical_list() {
+    fn trail_hash_covers_the_canonical_list() {
         let of = |text: &str| URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()));
         assert_eq!(TrailHash::new().text(), of("[]"));
         let mut hop = samples::hop();
         hop.signature = "s".into();
         let one = concat!(
-            r#"{"at":"2026-11-22T18:53:44.000001Z","cluster":"cluster-a","namespace":"international-ferry-gateway-ns","#,
-            r#""node":"k3d-cluster-a-agent-0","pod":"gateway-6d4f5c-x2k4p","role":"gateway","signature":"s"}"#
+            r#"{"at":"2026-11-22T18:53:44.000001Z","cluster":"cluster-a","#,
+            r#""namespace":"international-ferry-gateway-ns","node":"k3d-cluster-a-agent-0","#,
+            r#""pod":"gateway-6d4f5c-x2k4p","role":"gateway","signature":"s"}"#
         );
         let trail = [hop.clone(), hop];
         assert_eq!(TrailHash::of(&trail[..1]).text(), of(&format!("[{one}]")));

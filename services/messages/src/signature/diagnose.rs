@@ -1,4 +1,4 @@
-//! What happened to a trail whose hops no longer follow each other: told from what each signer says it signed.
+//! Finds out how a broken trail was changed, from what each signer declares to have signed.
 
 use std::collections::HashSet;
 
@@ -9,8 +9,8 @@ use super::{
 };
 use crate::Hop;
 
-/// Replaces each [`HopProblem::Dropped`] by what is seen to have happened, and leaves out the hops that only follow a
-/// broken one. Nothing here decides whether a trail is good: a trail without problems has none to replace.
+/// Replaces each [`HopProblem::Dropped`] by the actual change, and omits hops that only follow a
+/// broken one. It never decides whether a trail is valid: a valid trail has no problem to replace.
 pub(super) fn diagnose(
     trail: &[Hop],
     broken: Vec<(usize, HopProblem)>,
@@ -62,14 +62,14 @@ pub(super) fn diagnose(
     clear
 }
 
-/// The hash of the trail before it that the hop's signer says it signed.
+/// Returns the hash of the trail before the hop, as declared by its signer.
 fn signed_before(hop: &Hop) -> Option<String> {
     let jws = Detached::parse(&hop.signature).ok()?;
     let header = Header::parse(&jws.header_json).ok()?;
     Some(header.ferry?.before)
 }
 
-/// The hops in the order in which they were signed, as far as one leads to the next.
+/// Returns the hops in the order in which they were signed, as far as one leads to the next.
 fn order(trail: &[Hop], signed: &[Option<String>]) -> Vec<usize> {
     let mut hash = TrailHash::new();
     let mut order = vec![];
@@ -88,7 +88,7 @@ fn order(trail: &[Hop], signed: &[Option<String>]) -> Vec<usize> {
     }
 }
 
-/// The only hop of `before` without which its hash is `signed`.
+/// Returns the hop of `before` without which its hash is `signed`.
 fn extra_hop(before: &[Hop], signed: &str) -> Option<usize> {
     (0..before.len()).find(|extra| {
         let mut hash = TrailHash::new();

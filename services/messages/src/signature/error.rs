@@ -1,20 +1,24 @@
+//! Errors of identities, signatures and trails.
+
 use uuid::Uuid;
 
 use crate::{InvalidName, Timestamp, WorkloadName, limits::MAX_SIGNATURE_BYTES};
 
-/// Why an identity cannot be used to sign. None of the texts holds a key.
+/// Why an identity cannot be used to sign. No text holds a key.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidIdentity {
-    #[error("the identity file is no SDS resource: {0}; `wosp` writes it")]
+    #[error("the identity file is not an SDS resource: {0}; `wosp` writes it")]
     NotSds(serde_json::Error),
     #[error(
-        "the identity file holds no resource named `identity` with a certificate and a key; `wosp` writes it"
+        "the identity file holds no resource named `identity` with a certificate and a key; \
+         `wosp` writes it"
     )]
     NoIdentity,
     #[error("the certificate chain is not PEM: {0}")]
     Pem(String),
     #[error(
-        "the certificate chain holds {0} certificates, expected 1 to 4: the leaf first, then its authority"
+        "the certificate chain holds {0} certificates, expected 1 to 4: \
+         the leaf first, then its authority"
     )]
     ChainLength(usize),
     #[error("certificate {index} of the chain: {cause}")]
@@ -33,7 +37,8 @@ pub enum InvalidIdentity {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SignError {
     #[error(
-        "the identity of {name} is valid from {not_before} to {not_after}, not at {at}; is `wosp` running, and are the clocks right?"
+        "the identity of {name} is valid from {not_before} to {not_after}, not at {at}; \
+         is `wosp` running, and are the clocks right?"
     )]
     NotValidAt {
         name: WorkloadName,
@@ -42,7 +47,8 @@ pub enum SignError {
         not_after: Timestamp,
     },
     #[error(
-        "the identity is that of {name}, and cannot sign for namespace `{namespace}` in cluster `{cluster}`"
+        "the identity is that of {name}, \
+         and cannot sign for namespace `{namespace}` in cluster `{cluster}`"
     )]
     OtherPod {
         name: WorkloadName,
@@ -50,14 +56,15 @@ pub enum SignError {
         namespace: String,
     },
     #[error(
-        "the signature of {0} bytes is over the limit of {MAX_SIGNATURE_BYTES}: the certificate chain is too long"
+        "the signature of {0} bytes is over the limit of {MAX_SIGNATURE_BYTES}: \
+         the certificate chain is too long"
     )]
     TooLong(usize),
     #[error("the random number generator of the system failed")]
     Random,
 }
 
-/// Why a trail is no evidence.
+/// Why a trail is not valid.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TrailError {
     #[error("root certificate {index} cannot be used: {cause}")]
@@ -76,7 +83,7 @@ pub enum TrailError {
 }
 
 impl TrailError {
-    /// What is wrong with the hop, where it is a hop that is wrong.
+    /// Returns the problem of the hop, if the error concerns one.
     pub fn problem(&self) -> Option<&HopProblem> {
         match self {
             Self::Hop { problem, .. } => Some(problem),
@@ -85,7 +92,7 @@ impl TrailError {
     }
 }
 
-/// All that is wrong with one trail: at least one error, in travel order.
+/// Every problem of one trail: at least one error, in travel order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrailErrors {
     pub first: TrailError,
@@ -112,7 +119,7 @@ impl From<TrailError> for TrailErrors {
     }
 }
 
-/// What is wrong with one hop.
+/// Why one hop is not valid.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HopProblem {
@@ -131,12 +138,14 @@ pub enum HopProblem {
         found: Uuid,
     },
     #[error(
-        "dropped: hash of the trail before it: {signer} signed a trail with a hop that is not here, or not as it was"
+        "dropped: hash of the trail before it: \
+         {signer} signed a trail with a hop that is not here, or not as it was"
     )]
     Dropped { signer: WorkloadName },
     /// `extra` counts from 1.
     #[error(
-        "added: hash of the trail before it: {signer} signed the trail without hop {extra}, which was put in later"
+        "added: hash of the trail before it: \
+         {signer} signed the trail without hop {extra}, which was put in later"
     )]
     Added { signer: WorkloadName, extra: usize },
     /// `place` counts from 1.
@@ -148,7 +157,8 @@ pub enum HopProblem {
     #[error("the certificate names no pod: {0}")]
     NoIdentity(String),
     #[error(
-        "wrong identity: {signer} signed it, which is not the pod of namespace `{namespace}` in cluster `{cluster}`"
+        "wrong identity: {signer} signed it, \
+         which is not the pod of namespace `{namespace}` in cluster `{cluster}`"
     )]
     WrongIdentity {
         signer: WorkloadName,
@@ -156,7 +166,8 @@ pub enum HopProblem {
         namespace: String,
     },
     #[error(
-        "not valid at that moment: {what} is valid from {not_before} to {not_after}, the hop is of {at}"
+        "not valid at that moment: {what} is valid from {not_before} to {not_after}, \
+         the hop is of {at}"
     )]
     NotValidAt {
         what: String,
@@ -181,7 +192,7 @@ pub enum HopProblem {
 }
 
 impl HopProblem {
-    /// The problem in one word, the same in every implementation: see `docs/signature.md`.
+    /// Returns the problem in one word, the same in every implementation: see `docs/signature.md`.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Unsigned => "unsigned",

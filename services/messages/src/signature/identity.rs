@@ -1,4 +1,4 @@
-//! What a certificate chain says: whose it is, with which key, and when it is valid.
+//! The owner, key and validity of a certificate chain.
 
 use rustls_pki_types::CertificateDer;
 use webpki::EndEntityCert;
@@ -11,10 +11,10 @@ use x509_parser::{
 use super::InvalidIdentity;
 use crate::{Timestamp, WorkloadName};
 
-/// Most certificates in a chain: the leaf, its authority, and what an operator's own CA puts between that and the root.
+/// Most certificates in a chain: the leaf, its authority, and intermediates of an operator's CA.
 pub(super) const MAX_CHAIN: usize = 4;
 
-/// A chain as it describes itself; nothing of it is verified yet.
+/// A chain as it describes itself, not yet verified.
 #[derive(Clone)]
 pub(super) struct Identity {
     pub(super) name: WorkloadName,
@@ -24,7 +24,7 @@ pub(super) struct Identity {
     pub(super) validity: Vec<Validity>,
 }
 
-/// Both ends belong to it; whole seconds.
+/// A range of whole seconds that includes both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Validity {
     pub(super) not_before: Timestamp,
@@ -32,7 +32,8 @@ pub(super) struct Validity {
 }
 
 impl Validity {
-    /// A certificate is valid to the end of its last second, as rustls-webpki sees it.
+    /// Returns true if `at` is in the range. A certificate is valid to the end of its last second,
+    /// as in rustls-webpki.
     pub(super) fn contains(self, at: Timestamp) -> bool {
         let second = |at: Timestamp| at.as_jiff().as_millisecond().div_euclid(1000);
         (second(self.not_before)..=second(self.not_after)).contains(&second(at))
@@ -64,7 +65,7 @@ impl Identity {
         })
     }
 
-    /// When the whole chain is valid.
+    /// Returns when the whole chain is valid.
     pub(super) fn valid(&self) -> Validity {
         let latest = self.validity.iter().map(|one| one.not_before).max();
         let earliest = self.validity.iter().map(|one| one.not_after).min();
@@ -109,7 +110,7 @@ fn p256_key(leaf: &X509Certificate<'_>) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The one DNS name of the leaf. Several would leave open who signed.
+/// Returns the one DNS name of the leaf. With several, the signer would be ambiguous.
 fn name(leaf: &CertificateDer<'_>) -> Result<WorkloadName, InvalidIdentity> {
     let leaf = EndEntityCert::try_from(leaf).map_err(|error| InvalidIdentity::Certificate {
         index: 0,

@@ -1,5 +1,6 @@
-//! Detached JSON Web Signatures: compact serialisation (RFC 7515 section 7.1) with an empty payload part (appendix F),
-//! algorithm ES256 (RFC 7518 section 3.4), the certificate chain in `x5c` (RFC 7515 section 4.1.6).
+//! Detached JSON Web Signatures: compact serialisation (RFC 7515 section 7.1) with an empty payload
+//! part (appendix F), algorithm ES256 (RFC 7518 section 3.4), the certificate chain in `x5c` (RFC
+//! 7515 section 4.1.6).
 
 use std::borrow::Cow;
 
@@ -21,15 +22,15 @@ pub(super) struct Header<'a> {
     /// Base64 of DER, leaf first.
     #[serde(borrow)]
     pub(super) x5c: Vec<Cow<'a, str>>,
-    /// Absent from signatures that others make: nothing is decided by it but how an error is worded.
+    /// Absent from signatures of other implementations. It decides only how an error is worded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ferry: Option<Signed>,
-    /// Extensions that a verifier must understand; we know none.
+    /// Extensions that a verifier must understand; none is known here.
     #[serde(default, skip_serializing)]
     crit: Option<serde::de::IgnoredAny>,
 }
 
-/// A private header parameter: what the signer signed, so that a verifier who sees something else can say what changed.
+/// A private header parameter: what the signer signed, so that a verifier can report what changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Signed {
     /// SHA-256 of the trail before the hop, base64url.
@@ -52,7 +53,7 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// The header as it is signed and sent.
+    /// Returns the header as it is signed and sent.
     pub(super) fn encode(&self) -> String {
         let text = serde_json::to_string(self).expect("texts can always be written as JSON");
         URL_SAFE_NO_PAD.encode(text)
@@ -66,7 +67,7 @@ impl<'a> Header<'a> {
             return Err(format!("header: `alg` is {alg:?}, expected `{ALGORITHM}`"));
         }
         if header.crit.is_some() {
-            return Err("header: `crit` asks for extensions that are not known".into());
+            return Err("header: `crit` asks for unknown extensions".into());
         }
         match header.x5c.len() {
             1..=MAX_CHAIN => Ok(header),
@@ -76,7 +77,7 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// The certificates, DER.
+    /// Returns the certificates in DER.
     pub(super) fn chain(&self) -> Result<Vec<Vec<u8>>, String> {
         let decode = |(index, text): (usize, &Cow<'_, str>)| {
             STANDARD
@@ -87,12 +88,12 @@ impl<'a> Header<'a> {
     }
 }
 
-/// `x5c` of a chain of DER certificates.
+/// Returns `x5c` of a chain of DER certificates.
 pub(super) fn x5c<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
     chain.into_iter().map(|der| STANDARD.encode(der)).collect()
 }
 
-/// What ES256 signs: `<header>.<payload>`, both base64url.
+/// Returns the input of ES256: `<header>.<payload>`, both base64url.
 pub(super) fn signing_input(header: &str, payload: &str) -> String {
     let mut input = String::with_capacity(header.len() + 1 + payload.len() * 4 / 3 + 4);
     input.push_str(header);
@@ -112,7 +113,7 @@ pub(super) fn compact(header: &str, signature: &[u8]) -> String {
 
 /// A detached signature, taken apart.
 pub(super) struct Detached<'a> {
-    /// As it stands in the text: this is what is signed.
+    /// As it is in the text: this is what is signed.
     pub(super) header: &'a str,
     pub(super) header_json: Vec<u8>,
     pub(super) signature: Vec<u8>,
@@ -130,7 +131,7 @@ impl<'a> Detached<'a> {
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
-            return Err("it is no compact JWS: expected `<header>..<signature>`".into());
+            return Err("it is not a compact JWS: expected `<header>..<signature>`".into());
         };
         if !payload.is_empty() {
             return Err("its payload part must be empty: expected `<header>..<signature>`".into());

@@ -1,3 +1,5 @@
+//! Signs hops with a workload identity.
+
 use std::{fmt, time::Duration};
 
 use ring::{
@@ -28,7 +30,7 @@ pub struct Signer {
 }
 
 impl fmt::Debug for Signer {
-    /// Whose and until when; never the key.
+    /// Shows the owner and the validity, never the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signer")
             .field("name", &format_args!("{}", self.identity.name))
@@ -63,8 +65,12 @@ struct SdsData {
 }
 
 impl Signer {
-    /// Reads the text of [`crate::env::IDENTITY_FILE`]: an Envoy SDS resource named `identity` with the chain (leaf first)
-    /// and the PKCS #8 key inline as PEM.
+    /// Reads the text of [`crate::env::IDENTITY_FILE`]: an Envoy SDS resource named `identity` with
+    /// the chain (leaf first) and the PKCS #8 key inline as PEM.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the identity cannot sign. The error never holds a key.
     pub fn from_identity_file(text: &str) -> Result<Self, InvalidIdentity> {
         let file: SdsFile = serde_json::from_str(text).map_err(InvalidIdentity::NotSds)?;
         let identity = file
@@ -79,14 +85,18 @@ impl Signer {
         )
     }
 
-    /// Takes a certificate chain (leaf first) and its PKCS #8 key, both PEM.
+    /// Returns a signer of a certificate chain (leaf first) and its PKCS #8 key, both PEM.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the identity cannot sign. The error never holds a key.
     pub fn from_pem(certificate_chain: &str, private_key: &str) -> Result<Self, InvalidIdentity> {
         let chain = CertificateDer::pem_slice_iter(certificate_chain.as_bytes())
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| InvalidIdentity::Pem(error.to_string()))?;
         let identity = Identity::of_chain(&chain)?;
         let random = SystemRandom::new();
-        // The causes are left out: an error must not repeat what stands in the key.
+        // The causes are omitted: an error must not repeat the content of the key.
         let key = PrivatePkcs8KeyDer::from_pem_slice(private_key.as_bytes())
             .map_err(|_| InvalidIdentity::Key)?;
         let key = EcdsaKeyPair::from_pkcs8(
@@ -106,23 +116,23 @@ impl Signer {
         })
     }
 
-    /// Whose identity it is.
+    /// Returns the owner of the identity.
     pub const fn name(&self) -> &WorkloadName {
         &self.identity.name
     }
 
-    /// From when the whole chain is valid.
+    /// Returns from when the whole chain is valid.
     pub fn not_before(&self) -> Timestamp {
         self.identity.valid().not_before
     }
 
-    /// Until when the whole chain is valid.
+    /// Returns until when the whole chain is valid.
     pub fn not_after(&self) -> Timestamp {
         self.identity.valid().not_after
     }
 
-    /// How long `wosp` made the identity to live: from its minting, which is [`BACKDATE`] after the beginning of its validity.
-    /// Of an identity that is not made so, the whole of its validity.
+    /// Returns the life of the identity from its minting, which is [`BACKDATE`] after the start of
+    /// its validity. For an identity that is not backdated, it is the whole validity.
     pub fn life(&self) -> Duration {
         let valid = self.identity.valid();
         let whole = valid
@@ -136,11 +146,16 @@ impl Signer {
         }
     }
 
-    /// Signs `hop`, this pod's own entry on message `id`, as it follows the trail `before`. What stands in its `signature`
-    /// is replaced.
+    /// Signs `hop`, this pod's entry on message `id`, as the one after the trail `before`. Its
+    /// `signature` is replaced.
     ///
-    /// The hop keeps the time of its own pod's clock, though a hop before it may be later by another clock: the order of hops
-    /// follows from what they have signed.
+    /// The hop keeps the time of its pod's clock, though a hop before it may be later by another
+    /// clock. The order of hops follows from what they have signed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SignError`] if the hop is of another pod, the identity is not valid at its time,
+    /// or the signature is too long.
     pub fn sign(&self, id: Uuid, before: &[Hop], mut hop: Hop) -> Result<Hop, SignError> {
         let name = self.name();
         if hop.cluster != name.cluster() || hop.namespace != name.namespace() {

@@ -1,3 +1,5 @@
+//! Verifies signed trails.
+
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
@@ -14,25 +16,31 @@ use super::{
 };
 use crate::{Hop, Timestamp, WorkloadName, decode_error::shorten, limits::MAX_TRAIL_HOPS};
 
-/// Chains that are remembered; past it all are forgotten. A pod has a new one every ten seconds.
+/// Most chains in the cache, which is cleared when it is full. A pod has a new one every ten
+/// seconds.
 const MAX_KNOWN_CHAINS: usize = 4096;
 
-/// Checks trails against the roots of an environment. Remembers the certificate chains it has verified: one checks
-/// thousands of trails with few of them.
+/// Verifies trails against the roots of an environment. It caches verified certificate chains:
+/// thousands of trails share few of them.
 pub struct TrailVerifier {
     roots: Vec<TrustAnchor<'static>>,
     /// By the text of the leaf in `x5c`.
     known: HashMap<String, KnownChain>,
 }
 
-/// A chain that ends at a root. That depends on the time only by the validity of its certificates, which is asked each time.
+/// A chain that ends at a root. Only the validity of its certificates depends on time; it is
+/// checked for each hop.
 struct KnownChain {
     /// The rest of `x5c`.
     issuers: Vec<String>,
     identity: Identity,
 }
 
-/// [`TrailVerifier::verify`] for one trail.
+/// Verifies one trail, see [`TrailVerifier::verify`].
+///
+/// # Errors
+///
+/// Returns the first problem of the roots or of the trail.
 pub fn verify_trail(
     id: Uuid,
     trail: &[Hop],
@@ -42,7 +50,12 @@ pub fn verify_trail(
 }
 
 impl TrailVerifier {
-    /// Trusts `roots`: whoever presents one of them is taken at its word, whenever it says it is valid itself.
+    /// Returns a verifier that trusts `roots`. The validity of a root itself is not checked.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TrailError::NoRoot`] or [`TrailError::Root`] if a root is missing or cannot be
+    /// used.
     pub fn new(roots: &[CertificateDer<'_>]) -> Result<Self, TrailError> {
         if roots.is_empty() {
             return Err(TrailError::NoRoot);
@@ -65,17 +78,28 @@ impl TrailVerifier {
         })
     }
 
-    /// Checks that each hop of message `id` was signed by the pod it names, with an identity that was valid at that moment,
-    /// as the next hop after exactly those before it. Times of two hops are not compared: they are of two clocks. Gives the pods in travel order, or the first thing that is wrong.
+    /// Verifies that each hop of message `id` was signed by the pod it names, with an identity that
+    /// was valid at that moment, after exactly the hops before it. Times of two hops are not
+    /// compared: they are of two clocks. Returns the pods in travel order.
     ///
-    /// A trail cut off at its end passes: whoever knows the path checks that it is whole.
+    /// A trail that is cut off at its end passes: the caller, who knows the path, checks that it is
+    /// complete.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first problem of the trail.
     pub fn verify(&mut self, id: Uuid, trail: &[Hop]) -> Result<Vec<WorkloadName>, TrailError> {
         self.examine(id, trail).map_err(|problems| problems.first)
     }
 
-    /// [`Self::verify`] that does not stop at the first broken hop. A hop that only follows a broken one is not broken itself.
+    /// Verifies a trail as [`Self::verify`] does, and does not stop at the first broken hop.
+    ///
+    /// # Errors
+    ///
+    /// Returns every problem of the trail. A hop that only follows a broken one is not broken
+    /// itself.
     pub fn examine(&mut self, id: Uuid, trail: &[Hop]) -> Result<Vec<WorkloadName>, TrailErrors> {
-        // The last pod's own hop comes on top of what may arrive there.
+        // The last pod adds its hop to a trail of the longest length.
         let limit = MAX_TRAIL_HOPS + 1;
         if trail.len() > limit {
             let hops = trail.len();
@@ -118,7 +142,8 @@ impl TrailVerifier {
         let jws = Detached::parse(&hop.signature).map_err(HopProblem::Malformed)?;
         let header = Header::parse(&jws.header_json).map_err(HopProblem::Malformed)?;
 
-        // The signature comes first, so that an altered hop is called altered, whatever else no longer fits.
+        // The signature is checked first, so that an altered hop is reported as altered, whatever
+        // else no longer fits.
         let before = before.text();
         if let Some(identity) = self.known_chain(&header.x5c) {
             check_signature(
@@ -178,7 +203,7 @@ impl TrailVerifier {
         }
     }
 
-    /// Signatures, path length, name constraints and key usage from the leaf to a root.
+    /// Verifies signatures, path length, name constraints and key usage from the leaf to a root.
     fn check_chain(
         &self,
         chain: &[CertificateDer<'_>],
@@ -209,7 +234,7 @@ impl TrailVerifier {
                 .map(drop)
             })
             .map_err(|error| match error {
-                // A root of the same name has another key: that signature fails, and no issuer is left.
+                // A root of the same name may have another key: then the signature fails.
                 webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
                     HopProblem::NotOfThisRoot { signer: signer() }
                 }
@@ -221,7 +246,7 @@ impl TrailVerifier {
     }
 }
 
-/// Checks the ES256 signature, and where it does not fit finds out why.
+/// Verifies the ES256 signature. If it does not fit, finds out why.
 fn check_signature(
     key: &[u8],
     signer: &WorkloadName,
@@ -244,7 +269,8 @@ fn check_signature(
         Some(signed) if signed.hop != hop_hash(hop) => HopProblem::Altered { signer },
         Some(signed) if fits(signed.id, &signed.before) => {
             if signed.id == id {
-                // Which of the hops before it is to blame shows in the whole trail only: see `diagnose`.
+                // Only the whole trail shows which of the hops before it was changed: see
+                // `diagnose`.
                 HopProblem::Dropped { signer }
             } else {
                 HopProblem::Replayed {
@@ -274,7 +300,7 @@ fn check_times(identity: &Identity, at: Timestamp) -> Result<(), HopProblem> {
             });
         }
     }
-    // RFC 5280 does not forbid it, but `wosp` makes no such identity: a thief does.
+    // RFC 5280 permits it, but `wosp` makes no such identity: an attacker with a stolen key does.
     for (index, (one, issuer)) in identity
         .validity
         .iter()

@@ -28,12 +28,12 @@ fn asyncapi_has_the_limits_of_the_code() {
 }
 
 #[test]
-fn the_description_of_signatures_has_the_hash_of_no_trail() {
+fn signature_page_has_hash_of_empty_trail() {
     assert_says(SIGNATURE, &format!("`{}`", independent::before(&[])));
 }
 
 #[test]
-fn the_description_of_signatures_has_every_word_of_the_vectors() {
+fn signature_page_covers_all_vector_words() {
     let vectors: serde_json::Value =
         serde_json::from_str(&crate::golden::read("signature-vectors.json")).unwrap();
     for case in vectors["cases"].as_array().unwrap() {

@@ -74,7 +74,8 @@ fn trail() -> Vec<Hop> {
 }
 
 fn message() -> Message {
-    // What a careless carrier would change: order of members, form of numbers, white space, escapes.
+    // What a careless carrier would change: order of members, form of numbers, white space,
+    // escapes.
     let payload =
         r#"{ "z": 1.0, "a": [1e2, -0, 12345678901234567890, 0.10], "é": "é €\n", "z": null }"#;
     Message {
@@ -117,7 +118,7 @@ fn json_is_as_written_down_and_read_back() {
 
 /// The sink stores and shows messages and acknowledgements without a frame around them.
 #[test]
-fn the_types_themselves_have_the_same_members_as_a_frame() {
+fn types_have_the_members_of_a_frame() {
     let frame = |text: &str, kind| text.replacen(&format!(r#""type":"{kind}","#), "", 1);
     let text = serde_json::to_string(&message()).unwrap();
     assert_eq!(text, frame(&json::encode_message(&message()), "message"));

@@ -1,5 +1,6 @@
-//! A second implementation of what `docs/signature.md` says, written from the document and sharing no code with the crate:
-//! it shows that the document is enough, and signs what the real signer refuses to sign.
+//! A second implementation of `docs/signature.md`, written from the document and sharing no code
+//! with the crate: it shows that the document is enough, and signs what the real signer refuses to
+//! sign.
 
 use std::collections::BTreeMap;
 

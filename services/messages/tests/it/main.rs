@@ -1,6 +1,7 @@
 //! The tests of `messages` from outside, in one binary: one link.
 //!
-//! `FERRY_UPDATE_GOLDEN=1 cargo test -p messages --features grpc` writes the files under `tests/golden` anew.
+//! `FERRY_UPDATE_GOLDEN=1 cargo test -p messages --features grpc` rewrites the files under
+//! `tests/golden`.
 
 #![allow(clippy::unwrap_used)]
 

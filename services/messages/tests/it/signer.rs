@@ -173,7 +173,7 @@ fn an_identity_lives_from_its_minting_to_its_end() {
 }
 
 #[test]
-fn a_signature_fits_its_limit_with_the_longest_names() {
+fn longest_names_fit_the_signature_limit() {
     let label = "x".repeat(63);
     let name = WorkloadName::new(&label[..56], &label, &label).unwrap();
     let root = mint::root();

@@ -115,7 +115,7 @@ fn a_trail_names_the_pods_that_signed_it() {
 }
 
 #[test]
-fn a_trail_that_another_implementation_signed_is_as_good() {
+fn trail_of_another_implementation_verifies() {
     let path = Path::new();
     let mut trail = Vec::new();
     for (index, leaf) in path.leaves.iter().enumerate() {
@@ -129,7 +129,7 @@ fn a_trail_that_another_implementation_signed_is_as_good() {
 }
 
 #[test]
-fn an_altered_hop_is_named_whatever_was_altered() {
+fn altered_hop_is_named() {
     let path = Path::new();
     let alterations: [fn(&mut Hop); 6] = [
         |hop| hop.pod.push('x'),
@@ -171,7 +171,7 @@ fn a_forged_signature_is_named() {
 }
 
 #[test]
-fn a_dropped_added_or_reordered_hop_shows_in_the_next_ones_hash() {
+fn changed_trail_breaks_the_next_hash() {
     let path = Path::new();
     let pick = |order: &[usize]| {
         order
@@ -191,7 +191,7 @@ fn a_dropped_added_or_reordered_hop_shows_in_the_next_ones_hash() {
         assert_eq!(path.broken(&pick(order)), broken, "{order:?}");
         path.assert_problem(&pick(order), broken[0].0, "hash of the trail before it");
     }
-    // A hop of another pod that fits where it stands; those after it were signed without it.
+    // A hop of another pod that fits at its place; those after it were signed without it.
     let mut trail = path.trail[..1].to_vec();
     let stranger = path.leaves[2]
         .signer()
@@ -200,14 +200,14 @@ fn a_dropped_added_or_reordered_hop_shows_in_the_next_ones_hash() {
     trail.push(path.trail[1].clone());
     trail.push(path.trail[2].clone());
     assert_eq!(path.broken(&trail), [(2, "added")]);
-    // A hop that was signed anew does not fit those after it.
+    // A hop that was signed again does not fit those after it.
     let mut trail = path.with(0, &path.leaves[0], path.own_hop(0));
     trail.extend_from_slice(&path.trail[1..]);
     path.assert_problem(&trail, 1, "hash of the trail before it");
 }
 
 #[test]
-fn every_broken_hop_is_named_and_no_hop_that_only_follows_one() {
+fn only_broken_hops_are_named() {
     let path = Path::new();
     let mut trail = path.trail.clone();
     trail[0].node = "elsewhere".into();
@@ -220,7 +220,7 @@ fn every_broken_hop_is_named_and_no_hop_that_only_follows_one() {
 }
 
 #[test]
-fn a_trail_over_the_limit_is_refused_before_anything_is_verified() {
+fn overlong_trail_is_refused_unverified() {
     let path = Path::new();
     let trail = vec![path.trail[0].clone(); 34];
     let error = verify_trail(path.id, &trail, &path.roots).unwrap_err();
@@ -232,7 +232,7 @@ fn a_trail_over_the_limit_is_refused_before_anything_is_verified() {
 }
 
 #[test]
-fn a_trail_replayed_under_another_id_is_named_with_the_id_it_was_signed_for() {
+fn replayed_trail_names_its_original_id() {
     let path = Path::new();
     let other = Uuid::now_v7();
     let error = verify_trail(other, &path.trail, &path.roots).unwrap_err();
@@ -252,7 +252,7 @@ fn a_trail_replayed_under_another_id_is_named_with_the_id_it_was_signed_for() {
 }
 
 #[test]
-fn an_identity_of_another_pod_is_named() {
+fn identity_of_another_pod_is_named() {
     let path = Path::new();
     let trail = path.with(2, &path.leaves[0], path.own_hop(2));
     let problem = path.assert_problem(&trail, 2, "wrong identity");
@@ -273,7 +273,7 @@ fn an_identity_of_another_pod_is_named() {
 }
 
 #[test]
-fn an_identity_is_good_for_its_own_time_only() {
+fn identity_signs_only_while_valid() {
     let path = Path::new();
     let (authority, name) = (&path.authorities[0], &path.names[0]);
     let brief = mint::leaf_of(&[authority], &[name], (2027, 2028));
@@ -294,7 +294,9 @@ fn an_identity_is_good_for_its_own_time_only() {
         "1960-01-01T00:00:00Z",
     ] {
         let trail = path.with(0, &brief, moment(text));
-        path.assert_problem(&trail, 0, "the identity of gateway.cluster-a.international-ferry.ferry.internal is valid from 2027-01-01T00:00:00.000000Z");
+        let expected = "gateway.cluster-a.international-ferry.ferry.internal \
+                        is valid from 2027-01-01T00:00:00.000000Z";
+        path.assert_problem(&trail, 0, expected);
     }
     // A leaf that claims more time than its authority has.
     let short = mint::authority_of(&path.root, name, (2026, 2027));
@@ -304,7 +306,7 @@ fn an_identity_is_good_for_its_own_time_only() {
         0,
         "authority 1 of gateway",
     );
-    // Even while that lives: nobody but a thief makes one.
+    // Even while that lives: only an attacker makes one.
     let problem = path.assert_problem(
         &path.with(0, &long, moment("2026-06-01T00:00:00Z")),
         0,
@@ -317,7 +319,7 @@ fn an_identity_is_good_for_its_own_time_only() {
 }
 
 #[test]
-fn an_identity_of_another_root_is_refused_though_all_names_are_the_same() {
+fn identity_of_another_root_is_refused() {
     let path = Path::new();
     let other = mint::root();
     let (authority, name) = (mint::authority(&other, &path.names[0]), &path.names[0]);
@@ -353,7 +355,7 @@ fn an_identity_of_another_root_is_refused_though_all_names_are_the_same() {
 }
 
 #[test]
-fn a_stolen_authority_speaks_for_its_own_pod_only() {
+fn stolen_authority_signs_only_for_its_pod() {
     let path = Path::new();
     let (gateway, sink) = (&path.authorities[0], &path.names[2]);
     let impostor = mint::leaf(gateway, sink);
@@ -379,7 +381,7 @@ fn a_stolen_authority_speaks_for_its_own_pod_only() {
 }
 
 #[test]
-fn clocks_of_two_hops_are_not_compared() {
+fn clocks_of_hops_are_not_compared() {
     let path = Path::new();
     let first = path.trail[0].at;
     for by in ["-45s", "-20ms", "0s", "20ms", "45s", "2m"] {
@@ -395,7 +397,7 @@ fn clocks_of_two_hops_are_not_compared() {
 }
 
 #[test]
-fn ten_thousand_messages_over_two_hops_are_verified_with_one_verifier() {
+fn one_verifier_checks_ten_thousand_messages() {
     let path = Path::new();
     let signers: [Signer; 2] = [path.leaves[0].signer(), path.leaves[1].signer()];
     let mut verifier = TrailVerifier::new(&path.roots).unwrap();

@@ -1,5 +1,6 @@
-//! `tests/golden/signature-vectors.json`: fixed certificates, keys and trails by which another implementation of
-//! `docs/signature.md` can be checked. The keys in it are worthless and stand only there.
+//! `tests/golden/signature-vectors.json`: fixed certificates, keys and trails by which another
+//! implementation of `docs/signature.md` can be checked. The keys in it are worthless and used only
+//! there.
 
 use std::sync::LazyLock;
 
@@ -93,7 +94,8 @@ fn make() -> Value {
 
     let good = |name: &str, trail: &[Hop], pods: &[&str]| {
         let text = |pod: &&str| format!("{pod}.international-ferry.ferry.internal");
-        json!({"name": name, "id": id, "trail": trail, "signers": pods.iter().map(text).collect::<Vec<_>>()})
+        let signers: Vec<_> = pods.iter().map(text).collect();
+        json!({"name": name, "id": id, "trail": trail, "signers": signers})
     };
     let bad = |name: &str, id: Uuid, trail: &[Hop], broken: &[(usize, &str)]| {
         let broken = broken
@@ -102,37 +104,130 @@ fn make() -> Value {
         json!({"name": name, "id": id, "trail": trail, "broken": broken.collect::<Vec<_>>()})
     };
     let after_first = |hop: Hop| vec![first.clone(), hop];
-    json!({
-        "comment": "Test vectors for docs/signature.md. The keys are for tests only and open nothing. Written by FERRY_UPDATE_GOLDEN=1.",
-        "roots": root.pem(),
-        "identities": names.iter().zip(&leaves).map(|(name, leaf)| json!({
+    let first_by = |leaf, hop| vec![independent::sign(leaf, id, &[], hop)];
+    let second_by = |leaf, hop| after_first(independent::sign(leaf, id, &trail[..1], hop));
+    let moved = Hop {
+        node: "another".into(),
+        ..first.clone()
+    };
+    let malformed = Hop {
+        signature: "e30..AAAA".into(),
+        ..own[0].clone()
+    };
+    let cases = vec![
+        good("two hops", &trail, &["gateway.cluster-a", "sink.cluster-b"]),
+        good(
+            "texts that need escapes",
+            &[difficult],
+            &["gateway.cluster-a"],
+        ),
+        good(
+            "a header without the member ferry",
+            &[minimal],
+            &["gateway.cluster-a"],
+        ),
+        good(
+            "cut off at its end: shorter, and good as such",
+            &trail[..1],
+            &["gateway.cluster-a"],
+        ),
+        good(
+            "a clock that is behind that of the hop before",
+            &second_by(&leaves[1], early),
+            &["gateway.cluster-a", "sink.cluster-b"],
+        ),
+        bad("altered", id, &after_first(altered), &[(1, "altered")]),
+        bad(
+            "altered, with good hops after it",
+            id,
+            &[moved, second.clone()],
+            &[(0, "altered")],
+        ),
+        bad("forged", id, &after_first(forged), &[(1, "forged")]),
+        bad("first hop dropped", id, &trail[1..], &[(0, "dropped")]),
+        bad(
+            "reordered",
+            id,
+            &[second.clone(), first.clone()],
+            &[(0, "reordered"), (1, "reordered")],
+        ),
+        bad(
+            "repeated",
+            id,
+            &[first.clone(), first.clone(), second.clone()],
+            &[(1, "repeated")],
+        ),
+        bad(
+            "added",
+            id,
+            &[first.clone(), added, second.clone()],
+            &[(2, "added")],
+        ),
+        bad(
+            "replayed",
+            other,
+            &trail,
+            &[(0, "replayed"), (1, "replayed")],
+        ),
+        bad(
+            "signed by another pod",
+            id,
+            &second_by(&leaves[0], own[1].clone()),
+            &[(1, "wrong-identity")],
+        ),
+        bad(
+            "authority of another pod",
+            id,
+            &second_by(&impostor, own[1].clone()),
+            &[(1, "name-not-permitted")],
+        ),
+        bad(
+            "authority below an authority",
+            id,
+            &first_by(&below, own[0].clone()),
+            &[(0, "bad-chain")],
+        ),
+        bad(
+            "two names",
+            id,
+            &first_by(&both, own[0].clone()),
+            &[(0, "no-identity")],
+        ),
+        bad(
+            "another root",
+            id,
+            &first_by(&foreign, own[0].clone()),
+            &[(0, "other-root")],
+        ),
+        bad(
+            "expired",
+            id,
+            &first_by(&brief, late),
+            &[(0, "not-valid-then")],
+        ),
+        bad(
+            "outlives its authority",
+            id,
+            &first_by(&long, own[0].clone()),
+            &[(0, "outlives-authority")],
+        ),
+        bad("unsigned", id, &[own[0].clone()], &[(0, "unsigned")]),
+        bad("not a signature", id, &[malformed], &[(0, "malformed")]),
+    ];
+    let identities = names.iter().zip(&leaves).map(|(name, leaf)| {
+        json!({
             "name": name, "certificate_chain": leaf.chain_pem, "private_key": leaf.key_pem,
-        })).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "comment": concat!(
+            "Test vectors for docs/signature.md. The keys are for tests only and open nothing. ",
+            "Written by FERRY_UPDATE_GOLDEN=1."
+        ),
+        "roots": root.pem(),
+        "identities": identities.collect::<Vec<_>>(),
         "steps": {"of": "two hops", "hops": steps},
-        "cases": [
-            good("two hops", &trail, &["gateway.cluster-a", "sink.cluster-b"]),
-            good("texts that need escapes", &[difficult], &["gateway.cluster-a"]),
-            good("a header without the member ferry", &[minimal], &["gateway.cluster-a"]),
-            good("cut off at its end: shorter, and good as such", &trail[..1], &["gateway.cluster-a"]),
-            good("a clock that is behind that of the hop before", &after_first(independent::sign(&leaves[1], id, &trail[..1], early)), &["gateway.cluster-a", "sink.cluster-b"]),
-            bad("altered", id, &after_first(altered), &[(1, "altered")]),
-            bad("altered, with good hops after it", id, &[Hop { node: "another".into(), ..first.clone() }, second.clone()], &[(0, "altered")]),
-            bad("forged", id, &after_first(forged), &[(1, "forged")]),
-            bad("first hop dropped", id, &trail[1..], &[(0, "dropped")]),
-            bad("reordered", id, &[second.clone(), first.clone()], &[(0, "reordered"), (1, "reordered")]),
-            bad("repeated", id, &[first.clone(), first.clone(), second.clone()], &[(1, "repeated")]),
-            bad("added", id, &[first.clone(), added, second.clone()], &[(2, "added")]),
-            bad("replayed", other, &trail, &[(0, "replayed"), (1, "replayed")]),
-            bad("signed by another pod", id, &after_first(independent::sign(&leaves[0], id, &trail[..1], own[1].clone())), &[(1, "wrong-identity")]),
-            bad("authority of another pod", id, &after_first(independent::sign(&impostor, id, &trail[..1], own[1].clone())), &[(1, "name-not-permitted")]),
-            bad("authority below an authority", id, &[independent::sign(&below, id, &[], own[0].clone())], &[(0, "bad-chain")]),
-            bad("two names", id, &[independent::sign(&both, id, &[], own[0].clone())], &[(0, "no-identity")]),
-            bad("another root", id, &[independent::sign(&foreign, id, &[], own[0].clone())], &[(0, "other-root")]),
-            bad("expired", id, &[independent::sign(&brief, id, &[], late)], &[(0, "not-valid-then")]),
-            bad("outlives its authority", id, &[independent::sign(&long, id, &[], own[0].clone())], &[(0, "outlives-authority")]),
-            bad("unsigned", id, &[own[0].clone()], &[(0, "unsigned")]),
-            bad("not a signature", id, &[Hop { signature: "e30..AAAA".into(), ..own[0].clone() }], &[(0, "malformed")]),
-        ],
+        "cases": cases,
     })
 }
 
@@ -149,7 +244,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 }
 
 #[test]
-fn the_vectors_are_judged_as_they_say() {
+fn vectors_are_judged_as_stated() {
     let vectors = &*VECTORS;
     let roots: Vec<_> = CertificateDer::pem_slice_iter(text(vectors, "roots").as_bytes())
         .collect::<Result<_, _>>()
@@ -176,7 +271,7 @@ fn the_vectors_are_judged_as_they_say() {
 }
 
 #[test]
-fn the_steps_of_the_vectors_are_those_of_the_document() {
+fn vector_steps_match_the_document() {
     let vectors = &*VECTORS;
     let case = &vectors["cases"][0];
     let id = text(case, "id").parse().unwrap();

@@ -1,3 +1,5 @@
+//! Complete, wrong and missing settings.
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -23,7 +25,7 @@ fn read(role: Role, variables: &BTreeMap<&str, &str>) -> Result<Config, InvalidS
 }
 
 #[test]
-fn a_complete_environment_is_taken_with_the_documented_defaults() {
+fn complete_environment_has_documented_defaults() {
     let config = read(Role::Sink, &sink()).unwrap();
     assert_eq!(config.window, limits::DEFAULT_WINDOW);
     assert_eq!(config.session_lifetime, Duration::from_secs(600));
@@ -34,7 +36,7 @@ fn a_complete_environment_is_taken_with_the_documented_defaults() {
 }
 
 #[test]
-fn connections_are_read_in_order_with_their_protocols() {
+fn connections_keep_order_and_protocol() {
     let mut variables = sink();
     variables.remove(env::DATA_DIR);
     variables.insert(env::ROLE, "gateway");
@@ -60,7 +62,7 @@ fn connections_are_read_in_order_with_their_protocols() {
 }
 
 #[test]
-fn all_problems_are_reported_together() {
+fn all_problems_are_reported() {
     let error = read(Role::Sink, &BTreeMap::new()).unwrap_err();
     for variable in sink().keys() {
         assert!(
@@ -123,7 +125,7 @@ fn bad_connections_are_each_reported() {
 }
 
 #[test]
-fn a_token_is_compared_and_never_shown() {
+fn token_is_compared_and_never_shown() {
     let token = Token::from_text(" 0123456789abcdef\n").unwrap();
     assert!(token.matches(b"0123456789abcdef"));
     assert!(!token.matches(b"0123456789abcdeF"));

@@ -1,8 +1,9 @@
-//! Who may use the pinhole: the bearer of the pod's token, and nobody is told more than that.
+//! Authorises pinhole requests by bearer token. Refusals carry no details.
 //!
-//! Wrong tokens are limited and right ones never are, so a stranger who guesses locks nobody out. Sources are not told apart:
-//! behind a load balancer all may have one address, and a limit per source would then hit the holder of the token too. What
-//! makes guessing hopeless is the token's length; the limit makes it cheap to refuse and visible without filling the log.
+//! Only wrong tokens are limited, so an attacker who guesses cannot lock out the holder of the
+//! token. The limit is not per source: behind a load balancer all requests may have one address.
+//! The length of the token makes guessing hopeless. The limit makes guesses cheap to refuse, and
+//! keeps them from filling the log.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -25,12 +26,12 @@ use crate::{
     metrics::{Metrics, Refused},
 };
 
-/// Wrong requests that are answered 401 at once.
+/// Wrong requests in a row that are answered 401.
 const BURST: u32 = 10;
-/// How long until one more is; the others are answered 429.
+/// Time until one more is answered 401. The others are answered 429.
 const REFILL: Duration = Duration::from_secs(1);
 
-/// Guards the pinhole of one pod.
+/// The guard of one pod's pinhole.
 #[derive(Clone)]
 pub(super) struct Guard {
     token: Token,
@@ -51,7 +52,7 @@ impl Guard {
         }
     }
 
-    /// The same for a token that is wrong, missing, or given twice.
+    /// Refuses a request whose token is wrong, missing or duplicate: all get the same answer.
     fn refuse(&self) -> Response {
         let now = Instant::now();
         let wait = self
@@ -62,7 +63,7 @@ impl Guard {
         match wait {
             None => {
                 self.metrics.refused(Refused::Unauthorized);
-                tracing::warn!("somebody without the token asked for the pinhole");
+                tracing::warn!("refused a pinhole request without the token");
                 let challenge = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 (StatusCode::UNAUTHORIZED, [challenge]).into_response()
             }
@@ -76,7 +77,8 @@ impl Guard {
     }
 }
 
-/// Lets through only who has the token; says nothing about why not (RFC 6750, section 3.1).
+/// Passes requests with the token on, and refuses the others without a reason (RFC 6750, section
+/// 3.1).
 pub(super) async fn authorized(
     State(guard): State<Guard>,
     request: Request,
@@ -88,7 +90,7 @@ pub(super) async fn authorized(
     }
 }
 
-/// The one bearer token of a request.
+/// Returns the bearer token of a request, if it has exactly one.
 fn credentials(headers: &HeaderMap) -> Option<&[u8]> {
     let mut all = headers.get_all(AUTHORIZATION).into_iter();
     match (all.next(), all.next()) {
@@ -97,7 +99,7 @@ fn credentials(headers: &HeaderMap) -> Option<&[u8]> {
     }
 }
 
-/// The credentials of `Bearer TOKEN`; the scheme's case does not matter (RFC 9110, section 11.1).
+/// Returns the token of `Bearer TOKEN`. The scheme ignores case (RFC 9110, section 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme
@@ -112,7 +114,7 @@ struct Failures {
 }
 
 impl Failures {
-    /// Counts one failure; how long until the bucket has room where it has none.
+    /// Counts one failure. Returns the time until the bucket has room, or `None` if it has some.
     fn count(&mut self, now: Instant) -> Option<Duration> {
         let since = now.saturating_duration_since(self.filled_at);
         let refills = u32::try_from(since.as_nanos() / REFILL.as_nanos()).unwrap_or(u32::MAX);
@@ -137,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bearer_token_is_taken_from_its_scheme_only() {
+    fn token_needs_the_bearer_scheme() {
         assert_eq!(bearer(b"Bearer abc"), Some(&b"abc"[..]));
         assert_eq!(bearer(b"bearer abc "), Some(&b"abc"[..]));
         assert_eq!(bearer(b"Basic abc"), None);
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_given_twice_is_none() {
+    fn duplicate_token_is_refused() {
         let mut headers = HeaderMap::new();
         headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
         assert_eq!(credentials(&headers), Some(&b"abc"[..]));
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_pass_in_a_burst_and_then_one_a_second() {
+    fn failures_pass_in_burst_then_one_per_second() {
         let start = Instant::now();
         let mut failures = Failures {
             left: BURST,

@@ -31,20 +31,20 @@ use crate::{
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// Most messages of one trigger with `?count=`.
 const MAX_COUNT: u32 = 1_000_000;
-/// Bodies of all triggers that are not finished, in KiB: 256 MiB.
+/// Limit on the bodies of all unfinished triggers together, in KiB: 256 MiB.
 const MAX_PENDING_KIB: u32 = 256 * 1024;
-/// What a trigger counts at least, in KiB: at most 1,024 triggers at once.
+/// Least that a trigger counts, in KiB: at most 1,024 triggers at the same time.
 const MIN_PENDING_KIB: u32 = 256;
 
 /// Longest wait for a valid identity. `wosp` mints one within a second after the clock was set.
 const IDENTITY_LIMIT: Duration = Duration::from_secs(3);
 
-/// What a trigger passes.
+/// Admission control of triggers.
 #[derive(Clone)]
 pub(super) struct Gate {
     pod: Arc<Pod>,
     origin: Arc<Origin>,
-    /// KiB that triggers may still bring.
+    /// The KiB that further triggers may bring.
     room: Arc<Semaphore>,
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn trigger(
     let Ok(pending) = gate.room.clone().try_acquire_many_owned(kib_of(&request)) else {
         return refuse(
             StatusCode::TOO_MANY_REQUESTS,
-            "too much is being sent already; wait for a trigger to finish",
+            "too many triggers are running; wait for one to finish",
         );
     };
     let headers = custom_headers(request.headers());
@@ -104,7 +104,8 @@ pub(super) async fn trigger(
     ([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
 }
 
-/// What a request counts against [`MAX_PENDING_KIB`]: its announced length, otherwise the most it may have.
+/// Returns what a request counts against [`MAX_PENDING_KIB`], in KiB: its announced length,
+/// otherwise the longest.
 fn kib_of(request: &Request) -> u32 {
     let bytes = announced_length(request)
         .unwrap_or(MAX_BODY_BYTES)
@@ -132,13 +133,13 @@ fn announced_length(request: &Request) -> Option<usize> {
 struct Line<'a> {
     #[serde(flatten)]
     ack: &'a Ack,
-    /// From the making of the message to the acknowledgement of all its branches, in microseconds of this pod's own clock: the
-    /// times on the trail are of several.
+    /// Microseconds from the creation of the message to the acknowledgement of all its branches, by
+    /// this pod's clock. The times on the trail are of several clocks.
     took_us: u64,
 }
 
-/// The acknowledgements of one message, a line each. An error cuts the response, so that the client sees that it is not
-/// complete.
+/// Returns the acknowledgements of one message, a line each. An error cuts the response, so that
+/// the client notices that it is incomplete.
 fn answer_lines(answers: Answers) -> Result<Bytes, std::io::Error> {
     let answered = answers.map_err(|Unavailable(reason)| std::io::Error::other(reason))?;
     let took_us = u64::try_from(answered.took.as_micros()).unwrap_or(u64::MAX);
@@ -167,8 +168,7 @@ fn media_type(value: &[u8]) -> String {
 
 async fn body(request: Request) -> Result<Bytes, Response> {
     let too_large = || {
-        let reason =
-            format!("the body is over the limit of {MAX_BODY_BYTES} bytes; send it in parts");
+        let reason = format!("the body is over the limit of {MAX_BODY_BYTES} bytes; split it");
         refuse(StatusCode::PAYLOAD_TOO_LARGE, reason)
     };
     if announced_length(&request).is_some_and(|length| length > MAX_BODY_BYTES) {
@@ -191,7 +191,8 @@ async fn body(request: Request) -> Result<Bytes, Response> {
 
 type Refused = (StatusCode, String);
 
-/// The payloads of a trigger. All of the body is read before the first is sent: a bad line sends nothing.
+/// Returns the payloads of a trigger. The whole body is parsed before the first message is sent: a
+/// bad line sends nothing.
 fn payloads(
     media_type: Option<&str>,
     body: &[u8],
@@ -204,7 +205,7 @@ fn payloads(
     }
     let text = std::str::from_utf8(body)
         .map_err(|error| bad(format!("the body is not UTF-8: {error}")))?;
-    // What editors of other systems put before a text (RFC 8259, section 8.1).
+    // A byte order mark, which some editors write (RFC 8259, section 8.1).
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match media_type {
         Some(NDJSON) if count.is_some() => Err(bad(
@@ -236,7 +237,8 @@ fn payloads(
         Some(other) => Err((
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!(
-                "`{other}` is not taken: send `application/json` (one payload) or `{NDJSON}` (one a line)"
+                "unsupported media type `{other}`: send `application/json` (one payload) \
+                 or `{NDJSON}` (one a line)"
             ),
         )),
     }
@@ -256,21 +258,28 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_body_breaks_the_reader_of_triggers(body: Vec<u8>, json in "([\\[\\]{},: \n0-9]|\"a\"|null){0,30}", kind in 0_usize..4, count: Option<u32>) {
+        fn no_body_breaks_the_trigger_parser(
+            body: Vec<u8>,
+            json in "([\\[\\]{},: \n0-9]|\"a\"|null){0,30}",
+            kind in 0_usize..4,
+            count: Option<u32>,
+        ) {
             let kind = [None, Some("application/json"), Some(NDJSON), Some("text/plain")][kind];
             // Counts that are allowed are lazy, and long.
             let count = count.map(|count| count % 100);
             for body in [body.as_slice(), json.as_bytes()] {
                 match payloads(kind, body, count, "gateway-1") {
                     Ok(payloads) => payloads.for_each(|payload| assert!(!payload.is_empty())),
-                    Err((status, reason)) => assert!(status.is_client_error() && !reason.is_empty()),
+                    Err((status, reason)) => {
+                        assert!(status.is_client_error() && !reason.is_empty());
+                    }
                 }
             }
         }
     }
 
     #[test]
-    fn a_trigger_takes_one_payload_many_or_none() {
+    fn trigger_takes_one_payload_many_or_none() {
         assert_eq!(count(None, "", None).unwrap(), 1);
         assert_eq!(count(None, "", Some(7)).unwrap(), 7);
         assert_eq!(
@@ -286,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_a_payload() {
+    fn byte_order_mark_is_removed() {
         for (media_type, body, number) in [
             (None, "\u{feff}", 1),
             (None, "\u{feff}{\"a\":1}\r\n", 1),
@@ -304,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trigger_says_what_is_wrong_with_it() {
+    fn wrong_trigger_names_the_cause() {
         for (media_type, body, number, expected) in [
             (None, "{", None, "not JSON"),
             (None, "", Some(0), "`count`"),

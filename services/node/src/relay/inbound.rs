@@ -1,4 +1,5 @@
-//! One connection in: messages are taken in order up to a bound, and answered as the answers come.
+//! One connection in: takes messages in order up to a limit, and acknowledges each as soon as its
+//! answer is there.
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use messages::{Ack, Outcome};
@@ -30,15 +31,15 @@ impl SessionHandler for Pod {
     }
 }
 
-/// Takes messages from `incoming` until it ends or the pod does. Past the window nothing more is read, so that the
-/// sender feels it. `acks` is closed when nobody can be answered any more.
+/// Takes messages from `incoming` until it ends or the pod does. Past the window nothing more is
+/// read, so that the sender has to wait. `acks` is closed once the sender is gone.
 async fn serve(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> End {
     let end = tokio::select! {
         end = carry(pod, incoming, acks) => end,
-        // Past its limit the pod waits for nobody.
+        // Past the drain limit the pod waits for no session.
         () = pod.shutdown.ended.cancelled() => End::Draining,
     };
-    // Whoever gets here has shown an identity that is let in: somebody should look at it.
+    // Only authenticated peers reach this point, so a protocol error is worth a warning.
     if let End::Broken(
         Broken::NotAMessage(reason) | Broken::OutOfPlace(reason) | Broken::TooLarge(reason),
     ) = &end
@@ -54,7 +55,7 @@ async fn carry(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> En
     let taking = async {
         let end = take(pod, incoming, taken).await;
         if let End::Broken(Broken::Gone(_)) = end {
-            // Nobody is there to be answered.
+            // The sender is gone, so no answer can reach it.
             return Err(end);
         }
         Ok(end)
@@ -71,7 +72,7 @@ async fn carry(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> En
         }
         end = taking => match end {
             Ok(End::Complete) => (End::Complete, answering.await),
-            // The connection is to be closed for a reason: bounded, so that the reason arrives.
+            // The wait is bounded, so that the sender gets the reason of the close.
             Ok(end) => (end, timeout(limit, answering).await.unwrap_or_default()),
             Err(gone) => return gone,
         },
@@ -121,14 +122,14 @@ async fn take(pod: &Pod, mut incoming: Incoming<'_>, taken: mpsc::UnboundedSende
             }
         };
         match answer {
-            // An error means that nobody answers any more, which ends this too.
+            // An error means that answers are no longer sent, which ends this function too.
             Ok(answer) => drop(taken.send((answer, permit))),
             Err(Unavailable(reason)) => return End::Unavailable(reason),
         }
     }
 }
 
-/// Sends answers as they come until all are sent. `None` when they are, or when the sender is gone.
+/// Sends answers as they come. Returns `None` once all are sent or the sender is gone.
 async fn answer(
     mut taken: mpsc::UnboundedReceiver<Taken>,
     acks: &mpsc::Sender<Ack>,

@@ -1,4 +1,5 @@
-//! One connection out: a bounded window, acknowledgements, resend in order, back-off, renewal. Knows no protocol.
+//! One connection out: a bounded window, acknowledgements, resending in order, backoff, renewal.
+//! Knows no protocol.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -21,20 +22,20 @@ use crate::{
     unavailable::Unavailable,
 };
 
-/// At the end of a session's life: longest wait for the acknowledgements that are still out.
+/// Longest wait for outstanding acknowledgements at the end of a session's life.
 const RENEWAL_DRAIN: Duration = Duration::from_secs(10);
-/// Longest wait for the other side to close its half.
+/// Longest wait for the peer to close its half.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-/// The sending end of a connection out. Cheap to clone; the connection ends when the last one is dropped and
-/// everything is acknowledged.
+/// The sending end of a connection out. Cheap to clone. The connection ends once the last clone is
+/// dropped and everything is acknowledged.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     queue: mpsc::UnboundedSender<Entry>,
     window: Window,
 }
 
-/// A message that is passed on and not yet acknowledged.
+/// A message that was passed on and is not yet acknowledged.
 #[derive(Debug)]
 pub(crate) struct PendingAck(oneshot::Receiver<(Ack, Instant)>);
 
@@ -43,15 +44,15 @@ impl PendingAck {
         self.timed_answer().await.map(|(ack, _)| ack)
     }
 
-    /// The acknowledgement, and when it arrived, whenever it is asked for.
+    /// Waits for the acknowledgement. Returns it with the time of its arrival.
     pub(crate) async fn timed_answer(self) -> Result<(Ack, Instant), Unavailable> {
         self.0.await.map_err(|_| Unavailable::ending())
     }
 }
 
 impl Link {
-    /// Takes a message into the window, waiting for room. From then on it is carried until it is acknowledged, whoever
-    /// holds the ticket or drops it.
+    /// Takes a message into the window, waiting for room. From then on it is sent until it is
+    /// acknowledged, even if the returned value is dropped.
     pub(crate) async fn pass(&self, message: Arc<Message>) -> Result<PendingAck, Unavailable> {
         // The bound of the queue is the window: each entry holds a permit in it.
         let permit = self.window.acquire_for(&message).await;
@@ -77,7 +78,7 @@ struct Entry {
     first_sent: Option<Instant>,
 }
 
-/// What a connection out needs.
+/// Settings of a connection out.
 pub(crate) struct LinkSettings {
     pub(crate) pod: String,
     pub(crate) dial: Dial,
@@ -89,7 +90,7 @@ pub(crate) struct LinkSettings {
     pub(crate) metrics: LinkMetrics,
 }
 
-/// Makes a connection out; the second value does its work until it ends.
+/// Makes a connection out. The second value is its task, which runs until the connection ends.
 pub(crate) fn link(settings: LinkSettings) -> (Link, impl Future<Output = ()> + Send + 'static) {
     let (sender, queue) = mpsc::unbounded_channel();
     let link = Link {
@@ -122,12 +123,13 @@ struct Task {
     settings: LinkSettings,
     queue: mpsc::UnboundedReceiver<Entry>,
     queue_open: bool,
-    /// Not yet acknowledged, in order. Those before `unsent` are sent on the current session.
+    /// Messages without an acknowledgement, in order. Those before `unsent` are sent on the current
+    /// session.
     waiting: VecDeque<Entry>,
     unsent: usize,
     backoff: Backoff,
     pending: Option<Pending>,
-    /// Whether there was ever a session.
+    /// True after the first session.
     connected: bool,
     failures: u32,
 }
@@ -135,14 +137,14 @@ struct Task {
 /// How a session ended.
 #[derive(Debug)]
 enum End {
-    /// All is acknowledged and nothing more will come.
+    /// Everything is acknowledged, and no more messages will come.
     Finished,
     /// It reached the end of its life.
     Renewal,
     Lost(Lost),
 }
 
-/// The next message to carry. `None` when nothing more will come, which is so once the pod closes its connections.
+/// Returns the next message to send, or `None` once the pod closes its connections.
 async fn next_entry(
     queue: &mut mpsc::UnboundedReceiver<Entry>,
     closing: &CancellationToken,
@@ -181,7 +183,7 @@ impl Task {
         }
     }
 
-    /// Dials until there is a session. `None` when there is nothing to carry and nothing more will come.
+    /// Dials until there is a session. Returns `None` if nothing is left to send.
     async fn connect(&mut self) -> Option<Session> {
         loop {
             let dial = (self.settings.dial)();
@@ -214,25 +216,30 @@ impl Task {
 
     fn failed(&mut self, lost: &Lost) {
         let downstream = self.settings.pod.as_str();
-        // The first of a row is news, unless the pod has just started; the rest is on `/ready`.
+        // Only the first failure in a row is logged as a warning, unless the pod has just started.
+        // `/ready` shows the rest.
         if self.failures == 0 && self.connected {
-            tracing::warn!(downstream, cause = %lost, waiting = self.waiting.len(), "no connection; trying again");
+            let waiting = self.waiting.len();
+            tracing::warn!(downstream, cause = %lost, waiting, "connection lost; retrying");
         } else {
-            tracing::debug!(downstream, cause = %lost, failures = self.failures, "no connection");
+            let failures = self.failures;
+            tracing::debug!(downstream, cause = %lost, failures, "connection failed");
         }
         self.failures = self.failures.saturating_add(1);
-        // The new entry is made before the old one goes, so the pod never looks ready in between.
+        // The new entry is made before the old one is dropped, so the pod never looks ready in
+        // between.
         let pending = self.settings.ready.pending(missing(downstream, Some(lost)));
         self.pending = Some(pending);
     }
 
-    /// Waits before the next attempt. False when there is nothing left to attempt it for.
+    /// Waits before the next attempt. Returns false if nothing is left to send.
     async fn pause(&mut self) -> bool {
         let delay = self.backoff.next_delay();
         self.while_taking(sleep(delay)).await.is_some()
     }
 
-    /// Runs `work` and meanwhile takes what is to be sent. `None` as soon as nothing is left to do.
+    /// Runs `work` and queues new messages meanwhile. Returns `None` as soon as nothing is left to
+    /// send.
     async fn while_taking<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         loop {
@@ -241,7 +248,9 @@ impl Task {
             }
             tokio::select! {
                 done = &mut work => return Some(done),
-                entry = next_entry(&mut self.queue, &self.settings.closing), if self.queue_open => self.queued(entry),
+                entry = next_entry(&mut self.queue, &self.settings.closing), if self.queue_open => {
+                    self.queued(entry);
+                }
             }
         }
     }
@@ -265,7 +274,7 @@ impl Task {
         }
     }
 
-    /// `None` when the session takes no more messages and its reason is still to be read.
+    /// Returns `None` if the session takes no more messages and its reason is still to be read.
     async fn exchange(&mut self, session: &mut Session, began: Instant) -> Option<End> {
         let life = self.settings.session_lifetime;
         // Up to a tenth less, so that connections made together are not renewed together.
@@ -279,6 +288,7 @@ impl Task {
             if !self.queue_open && self.waiting.is_empty() {
                 return Some(End::Finished);
             }
+            let may_send = !renewing && self.unsent < self.waiting.len();
             tokio::select! {
                 // Acknowledgements first: they make room.
                 biased;
@@ -288,13 +298,15 @@ impl Task {
                     None => return Some(End::Lost(Lost::because("it closed the connection"))),
                 },
                 () = sleep_until(renewal), if !renewing => renewing = true,
-                // What is still out is sent again on the next session.
+                // Outstanding messages are sent again on the next session.
                 () = sleep_until(give_up), if renewing => return Some(End::Renewal),
-                room = session.outgoing.reserve(), if !renewing && self.unsent < self.waiting.len() => match room {
+                room = session.outgoing.reserve(), if may_send => match room {
                     Ok(room) => self.send_next(room),
                     Err(_) => return None,
                 },
-                entry = next_entry(&mut self.queue, &self.settings.closing), if self.queue_open => self.queued(entry),
+                entry = next_entry(&mut self.queue, &self.settings.closing), if self.queue_open => {
+                    self.queued(entry);
+                }
             }
         }
     }
@@ -312,7 +324,8 @@ impl Task {
 
     fn answered(&mut self, ack: Ack) {
         let sent = self.waiting.iter().take(self.unsent);
-        // A message that came over two branches is here twice with one id: the trail tells them apart.
+        // A message that came over two branches is here twice with one id. Its trail distinguishes
+        // the two.
         let exact = |entry: &Entry| ack.trail.starts_with(&entry.message.trail);
         let mut same_id = sent
             .enumerate()
@@ -323,7 +336,8 @@ impl Task {
             _ => first,
         };
         let Some(index) = found.map(|(index, _)| index) else {
-            tracing::debug!(id = %ack.id, downstream = self.settings.pod, "acknowledgement of nothing that is out");
+            let downstream = &self.settings.pod;
+            tracing::debug!(id = %ack.id, downstream, "acknowledgement of an unknown message");
             return;
         };
         if let Some(entry) = self.waiting.remove(index) {
@@ -332,12 +346,12 @@ impl Task {
             if let Some(first_sent) = entry.first_sent {
                 self.settings.metrics.round_trip(first_sent.elapsed());
             }
-            // Nobody listens when the upstream connection is gone; it will ask again.
+            // The upstream connection may be gone; its sender sends the message again.
             let _ = entry.answer.send((ack, Instant::now()));
         }
     }
 
-    /// Says that nothing more will come, and takes what the other side still has to say.
+    /// Closes the sending half, and takes the answers that still arrive.
     async fn close(&mut self, session: Session) {
         let Session {
             outgoing,
@@ -350,12 +364,12 @@ impl Task {
                 self.answered(ack);
             }
         };
-        // A silent peer only costs its own connection: everything is acknowledged, or will be sent again.
+        // A silent peer costs only its own connection: outstanding messages are sent again.
         let _ = timeout(CLOSE_LIMIT, rest).await;
     }
 }
 
-/// Why a session takes no more messages.
+/// Returns why a session takes no more messages.
 async fn last_word(mut session: Session) -> Lost {
     let error = async {
         while let Some(answer) = session.incoming.next().await {

@@ -1,4 +1,5 @@
-//! Where messages begin: a gateway makes them from triggers. What it has accepted it carries, whoever asked is still there or not.
+//! Makes messages from triggers, on a gateway. A message that was accepted is delivered even if the
+//! client disconnects.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,20 +18,20 @@ use crate::{
     unavailable::Unavailable,
 };
 
-/// Messages of one trigger whose answers are awaited at once, and answers that may wait for a slow reader.
+/// Messages of one trigger in flight, and answers that wait for a slow client.
 const ANSWERS_AHEAD: usize = 1024;
 
-/// Messages of an auto-trigger of which the log says how long each took.
+/// Messages of an auto-trigger whose durations are logged.
 const MAX_TIMES: usize = 1000;
 
-/// What one message came to.
+/// The result of one message.
 pub(crate) type Answers = Result<Answered, Unavailable>;
 
-/// A message that is answered.
+/// A message that was answered.
 pub(crate) struct Answered {
     /// One acknowledgement for each connection out, in their order.
     pub(crate) acks: Vec<Ack>,
-    /// From its making to the last of them, by a clock that is never set.
+    /// Time from its creation to the last of them, by a monotonic clock.
     pub(crate) took: Duration,
 }
 
@@ -43,10 +44,11 @@ impl Answered {
 /// The payloads of one trigger, made one by one.
 pub(crate) type Payloads = Box<dyn Iterator<Item = Payload> + Send>;
 
-/// Makes messages. One for each gateway.
+/// The source of a gateway's messages. A gateway has one.
 pub(crate) struct Origin {
     pod: Arc<Pod>,
-    /// `seq` of the next message. Held while a message is put onto its connections, so that their order is that of `seq`.
+    /// `seq` of the next message. Locked while a message is sent over the connections out, so that
+    /// their order is that of `seq`.
     next: Mutex<u64>,
 }
 
@@ -58,8 +60,8 @@ impl Origin {
         })
     }
 
-    /// Sends a message for each payload. The answers come in the order of the messages; fewer come only when the pod ends.
-    /// `held` is given back when all are answered.
+    /// Sends a message for each payload. The answers have the order of the messages; there are
+    /// fewer only if the pod ends. `held` is released when all are answered.
     pub(crate) fn trigger(
         self: &Arc<Self>,
         payloads: Payloads,
@@ -98,7 +100,7 @@ impl Origin {
         }
     }
 
-    /// Makes one message and puts it onto every connection out.
+    /// Makes one message and sends it over every connection out.
     async fn make(
         &self,
         payload: Payload,
@@ -129,9 +131,9 @@ impl Origin {
         };
         let pending = {
             let mut next = self.next.lock().await;
-            // Made under the lock: ids and `seq` have one order.
+            // Made under the lock, so that ids and `seq` have one order.
             let id = Uuid::now_v7();
-            // Here nobody can be told to come later, so the gateway itself waits for its identity.
+            // A gateway has no upstream to push back on, so it waits for its identity.
             let hop = pod.identity.sign_hop(&pod.config, id, &[]).await;
             let message = Message {
                 id,
@@ -165,7 +167,7 @@ impl Origin {
         }))
     }
 
-    /// The payload to send, or why there is none.
+    /// Returns the payload to send, or the reason of the refusal.
     async fn accepted(&self, payload: Payload, headers: &Headers) -> Result<Payload, String> {
         payload.check_size().map_err(|error| error.to_string())?;
         let payload = hooks::guarded(self.pod.hooks.trigger(payload, headers)).await?;
@@ -176,7 +178,7 @@ impl Origin {
     }
 }
 
-/// Passes answers on in the order of their messages. A receiver that left changes nothing.
+/// Passes answers on in the order of their messages, even if the receiver is dropped.
 async fn collect(
     mut waiting: mpsc::Receiver<BoxFuture<'static, Answers>>,
     answers: mpsc::Sender<Answers>,
@@ -186,7 +188,7 @@ async fn collect(
     }
 }
 
-/// The payload of a message that nobody gave one for.
+/// Returns the payload of a message for which the trigger has none.
 pub(crate) fn default_payload(number: u32, count: u32, pod: &str) -> Payload {
     #[derive(serde::Serialize)]
     struct Text {
@@ -196,7 +198,7 @@ pub(crate) fn default_payload(number: u32, count: u32, pod: &str) -> Payload {
     Payload::of(&Text { text }).expect("a string can always be written as JSON")
 }
 
-/// Sends `count` messages as soon as the pod is ready, once, and says how it went.
+/// Sends `count` messages once the pod is ready, and logs the result.
 pub(crate) async fn auto_trigger(origin: Arc<Origin>, count: u32) {
     let pod = origin.pod.clone();
     let mut accepting = pod.ready.accepting();
@@ -222,7 +224,8 @@ pub(crate) async fn auto_trigger(origin: Arc<Origin>, count: u32) {
             Ok(answered) => {
                 for ack in answered.acks {
                     if let Outcome::Rejected { reason } = ack.outcome {
-                        tracing::warn!(id = %ack.id, reason, "a message of the auto-trigger was rejected");
+                        let id = ack.id;
+                        tracing::warn!(%id, reason, "a message of the auto-trigger was rejected");
                     }
                 }
             }
@@ -231,7 +234,8 @@ pub(crate) async fn auto_trigger(origin: Arc<Origin>, count: u32) {
             }
         }
     }
-    // What sinks and hops say of times is by other clocks. Of some messages only it would not be clear which.
+    // Times on trails are by other clocks. If only some messages were delivered, it would not be
+    // clear which took how long.
     if delivered == count {
         tracing::info!("acknowledged after {} µs", times.join(", "));
     }

@@ -1,11 +1,11 @@
-//! The bound on what is in flight on one connection: a number of messages and a number of bytes.
+//! Limits what is in flight on one connection: a number of messages and a number of bytes.
 
 use std::sync::Arc;
 
 use messages::{Message, limits::MAX_WINDOW_BYTES};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Room for messages in flight. Whoever waits first is served first, so the order of callers is kept.
+/// Room for messages in flight. It is granted in the order of the requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     count: Arc<Semaphore>,
@@ -13,7 +13,7 @@ pub(crate) struct Window {
     most_bytes: u32,
 }
 
-/// A permit in the window, given back when it is dropped.
+/// Room for one message, released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     _count: OwnedSemaphorePermit,
@@ -34,22 +34,22 @@ impl Window {
         }
     }
 
-    /// Waits for room for one more message, whatever its size.
+    /// Waits for room for one more message of any size.
     pub(crate) async fn acquire(&self) -> Permit {
         match self.count.clone().acquire_owned().await {
             Ok(count) => Permit {
                 _count: count,
                 bytes: None,
             },
-            // Nobody closes the semaphore.
+            // The semaphore is never closed.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Waits for the bytes of a message that has its permit.
+    /// Waits for room for the bytes of a message, and adds them to its permit.
     pub(crate) async fn charge_bytes(&self, permit: &mut Permit, message: &Message) {
         let weight = u32::try_from(weight(message)).unwrap_or(u32::MAX);
-        // What is heavier than the whole window goes alone.
+        // A message larger than the whole window passes alone.
         let bytes = self
             .bytes
             .clone()
@@ -59,7 +59,7 @@ impl Window {
         }
     }
 
-    /// Waits for room for this message.
+    /// Waits for room for `message`, by number and by bytes.
     pub(crate) async fn acquire_for(&self, message: &Message) -> Permit {
         let mut permit = self.acquire().await;
         self.charge_bytes(&mut permit, message).await;
@@ -67,7 +67,7 @@ impl Window {
     }
 }
 
-/// About what a message occupies in memory, in bytes.
+/// Returns about how many bytes a message occupies in memory.
 fn weight(message: &Message) -> usize {
     let hops: usize = message
         .trail
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_window_makes_the_next_wait_until_a_place_is_given_back() {
+    async fn full_window_waits_for_a_permit() {
         let window = Window::new(2);
         let first = window.acquire_for(&message(1)).await;
         let _second = window.acquire_for(&message(1)).await;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_messages_fill_the_window_by_their_bytes() {
+    async fn large_messages_fill_window_by_bytes() {
         let window = Window::with_bytes(100, 10_000);
         let large = window.acquire_for(&message(6_000)).await;
         let next = tokio::spawn({
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_heavier_than_the_window_passes_alone() {
+    async fn oversized_message_passes_alone() {
         Window::with_bytes(100, 1_000)
             .acquire_for(&message(50_000))
             .await;

@@ -1,3 +1,5 @@
+//! Repeats, limits and restarts of the store.
+
 use messages::{Hop, Payload, Role};
 use tempfile::TempDir;
 use uuid::Uuid;

@@ -1,4 +1,5 @@
-//! Ferry over gRPC: `ferry.v1.Relay/Carry`, with the standard health and reflection services beside it.
+//! Ferry over gRPC: `ferry.v1.Relay/Carry`, with the standard health and reflection services beside
+//! it.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -40,16 +41,16 @@ use crate::{
 
 /// The service's full name, as health checks ask for it.
 const SERVICE: &str = "ferry.v1.Relay";
-/// HTTP/2 flow control, in bytes: one large message fits, and a few more connections' worth.
+/// HTTP/2 flow control windows, in bytes: the largest message fits into each.
 pub(crate) const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 pub(crate) const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// What makes the gRPC side of a pod impossible: the descriptors do not fit the reflection service.
+/// The descriptors do not fit the reflection service, so the pod has no gRPC side.
 #[derive(Debug, thiserror::Error)]
 #[error("gRPC reflection: {0}")]
 pub(crate) struct ReflectionError(#[from] tonic_reflection::server::Error);
 
-/// The services of a pod, as an axum router.
+/// Returns the gRPC services of a pod as an axum router.
 pub(crate) fn router(
     handler: Arc<dyn SessionHandler>,
     health: HealthReporter,
@@ -68,7 +69,7 @@ pub(crate) fn router(
         .into_axum_router())
 }
 
-/// Tells the health service what readiness says, until the pod is gone.
+/// Reports readiness to the health service until the pod is gone.
 pub(crate) async fn follow_readiness(health: HealthReporter, ready: Ready) {
     let mut accepting = ready.accepting();
     loop {
@@ -106,7 +107,7 @@ impl Relay for Service {
         tokio::spawn(async move {
             let end = handler.serve(messages, acks).await;
             tracing::debug!(?end, "a gRPC session ended");
-            // Nobody waits for it when the sender is gone.
+            // The sender may be gone; then no response waits for the status.
             let _ = ended.send(status(end));
             drop(working);
         });
@@ -120,7 +121,7 @@ impl Relay for Service {
     }
 }
 
-/// How a session's end is told. `None` is `OK`.
+/// Returns the status of a session's end. `None` is `OK`.
 fn status(end: End) -> Option<Status> {
     match end {
         End::Complete => None,
@@ -142,11 +143,11 @@ fn incoming<'a>(messages: Streaming<v1::Message>) -> Incoming<'a> {
                 Err(error) => unreadable(&error),
             },
             Err(status) => Err(match status.code() {
-                // What tonic says of a frame over `max_decoding_message_size`.
+                // The codes of tonic for a frame over `max_decoding_message_size`.
                 Code::OutOfRange | Code::ResourceExhausted => {
                     Broken::TooLarge(status.message().into())
                 }
-                // What it says of bytes that are no protobuf.
+                // Its codes for bytes that are not protobuf.
                 Code::Internal | Code::InvalidArgument => {
                     Broken::NotAMessage(status.message().into())
                 }
@@ -156,7 +157,7 @@ fn incoming<'a>(messages: Streaming<v1::Message>) -> Incoming<'a> {
         .boxed()
 }
 
-/// Opens a session: it begins when the far pod's health service says `SERVING`.
+/// Opens a session. It begins once the peer's health service answers `SERVING`.
 pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
     let channel = Endpoint::from_shared(format!("http://{address}"))
         .map_err(Lost::because)?
@@ -172,7 +173,7 @@ pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
     check_health(channel.clone()).await?;
     let (outgoing, messages) = mpsc::channel::<Arc<Message>>(SESSION_BUFFER);
     let messages = ReceiverStream::new(messages).map(|message| v1::Message::from(&*message));
-    // The connection is warm by now, so the answer comes as fast as the way is.
+    // The connection is open by now, so the answer takes one round trip.
     let asked = Asked::now();
     let answer = RelayClient::new(channel)
         .max_decoding_message_size(MAX_FRAME_BYTES)
@@ -214,7 +215,7 @@ fn lost(status: &Status) -> Lost {
     Lost(format!("{:?}: {}", status.code(), status.message()))
 }
 
-/// The innermost cause: tonic's own text is only "transport error".
+/// Returns the innermost cause: tonic's own text is only "transport error".
 fn lost_transport(error: &tonic::transport::Error) -> Lost {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {

@@ -1,4 +1,5 @@
-//! Ferry over WebSocket (RFC 6455): path `/v1/carry`, subprotocol `ferry.v1`, one JSON object a text frame.
+//! Ferry over WebSocket (RFC 6455): path `/v1/carry`, subprotocol `ferry.v1`, one JSON object a
+//! text frame.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -37,17 +38,17 @@ use super::{
 };
 use crate::skew::{self, Asked};
 
-/// Where a pod answers.
+/// The path of the handshake.
 pub(crate) const PATH: &str = "/v1/carry";
-/// Both sides name it in the handshake.
+/// The subprotocol that both sides name in the handshake.
 pub(crate) const SUBPROTOCOL: &str = "ferry.v1";
-/// Longest wait for the other side's half of the closing handshake.
+/// Longest wait for the peer's half of the closing handshake.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
-/// Control frames that a sender may send between two messages. Each costs an answer; pings and pongs every 15 s are less
-/// than a hundred in the longest life of a session.
+/// Control frames that a sender may send between two messages. Each costs an answer. Pings and
+/// pongs every 15 s are fewer than a hundred in the longest life of a session.
 const MAX_CONTROL_FRAMES: u32 = 256;
 
-/// Answers the handshake. A pod that is not ready takes no new sessions.
+/// Answers the handshake. A pod that is not ready accepts no new sessions.
 pub(crate) async fn upgrade(
     State(handler): State<Arc<dyn SessionHandler>>,
     upgrade: WebSocketUpgrade,
@@ -76,7 +77,7 @@ async fn serve(handler: &dyn SessionHandler, socket: WebSocket) {
     let (acks, mut answers) = mpsc::channel(ACK_BUFFER);
     let session = async { Ok(handler.serve(frames(reader), acks).await) };
     let writing = write_answers(&mut writer, &mut answers);
-    // A writer that fails ends the session with it.
+    // A failed writer ends the session too.
     let Ok((end, ())) = tokio::try_join!(session, writing) else {
         tracing::debug!("a WebSocket sender is gone");
         return;
@@ -90,7 +91,8 @@ async fn serve(handler: &dyn SessionHandler, socket: WebSocket) {
         End::Broken(Broken::TooLarge(reason)) => (ws::close_code::SIZE, reason),
         End::Broken(Broken::Gone(reason)) => {
             tracing::debug!(reason, "a WebSocket sender is gone");
-            // Where it said goodbye this is the answer (RFC 6455, section 5.5.1); else there is nobody to hear it.
+            // Answers a close frame of the sender (RFC 6455, section 5.5.1). If the connection is
+            // gone, this fails.
             let _ = timeout(CLOSE_LIMIT, writer.close()).await;
             return;
         }
@@ -98,7 +100,7 @@ async fn serve(handler: &dyn SessionHandler, socket: WebSocket) {
     tracing::debug!(code, reason, "closing a WebSocket session");
     let reason = close_reason(&reason).into();
     let close = writer.send(ws::Message::Close(Some(ws::CloseFrame { code, reason })));
-    // The socket may be broken already; then there is nobody to be told.
+    // The socket may be broken already.
     let _ = timeout(CLOSE_LIMIT, close).await;
 }
 
@@ -120,7 +122,7 @@ async fn write_answers(
             answer = answers.recv() => {
                 let Some(ack) = answer else { return Ok(()) };
                 writer.feed(ws::Message::text(json::encode_ack(&ack))).await?;
-                // What is there already goes with the same write.
+                // Messages that are ready go with the same write.
                 while let Ok(ack) = answers.try_recv() {
                     writer.feed(ws::Message::text(json::encode_ack(&ack))).await?;
                 }
@@ -131,8 +133,8 @@ async fn write_answers(
     }
 }
 
-/// The messages of a socket. Silence counts only while somebody asks for the next message: a pod whose window is full
-/// does not read, and must not take that for the sender's silence.
+/// Returns the messages of a socket. Silence counts only while the pod reads: a pod with a full
+/// window does not read, and must not take that for the sender's silence.
 fn frames<'a>(reader: SplitStream<WebSocket>) -> Incoming<'a> {
     stream::unfold((reader, 0), async |(mut reader, mut controls)| {
         loop {
@@ -184,7 +186,7 @@ fn broken(error: axum::Error) -> Broken {
 
 type ClientSocket = WebSocketStream<TcpStream>;
 
-/// Opens a session: it begins with the answer `101` of the far pod.
+/// Opens a session. It begins with the answer `101` of the peer.
 pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
     let stream = TcpStream::connect(address).await.map_err(Lost::because)?;
     stream.set_nodelay(true).map_err(Lost::because)?;
@@ -215,7 +217,7 @@ pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
     })
 }
 
-/// Why a handshake failed; a pod that refuses says why in the body.
+/// Returns why a handshake failed. A pod that refuses gives its reason in the body.
 fn refused(error: tungstenite::Error) -> Lost {
     match error {
         tungstenite::Error::Http(response) => {
@@ -227,7 +229,7 @@ fn refused(error: tungstenite::Error) -> Lost {
     }
 }
 
-/// Moves messages and acknowledgements between a socket and its session, until either side ends.
+/// Moves messages and acknowledgements between a socket and its session until either side ends.
 async fn carry(
     socket: ClientSocket,
     mut messages: mpsc::Receiver<Arc<Message>>,
@@ -237,20 +239,20 @@ async fn carry(
     let writing = async {
         let result = write_messages(&mut writer, &mut messages).await;
         if result.is_ok() {
-            // Everything is said; the reader ends with the other side's answer to the close frame.
+            // Everything is sent. The reader ends with the peer's answer to the close frame.
             tokio::time::sleep(CLOSE_LIMIT).await;
         }
         result.map_err(Lost::because)
     };
     let reading = read_answers(&mut reader, &answers);
     let lost = tokio::select! {
-        // What the other side says about the end is better than what the broken socket says.
+        // The peer's reason is better than the error of the broken socket.
         biased;
         lost = reading => lost,
         written = writing => written.err(),
     };
     if let Some(lost) = lost {
-        // The session may have been given up already.
+        // The session may have been dropped already.
         let _ = answers.send(Err(lost)).await;
     }
 }
@@ -273,7 +275,7 @@ async fn write_messages(
                     return writer.send(tungstenite::Message::Close(Some(close))).await;
                 };
                 writer.feed(tungstenite::Message::text(json::encode_message(&message))).await?;
-                // What is there already goes with the same write.
+                // Messages that are ready go with the same write.
                 while let Ok(message) = messages.try_recv() {
                     writer.feed(tungstenite::Message::text(json::encode_message(&message))).await?;
                 }
@@ -284,7 +286,7 @@ async fn write_messages(
     }
 }
 
-/// `None` when the session was given up on this side.
+/// Returns `None` if the session was dropped on this side.
 async fn read_answers(
     reader: &mut SplitStream<ClientSocket>,
     answers: &mpsc::Sender<Result<Ack, Lost>>,
@@ -333,13 +335,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_close_reason_fits_its_frame() {
+    fn close_reason_fits_its_frame() {
         assert_eq!(close_reason("short"), "short");
         assert_eq!(close_reason(&"é".repeat(200)).len(), 122);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_far_pod_that_says_nothing_is_taken_for_dead() {
+    async fn silent_peer_is_taken_for_dead() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let silent = tokio::spawn(async move {

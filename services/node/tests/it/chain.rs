@@ -38,7 +38,7 @@ async fn gateway_and_sink(root: &Root, protocol: Protocol) -> (Pod, Pod) {
 #[case::websocket(Protocol::Websocket)]
 #[case::grpc(Protocol::Grpc)]
 #[tokio::test]
-async fn a_gateway_sends_five_by_itself_and_a_sink_stores_them(#[case] protocol: Protocol) {
+async fn auto_trigger_messages_are_stored(#[case] protocol: Protocol) {
     let root = Root::new();
     let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
     let mut gateway = Spec::new(&root, Role::Gateway).to("sink", protocol, sink.relay);
@@ -71,7 +71,7 @@ async fn a_gateway_sends_five_by_itself_and_a_sink_stores_them(#[case] protocol:
 #[case::grpc(Protocol::Grpc, Protocol::Grpc)]
 #[case::mixed(Protocol::Grpc, Protocol::Websocket)]
 #[tokio::test]
-async fn a_processor_passes_on_and_passes_back(#[case] first: Protocol, #[case] second: Protocol) {
+async fn processor_relays_both_ways(#[case] first: Protocol, #[case] second: Protocol) {
     let root = Root::new();
     let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
     let processor = Spec::new(&root, Role::Processor).to("sink", second, sink.relay);
@@ -93,7 +93,7 @@ async fn a_processor_passes_on_and_passes_back(#[case] first: Protocol, #[case] 
 #[case::websocket(Protocol::Websocket)]
 #[case::grpc(Protocol::Grpc)]
 #[tokio::test]
-async fn two_branches_that_meet_again_store_both_paths(#[case] protocol: Protocol) {
+async fn joined_branches_store_every_path(#[case] protocol: Protocol) {
     let root = Root::new();
     let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
     let mut branches = Vec::new();
@@ -143,7 +143,7 @@ async fn two_branches_that_meet_again_store_both_paths(#[case] protocol: Protoco
 #[case::websocket(Protocol::Websocket)]
 #[case::grpc(Protocol::Grpc)]
 #[tokio::test]
-async fn many_messages_through_a_small_window_arrive_once_and_in_order(#[case] protocol: Protocol) {
+async fn small_window_keeps_order_and_count(#[case] protocol: Protocol) {
     let root = Root::new();
     let mut sink = Spec::new(&root, Role::Sink);
     sink.config.window = 3;
@@ -172,7 +172,7 @@ async fn many_messages_through_a_small_window_arrive_once_and_in_order(#[case] p
 }
 
 #[tokio::test]
-async fn a_sink_keeps_what_it_stored_and_counts_on_after_a_restart() {
+async fn sink_keeps_records_over_a_restart() {
     let root = Root::new();
     let (gateway, sink) = gateway_and_sink(&root, Protocol::Websocket).await;
     assert_delivered(&trigger(gateway.http, "?count=3", "1").await, 3);
@@ -187,7 +187,7 @@ async fn a_sink_keeps_what_it_stored_and_counts_on_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_payload_over_several_lines_is_one_line_of_output() {
+async fn multiline_payload_is_one_output_line() {
     let root = Root::new();
     let (gateway, sink) = gateway_and_sink(&root, Protocol::Grpc).await;
     assert_delivered(&trigger(gateway.http, "", "{\n  \"a\":\r\n 1\n}").await, 1);
@@ -197,7 +197,7 @@ async fn a_payload_over_several_lines_is_one_line_of_output() {
     assert_eq!(value, serde_json::json!({"a": 1}));
 }
 
-/// Adds to the payload who was there; refuses what says so.
+/// Appends its name to the payload; refuses or panics if the payload asks for it.
 struct Stamps(&'static str);
 
 impl Stamps {
@@ -233,7 +233,7 @@ impl Hooks for Stamps {
 }
 
 #[tokio::test]
-async fn hooks_change_and_refuse_messages_and_nothing_else() {
+async fn hooks_change_and_refuse_only_messages() {
     let root = Root::new();
     let sink = Spec::new(&root, Role::Sink)
         .start_with(Stamps("sink"))
@@ -308,7 +308,7 @@ async fn hooks_change_and_refuse_messages_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn one_refused_branch_leaves_the_other_its_own_answer() {
+async fn branches_are_answered_separately() {
     let root = Root::new();
     let left = Spec::named(&root, Role::Sink, "left")
         .start_with(Pass)

@@ -1,4 +1,4 @@
-//! What a pod tells of its clock and of a peer's, and how long a message takes by one clock.
+//! Clocks: a pod's own, that of a peer, and the duration of a message by one clock.
 
 use hyper::StatusCode;
 use messages::{Protocol, Role, Timestamp};
@@ -16,7 +16,7 @@ use crate::support::{
 #[case::websocket(Protocol::Websocket)]
 #[case::grpc(Protocol::Grpc)]
 #[tokio::test]
-async fn a_pod_measures_its_peers_clock_at_a_session(#[case] protocol: Protocol) {
+async fn session_measures_the_peers_clock(#[case] protocol: Protocol) {
     let root = Root::new();
     let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
     let gateway = Spec::new(&root, Role::Gateway).to("sink", protocol, sink.relay);
@@ -28,12 +28,13 @@ async fn a_pod_measures_its_peers_clock_at_a_session(#[case] protocol: Protocol)
         lines.find_map(|line| line.strip_prefix(name)?.parse().ok())
     })
     .await;
-    // Both pods are of this process, and so of one clock; how far off the measure may be depends on the machine.
+    // Both pods are of this process, and so of one clock; how far off the measure may be depends on
+    // the machine.
     assert!(skew.abs() < 60.0, "{skew}");
 }
 
 #[tokio::test]
-async fn a_pod_says_its_time_whether_it_is_ready_or_not() {
+async fn ready_answer_has_the_pods_time() {
     #[derive(Deserialize)]
     struct Ready {
         clock: Timestamp,
@@ -47,7 +48,7 @@ async fn a_pod_says_its_time_whether_it_is_ready_or_not() {
 }
 
 #[tokio::test]
-async fn each_line_of_an_answer_says_how_long_its_message_took() {
+async fn trigger_lines_have_the_duration() {
     #[derive(Deserialize)]
     struct Line {
         took_us: u64,

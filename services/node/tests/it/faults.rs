@@ -1,4 +1,4 @@
-//! What must survive: cut connections, pods that go and come back, sessions that end, signals.
+//! Faults: cut connections, replaced pods, ended sessions, signals.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -38,7 +38,7 @@ async fn assert_stored(sink: &Pod, count: u64) {
 #[case::websocket(Protocol::Websocket)]
 #[case::grpc(Protocol::Grpc)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_cut_again_and_again_loses_nothing(#[case] protocol: Protocol) {
+async fn repeated_cuts_lose_nothing(#[case] protocol: Protocol) {
     let root = Root::new();
     let (gateway, proxy, sink) = through_proxy(&root, protocol, Spec::new(&root, Role::Sink)).await;
     let (count, http) = (1500, gateway.http);
@@ -66,7 +66,7 @@ async fn a_connection_cut_again_and_again_loses_nothing(#[case] protocol: Protoc
 #[case::websocket(Protocol::Websocket)]
 #[case::grpc(Protocol::Grpc)]
 #[tokio::test]
-async fn messages_wait_while_the_path_is_down_and_readiness_says_so(#[case] protocol: Protocol) {
+async fn messages_wait_while_the_path_is_down(#[case] protocol: Protocol) {
     let root = Root::new();
     let (gateway, proxy, sink) = through_proxy(&root, protocol, Spec::new(&root, Role::Sink)).await;
     proxy.close();
@@ -96,7 +96,7 @@ async fn messages_wait_while_the_path_is_down_and_readiness_says_so(#[case] prot
 #[case::websocket(Protocol::Websocket)]
 #[case::grpc(Protocol::Grpc)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_processor_that_is_replaced_loses_nothing(#[case] protocol: Protocol) {
+async fn replaced_processor_loses_nothing(#[case] protocol: Protocol) {
     let root = Root::new();
     let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
     let processor = Spec::new(&root, Role::Processor).to("sink", protocol, sink.relay);
@@ -123,7 +123,7 @@ async fn a_processor_that_is_replaced_loses_nothing(#[case] protocol: Protocol) 
 #[case::websocket(Protocol::Websocket)]
 #[case::grpc(Protocol::Grpc)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_are_renewed_under_load_without_loss(#[case] protocol: Protocol) {
+async fn renewal_under_load_loses_nothing(#[case] protocol: Protocol) {
     let root = Root::new();
     let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
     let mut gateway = Spec::new(&root, Role::Gateway).to("sink", protocol, sink.relay);
@@ -161,7 +161,7 @@ impl Hooks for Holds {
 }
 
 #[tokio::test]
-async fn a_pod_that_ends_answers_what_it_has_taken_and_takes_no_more() {
+async fn draining_pod_answers_and_takes_nothing_new() {
     static GO: Semaphore = Semaphore::const_new(0);
     let root = Root::new();
     let mut sink = Spec::new(&root, Role::Sink)
@@ -203,7 +203,7 @@ async fn a_pod_that_ends_answers_what_it_has_taken_and_takes_no_more() {
 }
 
 #[tokio::test]
-async fn a_pod_ends_within_its_limit_whatever_is_stuck() {
+async fn stuck_pod_ends_within_its_limit() {
     static NEVER: Semaphore = Semaphore::const_new(0);
     let root = Root::new();
     let mut spec = Spec::new(&root, Role::Sink);
@@ -220,7 +220,7 @@ async fn a_pod_ends_within_its_limit_whatever_is_stuck() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_ends_finishes_its_trigger() {
+async fn ending_gateway_finishes_its_trigger() {
     let root = Root::new();
     let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
     let mut gateway = Spec::new(&root, Role::Gateway).to("sink", Protocol::Grpc, sink.relay);

@@ -20,7 +20,8 @@ use crate::support::{
 /// The life of an identity that must not end before the test does.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// The life of one that shall end, given to a pod that has everything else by then: it needs no longer than this to take it.
+/// The life of one that shall end, given to a pod that has everything else by then: it needs no
+/// longer than this to take it.
 const SHORT: Duration = Duration::from_secs(10);
 
 #[tokio::test]
@@ -69,7 +70,7 @@ async fn a_renewed_identity_signs_the_next_message() {
     let mut socket = Socket::open(sink.relay).await;
     let one = socket.ask(&message(1, "1")).await;
     verify_trail(one.id, &one.trail, &first.certificates()).unwrap();
-    // From another root, so that it can be told apart.
+    // From another root, so that the two can be distinguished.
     let second = Root::new();
     second.issue(&sink.config.name, sink.identity_dir(), LONG);
     eventually("a hop by the new identity", async || {
@@ -79,21 +80,21 @@ async fn a_renewed_identity_signs_the_next_message() {
     .await;
 }
 
-/// What a pod lacks, by its `/ready`; `None` while it is ready.
+/// Returns what a pod lacks, by its `/ready`, or `None` while it is ready.
 async fn lacks(pod: &Pod) -> Option<String> {
     let (status, text) = get(pod.http, "/ready").await;
     (status == StatusCode::SERVICE_UNAVAILABLE).then_some(text)
 }
 
 #[tokio::test]
-async fn a_pod_says_before_the_end_of_its_identity_that_it_needs_a_new_one_and_works_on() {
+async fn aging_identity_degrades_the_pod() {
     let root = Root::new();
     let sink = Spec::without_identity(Role::Sink, "sink");
     root.issue(&sink.config.name, &sink.config.identity_dir, LONG);
     let sink = sink.start().await.ready().await;
     let mut running = Socket::open(sink.relay).await;
-    // Minted for 240 s: it should have been replaced once less than 60 s are left, which is in 10 s. When its file was written
-    // says nothing.
+    // Minted for 240 s: it should have been replaced once less than 60 s are left, which is in 10
+    // s. The time of its file does not count.
     root.issue_aged(
         &sink.config.name,
         sink.identity_dir(),
@@ -132,7 +133,7 @@ async fn a_pod_says_before_the_end_of_its_identity_that_it_needs_a_new_one_and_w
 }
 
 #[tokio::test]
-async fn with_an_expired_identity_running_sessions_wait_new_ones_are_refused_and_nothing_is_lost() {
+async fn expired_identity_pauses_sessions_without_loss() {
     let root = Root::new();
     let sink = Spec::without_identity(Role::Sink, "sink");
     root.issue(&sink.config.name, &sink.config.identity_dir, LONG);
@@ -185,7 +186,7 @@ async fn with_an_expired_identity_running_sessions_wait_new_ones_are_refused_and
 }
 
 #[tokio::test]
-async fn a_pod_that_waits_for_its_identity_ends_all_the_same() {
+async fn pod_without_identity_still_ends() {
     let root = Root::new();
     let sink = Spec::without_identity(Role::Sink, "sink");
     root.issue(&sink.config.name, &sink.config.identity_dir, LONG);

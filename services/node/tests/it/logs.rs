@@ -1,4 +1,4 @@
-//! The log lines that people and programs wait for.
+//! The log lines that operators and programs wait for.
 
 use messages::{Protocol, Role};
 use node::{Headers, Hooks, Payload, Refusal};
@@ -11,7 +11,7 @@ use crate::support::{
     pod::{Pass, Spec},
 };
 
-/// The log of a gateway that sends `count` messages by itself, up to the line that says that it is done.
+/// Returns the log of a gateway that sends `count` messages by itself, up to its last line.
 async fn log_of_auto_trigger(format: Format, count: u32, hooks: impl Hooks) -> String {
     let log = Log::default();
     let _listening = log.listen(format, "info");
@@ -27,7 +27,7 @@ async fn log_of_auto_trigger(format: Format, count: u32, hooks: impl Hooks) -> S
 }
 
 #[tokio::test]
-async fn the_auto_trigger_says_its_lines_to_people() {
+async fn auto_trigger_logs_human_lines() {
     let log = log_of_auto_trigger(Format::Human(Colour::None), 5, Pass).await;
     let starting = log.find("🔁 Auto-trigger starting — sending 5 messages\n");
     let complete = log.find("🔁 Auto-trigger complete — 5/5 messages sent.\n");
@@ -35,7 +35,7 @@ async fn the_auto_trigger_says_its_lines_to_people() {
 }
 
 #[tokio::test]
-async fn the_auto_trigger_says_its_lines_to_programs() {
+async fn auto_trigger_logs_json_lines() {
     let log = log_of_auto_trigger(Format::Json, 5, Pass).await;
     let messages: Vec<_> = log
         .lines()
@@ -65,7 +65,7 @@ impl Hooks for Refuses {
 }
 
 #[tokio::test]
-async fn the_auto_trigger_counts_what_was_acknowledged_and_tells_why_the_rest_was_not() {
+async fn auto_trigger_logs_rejections() {
     let log = log_of_auto_trigger(Format::Human(Colour::None), 5, Refuses).await;
     assert!(
         log.contains("🔁 Auto-trigger complete — 4/5 messages sent."),

@@ -1,4 +1,4 @@
-//! The HTTP side: who is let in, and what is told to whom sends something wrong.
+//! The HTTP side: authorisation, and answers to wrong requests.
 
 use hyper::{StatusCode, header};
 use messages::{Protocol, Role};
@@ -25,7 +25,7 @@ async fn pair(root: &Root) -> (Pod, Pod) {
 #[case::other_scheme(Some(format!("Basic {TOKEN}")))]
 #[case::bare(Some(TOKEN.into()))]
 #[tokio::test]
-async fn without_the_token_nothing_is_told(#[case] authorization: Option<String>) {
+async fn requests_without_token_learn_nothing(#[case] authorization: Option<String>) {
     let root = Root::new();
     let (gateway, sink) = pair(&root).await;
     for (pod, method, path) in [(&gateway, "POST", "/trigger"), (&sink, "GET", "/output")] {
@@ -44,7 +44,7 @@ async fn without_the_token_nothing_is_told(#[case] authorization: Option<String>
 }
 
 #[tokio::test]
-async fn guessing_is_limited_and_the_holder_of_the_token_is_not() {
+async fn guesses_are_limited_token_holder_is_not() {
     let root = Root::new();
     let log = Log::default();
     let _listening = log.listen(Format::Json, "trace");
@@ -52,12 +52,12 @@ async fn guessing_is_limited_and_the_holder_of_the_token_is_not() {
     let guess = async || {
         let request = hyper::Request::builder()
             .uri("/output")
-            .header(header::AUTHORIZATION, "Bearer a-guess-of-somebody")
+            .header(header::AUTHORIZATION, "Bearer a-guess-of-an-attacker")
             .body(String::new().into())
             .unwrap();
         http::send(sink.http, request).await
     };
-    // As many as the limit lets pass at once, and one a second while this takes.
+    // The burst of the limit, and one a second while this takes.
     let mut refused = 0;
     let limited = loop {
         let answer = guess().await;
@@ -91,13 +91,13 @@ async fn guessing_is_limited_and_the_holder_of_the_token_is_not() {
         refused,
         "each 401 is in the log, and nothing above the limit: {log}"
     );
-    for secret in [TOKEN, "a-guess-of-somebody"] {
+    for secret in [TOKEN, "a-guess-of-an-attacker"] {
         assert!(!log.contains(secret), "no token may be in the log: {log}");
     }
 }
 
 #[tokio::test]
-async fn a_pod_without_a_token_has_no_pinhole() {
+async fn pod_without_token_has_no_pinhole() {
     let root = Root::new();
     let mut sink = Spec::new(&root, Role::Sink);
     sink.config.token = None;
@@ -107,7 +107,7 @@ async fn a_pod_without_a_token_has_no_pinhole() {
 }
 
 #[tokio::test]
-async fn each_pod_has_the_pinhole_of_its_role_only() {
+async fn pod_has_only_its_roles_pinhole() {
     let root = Root::new();
     let (gateway, sink) = pair(&root).await;
     assert_eq!(get(gateway.http, "/output").await.0, StatusCode::NOT_FOUND);
@@ -148,7 +148,7 @@ async fn each_pod_has_the_pinhole_of_its_role_only() {
     "application/json"
 )]
 #[tokio::test]
-async fn a_wrong_trigger_is_told_what_is_wrong_and_sends_nothing(
+async fn wrong_trigger_is_refused_and_sends_nothing(
     #[case] path: &str,
     #[case] media_type: &str,
     #[case] body: &str,
@@ -168,7 +168,7 @@ async fn a_wrong_trigger_is_told_what_is_wrong_and_sends_nothing(
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_refused() {
+async fn body_over_the_limit_is_refused() {
     let root = Root::new();
     let (gateway, _sink) = pair(&root).await;
     // Announced: refused without being read.
@@ -181,10 +181,10 @@ async fn a_body_over_the_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn health_and_readiness_tell_what_the_pod_is_and_waits_for() {
+async fn health_and_ready_describe_the_pod() {
     let root = Root::new();
     let lonely = Spec::without_identity(Role::Gateway, "gateway");
-    // Port 9 (discard) of this machine: nobody listens there.
+    // Port 9 (discard) of this machine: no process listens there.
     let gateway = lonely
         .to("sink", Protocol::Websocket, "127.0.0.1:9".parse().unwrap())
         .start()

@@ -1,4 +1,4 @@
-//! What a client in another language sees: limits, answers, and how a connection ends.
+//! The protocols as a client in another language sees them: limits, answers, ends of connections.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn assert_rejected(outcome: &Outcome, expected: &str) {
 }
 
 #[tokio::test]
-async fn a_rejected_message_leaves_the_websocket_alive() {
+async fn rejection_keeps_the_websocket() {
     let root = Root::new();
     let sink = sink(&root).await;
     let mut socket = Socket::open(sink.relay).await;
@@ -56,7 +56,8 @@ async fn a_rejected_message_leaves_the_websocket_alive() {
     foreign.blueprint = "another-ferry".into();
     assert_rejected(&socket.ask(&foreign).await.outcome, "`another-ferry`");
 
-    // A hop before may be of a clock that is far off: that is for whoever checks trails, and no message is lost by it.
+    // A hop before may be of a clock that is far off. No message is lost by it; auditors of trails
+    // decide.
     for at in ["2099-01-01T00:00:00.000000Z", "1999-01-01T00:00:00.000000Z"] {
         let mut strange = message(5, "1");
         strange.trail = vec![hop("c")];
@@ -93,7 +94,7 @@ async fn a_rejected_message_leaves_the_websocket_alive() {
 }
 
 #[tokio::test]
-async fn a_rejected_message_leaves_the_grpc_stream_alive() {
+async fn rejection_keeps_the_grpc_stream() {
     let root = Root::new();
     let sink = sink(&root).await;
     let mut stream = Stream::open(sink.relay).await.unwrap();
@@ -128,15 +129,15 @@ async fn a_rejected_message_leaves_the_grpc_stream_alive() {
 #[case::no_frame(Frame::text(r#"{"type":"parcel"}"#), 1007)]
 #[case::no_id(Frame::text(r#"{"type":"message","seq":1}"#), 1007)]
 #[case::an_ack(
-    Frame::text(r#"{"type":"ack","id":"01936b5f-8f2c-7000-8000-000000000000","outcome":"delivered","trail":[]}"#),
+    Frame::text(concat!(
+        r#"{"type":"ack","id":"01936b5f-8f2c-7000-8000-000000000000","#,
+        r#""outcome":"delivered","trail":[]}"#
+    )),
     1008
 )]
 #[case::binary(Frame::binary(vec![1, 2, 3]), 1008)]
 #[tokio::test]
-async fn garbage_closes_the_websocket_with_a_reason_after_the_answers(
-    #[case] garbage: Frame,
-    #[case] code: u16,
-) {
+async fn garbage_closes_websocket_after_the_acks(#[case] garbage: Frame, #[case] code: u16) {
     let root = Root::new();
     let sink = sink(&root).await;
     let mut socket = Socket::open(sink.relay).await;
@@ -163,11 +164,12 @@ async fn garbage_closes_the_websocket_with_a_reason_after_the_answers(
 }
 
 #[tokio::test]
-async fn a_websocket_frame_over_the_limit_ends_its_own_connection_only() {
+async fn oversized_websocket_frame_closes_its_session() {
     let root = Root::new();
     let sink = sink(&root).await;
     let mut socket = Socket::open(sink.relay).await;
-    // In pieces, so that each is within the limit and the whole is not: the pod reads what it refuses.
+    // In pieces, so that each is within the limit and the whole is not: the pod reads what it
+    // refuses.
     socket.fragments(&"x".repeat(MAX_FRAME_BYTES / 2), 3).await;
     let (code, reason) = socket.closed().await;
     assert_eq!(code, 1009, "{reason}");
@@ -185,11 +187,11 @@ async fn a_websocket_frame_over_the_limit_ends_its_own_connection_only() {
 }
 
 #[tokio::test]
-async fn more_control_frames_than_a_session_needs_end_its_own_connection_only() {
+async fn control_frame_flood_closes_its_session() {
     let root = Root::new();
     let sink = sink(&root).await;
     let mut socket = Socket::open(sink.relay).await;
-    // As many as are allowed, twice: a message between them begins the count anew.
+    // As many as are allowed, twice: a message between them resets the count.
     for seq in 1..=2 {
         for _ in 0..256 {
             socket.send(Frame::Ping(Default::default())).await;
@@ -209,7 +211,7 @@ async fn more_control_frames_than_a_session_needs_end_its_own_connection_only() 
 }
 
 #[tokio::test]
-async fn a_payload_too_deep_to_be_read_is_rejected_with_its_reason() {
+async fn too_deep_payload_is_rejected() {
     let root = Root::new();
     let sink = sink(&root).await;
     let mut socket = Socket::open(sink.relay).await;
@@ -221,7 +223,7 @@ async fn a_payload_too_deep_to_be_read_is_rejected_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_grpc_message_without_an_id_ends_the_stream_with_invalid_argument() {
+async fn grpc_message_without_id_ends_the_stream() {
     let root = Root::new();
     let sink = sink(&root).await;
     let mut stream = Stream::open(sink.relay).await.unwrap();
@@ -233,7 +235,7 @@ async fn a_grpc_message_without_an_id_ends_the_stream_with_invalid_argument() {
 }
 
 #[tokio::test]
-async fn a_grpc_frame_over_the_limit_ends_the_stream_with_resource_exhausted() {
+async fn oversized_grpc_frame_exhausts_resources() {
     let root = Root::new();
     let sink = sink(&root).await;
     let mut stream = Stream::open(sink.relay).await.unwrap();
@@ -248,7 +250,7 @@ async fn a_grpc_frame_over_the_limit_ends_the_stream_with_resource_exhausted() {
 #[case::none(None)]
 #[case::another(Some("ferry.v9"))]
 #[tokio::test]
-async fn a_websocket_without_the_subprotocol_is_told_so(#[case] subprotocol: Option<&'static str>) {
+async fn websocket_needs_the_subprotocol(#[case] subprotocol: Option<&'static str>) {
     let root = Root::new();
     let sink = sink(&root).await;
     match handshake(sink.relay, subprotocol).await {
@@ -262,7 +264,7 @@ async fn a_websocket_without_the_subprotocol_is_told_so(#[case] subprotocol: Opt
 }
 
 #[tokio::test]
-async fn a_repeat_is_stored_once_and_acknowledged_again() {
+async fn repeat_is_stored_once_and_acked_again() {
     let root = Root::new();
     let sink = sink(&root).await;
     let mut one = message(1, "1");
@@ -284,7 +286,7 @@ async fn a_repeat_is_stored_once_and_acknowledged_again() {
 }
 
 #[tokio::test]
-async fn a_sink_reads_no_further_than_its_window() {
+async fn sink_reads_no_further_than_its_window() {
     let root = Root::new();
     let mut spec = Spec::new(&root, Role::Sink);
     spec.config.window = 4;
@@ -294,7 +296,8 @@ async fn a_sink_reads_no_further_than_its_window() {
     for seq in 1..=20 {
         socket.message(&message(seq, "1")).await;
     }
-    // A hook is shown one message of a connection at a time; none is answered while the first is held.
+    // A hook is shown one message of a connection at a time; none is answered while the first is
+    // held.
     let mut held = held;
     held.wait_for(|count| *count == 1).await.unwrap();
     assert_eq!(metric(sink.http, "ferry_in_flight").await, 1.0);
@@ -314,9 +317,7 @@ impl node::Hooks for Holds {
 #[case::websocket(Protocol::Websocket)]
 #[case::grpc(Protocol::Grpc)]
 #[tokio::test]
-async fn a_payload_at_the_limit_passes_a_chain_and_one_byte_more_does_not(
-    #[case] protocol: Protocol,
-) {
+async fn payload_limit_holds_over_a_chain(#[case] protocol: Protocol) {
     let root = Root::new();
     let sink = sink(&root).await;
     let gateway = Spec::new(&root, Role::Gateway).to("sink", protocol, sink.relay);
@@ -336,7 +337,7 @@ async fn a_payload_at_the_limit_passes_a_chain_and_one_byte_more_does_not(
 }
 
 #[tokio::test]
-async fn grpc_health_and_reflection_answer_for_the_relay() {
+async fn grpc_health_and_reflection_know_the_relay() {
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
     let root = Root::new();
     let sink = sink(&root).await;
@@ -389,7 +390,7 @@ async fn grpc_health_and_reflection_answer_for_the_relay() {
 }
 
 #[tokio::test]
-async fn a_gateway_takes_no_messages() {
+async fn gateway_takes_no_messages() {
     let root = Root::new();
     let sink = sink(&root).await;
     let gateway = Spec::new(&root, Role::Gateway).to("sink", Protocol::Grpc, sink.relay);
@@ -402,7 +403,7 @@ async fn a_gateway_takes_no_messages() {
 }
 
 #[tokio::test]
-async fn a_websocket_that_says_goodbye_is_answered() {
+async fn websocket_close_is_answered() {
     let root = Root::new();
     let sink = sink(&root).await;
     let mut socket = Socket::open(sink.relay).await;

@@ -1,3 +1,5 @@
+//! Rotations of the agent, at times that the tests choose.
+
 use std::{os::unix::fs::symlink, path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -49,7 +51,7 @@ impl Rig {
 }
 
 #[test]
-fn a_rotation_makes_ready_and_is_counted() {
+fn rotation_makes_ready_and_is_counted() {
     let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut rig = rig(authority.path(), identity.path());
     let now = Timestamp::now();
@@ -78,7 +80,7 @@ fn a_rotation_makes_ready_and_is_counted() {
 }
 
 #[test]
-fn a_failing_agent_keeps_what_is_published_until_it_runs_out() {
+fn failing_agent_keeps_the_last_identity() {
     let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut rig = rig(authority.path(), identity.path());
     let now = Timestamp::now();
@@ -101,7 +103,7 @@ fn a_failing_agent_keeps_what_is_published_until_it_runs_out() {
 }
 
 #[test]
-fn an_authority_near_its_end_is_reported_and_then_refuses() {
+fn aging_authority_is_reported_then_refused() {
     let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut rig = rig(authority.path(), identity.path());
     write_authority(
@@ -128,7 +130,7 @@ fn an_authority_near_its_end_is_reported_and_then_refuses() {
 }
 
 #[test]
-fn a_clock_that_is_far_behind_is_no_end_of_an_authority() {
+fn clock_far_behind_does_not_end_an_authority() {
     let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut rig = rig(authority.path(), identity.path());
     write_authority(
@@ -144,9 +146,10 @@ fn a_clock_that_is_far_behind_is_no_end_of_an_authority() {
 }
 
 #[test]
-fn a_replaced_secret_is_taken_whole() {
+fn replaced_secret_is_taken_whole() {
     let (secret, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    // As the kubelet lays a Secret out: the names point through `..data`, which is replaced by rename.
+    // As the kubelet lays a Secret out: the names point through `..data`, which is replaced by
+    // rename.
     let version = |name: &str, root: &crate::support::Issuer, pod: messages::WorkloadName| {
         let folder = secret.path().join(name);
         std::fs::create_dir(&folder).unwrap();

@@ -1,3 +1,5 @@
+//! Identities as peers verify them, and authorities that are refused.
+
 use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
@@ -70,7 +72,7 @@ fn an_identity_says_who_and_for_how_long() {
 }
 
 #[test]
-fn peers_accept_it_until_it_expires() {
+fn peers_accept_identity_until_it_expires() {
     let folder = tempfile::tempdir().unwrap();
     let root = root(10 * HOUR);
     write_authority(folder.path(), &root, &Request::of(&sink(), HOUR));
@@ -85,7 +87,7 @@ fn peers_accept_it_until_it_expires() {
 }
 
 #[test]
-fn each_identity_has_its_own_key_and_serial_number() {
+fn identities_differ_in_key_and_serial() {
     let folder = tempfile::tempdir().unwrap();
     write_authority(folder.path(), &root(10 * HOUR), &Request::of(&sink(), HOUR));
     let mint = || mint_from(folder.path(), Timestamp::now()).unwrap();
@@ -100,7 +102,7 @@ fn each_identity_has_its_own_key_and_serial_number() {
 }
 
 #[test]
-fn nothing_is_minted_beyond_the_authority_or_its_root() {
+fn identity_never_outlives_its_authority() {
     let folder = tempfile::tempdir().unwrap();
     let now = Timestamp::now();
     write_authority(
@@ -149,19 +151,19 @@ fn what_is_no_authority_is_refused() {
     assert_refused(
         folder.path(),
         Timestamp::now(),
-        "is no authority's certificate",
+        "is not the certificate of an authority",
     );
 }
 
 #[test]
-fn an_authority_that_peers_would_not_trust_is_refused() {
+fn untrusted_authority_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     write_authority(folder.path(), &root(10 * HOUR), &Request::of(&sink(), HOUR));
     write(folder.path(), ROOTS, &root(10 * HOUR).pem());
     assert_refused(
         folder.path(),
         Timestamp::now(),
-        "makes no identity of `sink.cluster-b.international-ferry.ferry.internal` that peers accept",
+        "identity of `sink.cluster-b.international-ferry.ferry.internal` that peers accept",
     );
 }
 

@@ -1,4 +1,5 @@
-//! The program itself, with a short rotation. Every wait has a deadline; nothing is asserted about how long it took.
+//! The program itself, with a short rotation. Every wait has a deadline; nothing is asserted about
+//! how long it took.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -149,7 +150,7 @@ fn wait_until_ready(address: SocketAddr) {
 }
 
 #[test]
-fn identities_appear_rotate_and_end_on_sigterm() {
+fn identities_rotate_until_sigterm() {
     let root = root(10 * HOUR);
     let (authority, identity) = folders(&root, &Request::of(&sink(), 2 * HOUR));
     let mut wosp = Program::for_sink(authority.path(), identity.path());
@@ -188,7 +189,7 @@ fn identities_appear_rotate_and_end_on_sigterm() {
 }
 
 #[test]
-fn a_new_authority_is_taken_without_a_restart() {
+fn new_authority_needs_no_restart() {
     let (old, new) = (root(10 * HOUR), root(10 * HOUR));
     let (authority, identity) = folders(&old, &Request::of(&sink(), HOUR));
     let mut wosp = Program::for_sink(authority.path(), identity.path());
@@ -206,7 +207,7 @@ fn a_new_authority_is_taken_without_a_restart() {
 }
 
 #[test]
-fn an_expired_authority_is_the_reason_for_not_being_ready() {
+fn expired_authority_is_why_not_ready() {
     let mut request = Request::of(&sink(), HOUR);
     request.not_before -= HOUR;
     request.not_after = Timestamp::now() - HOUR;
@@ -224,7 +225,7 @@ fn an_expired_authority_is_the_reason_for_not_being_ready() {
 }
 
 #[test]
-fn bad_settings_end_with_exit_code_2_and_all_errors() {
+fn wrong_settings_exit_2_with_every_problem() {
     let mut wosp = Program::start(&[
         (env::BLUEPRINT, "international-ferry"),
         (env::CLUSTER, "cluster-b"),
@@ -247,7 +248,7 @@ fn bad_settings_end_with_exit_code_2_and_all_errors() {
 }
 
 #[test]
-fn a_port_in_use_ends_with_exit_code_3() {
+fn port_in_use_exits_3() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut wosp = Program::start(&[
@@ -264,7 +265,7 @@ fn a_port_in_use_ends_with_exit_code_3() {
 }
 
 #[test]
-fn a_replaced_authority_is_used_before_the_next_rotation_and_reported() {
+fn replaced_authority_is_used_and_reported() {
     let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = root(10 * HOUR);
     write_authority(authority.path(), &first, &Request::of(&sink(), HOUR));

@@ -1,3 +1,5 @@
+//! Published files: content, modes, and atomic replacement.
+
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,

@@ -27,7 +27,7 @@ pub(crate) fn gateway() -> WorkloadName {
         .unwrap()
 }
 
-/// What stands in a certificate of an authority or a root.
+/// The fields of an authority's or a root's certificate.
 pub(crate) struct Request {
     pub(crate) common_name: &'static str,
     pub(crate) permitted: Vec<String>,
@@ -102,7 +102,7 @@ pub(crate) fn write(folder: &Path, name: &str, text: &str) {
     std::fs::write(folder.join(name), text).unwrap();
 }
 
-/// What a peer that trusts `root` and pins `name` says of a chain at `at`.
+/// Verifies a chain at `at` as a peer does that trusts `root` and pins `name`.
 pub(crate) fn verify(
     root: &CertificateDer<'_>,
     chain_pem: &str,

@@ -1,4 +1,4 @@
-//! Signatures, headers, chains and roots that are not what the document says.
+//! Signatures, headers, chains and roots that break the document.
 
 use messages::{
     Hop,
@@ -71,7 +71,7 @@ fn a_header_is_what_the_document_says_or_refused() {
 }
 
 #[test]
-fn a_chain_that_was_verified_once_is_still_asked_for_its_time_name_and_issuers() {
+fn cached_chain_is_checked_again() {
     let path = Path::new();
     let brief = mint::leaf_of(&[&path.authorities[0]], &[&path.names[0]], (2026, 2027));
     let mut verifier = TrailVerifier::new(&path.roots).unwrap();
@@ -133,7 +133,7 @@ fn roots_that_are_none_are_refused() {
 }
 
 #[test]
-fn what_a_hop_says_of_itself_cannot_write_into_a_log() {
+fn hop_fields_cannot_forge_log_lines() {
     let path = Path::new();
     let trail = [Hop {
         pod: "x\n\u{1b}[31m".repeat(100),

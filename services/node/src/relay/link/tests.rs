@@ -81,7 +81,7 @@ fn bench(window: usize, session_lifetime: Duration) -> Bench {
         async move {
             match queue.lock().await.recv().await {
                 Some(result) => result,
-                None => Err(Lost::because("nobody is there")),
+                None => Err(Lost::because("no session is left")),
             }
         }
         .boxed()
@@ -149,7 +149,7 @@ fn message(seq: u64) -> Message {
 const LONG: Duration = Duration::from_secs(3600);
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_acknowledged_is_sent_again_in_order_before_anything_new() {
+async fn unacknowledged_are_resent_first_in_order() {
     let bench = bench(10, LONG);
     let mut far = bench.connect();
     let mut pending = Vec::new();
@@ -168,7 +168,7 @@ async fn what_is_not_acknowledged_is_sent_again_in_order_before_anything_new() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_may_come_in_any_order_and_of_nothing() {
+async fn acks_in_any_order_or_unknown_are_taken() {
     let bench = bench(10, LONG);
     let mut far = bench.connect();
     let (one, two) = (bench.pass(1).await, bench.pass(2).await);
@@ -186,7 +186,7 @@ async fn answers_may_come_in_any_order_and_of_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_id_over_two_branches_is_told_apart_by_its_trail() {
+async fn branches_of_one_id_are_matched_by_trail() {
     let bench = bench(10, LONG);
     let mut far = bench.connect();
     let branch = |cluster: &str, id| {
@@ -214,7 +214,7 @@ async fn one_id_over_two_branches_is_told_apart_by_its_trail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn past_the_window_the_sender_waits() {
+async fn full_window_holds_the_sender() {
     let bench = bench(2, LONG);
     let mut far = bench.connect();
     bench.pass(1).await;
@@ -228,7 +228,7 @@ async fn past_the_window_the_sender_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_are_spaced_by_the_back_off_and_start_again_after_a_success() {
+async fn attempts_back_off_and_reset_after_success() {
     let bench = bench(10, LONG);
     for _ in 0..12 {
         bench.dials.send(Err(Lost::because("refused"))).unwrap();
@@ -264,7 +264,7 @@ async fn attempts_are_spaced_by_the_back_off_and_start_again_after_a_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_comes_with_a_session_goes_with_its_loss_and_tells_the_last_cause() {
+async fn readiness_follows_the_session() {
     let bench = bench(10, LONG);
     let mut accepting = bench.ready.accepting();
     assert_eq!(
@@ -288,7 +288,7 @@ async fn readiness_comes_with_a_session_goes_with_its_loss_and_tells_the_last_ca
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_at_the_end_of_its_life_lets_its_answers_come_and_is_replaced() {
+async fn expired_session_is_drained_and_replaced() {
     let bench = bench(10, Duration::from_secs(20));
     let mut accepting = bench.ready.accepting();
     let mut far = bench.connect();
@@ -319,7 +319,7 @@ async fn a_session_at_the_end_of_its_life_lets_its_answers_come_and_is_replaced(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_whose_answers_do_not_come_is_replaced_all_the_same() {
+async fn expired_session_without_answers_is_replaced() {
     let bench = bench(10, Duration::from_secs(600));
     let mut far = bench.connect();
     bench.pass(1).await;
@@ -336,7 +336,7 @@ async fn a_session_whose_answers_do_not_come_is_replaced_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_the_pod_waits_for_the_last_answer() {
+async fn closing_waits_for_the_last_ack() {
     let mut bench = bench(10, LONG);
     let mut far = bench.connect();
     let pending = bench.pass(1).await;
@@ -363,7 +363,7 @@ async fn the_end_of_the_pod_waits_for_the_last_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_nothing_left_to_carry_it_ends_though_nobody_answers() {
+async fn idle_link_ends_without_a_session() {
     let mut bench = bench(10, LONG);
     bench.dials.send(Err(Lost::because("refused"))).unwrap();
     drop(bench.link.take());

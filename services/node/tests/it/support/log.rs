@@ -23,7 +23,7 @@ impl Write for Log {
 }
 
 impl Log {
-    /// Takes what this thread, on which a whole test runs, says in these levels until the guard is dropped.
+    /// Records the log of this thread, on which a whole test runs, until the guard is dropped.
     pub(crate) fn listen(&self, format: Format, filter: &str) -> DefaultGuard {
         let writer = self.clone();
         let subscriber = subscriber(format, EnvFilter::new(filter), move || writer.clone());

@@ -9,7 +9,8 @@ pub(crate) mod raw;
 
 use std::time::Duration;
 
-/// Longest wait of a test for something that must happen: long enough for a loaded machine, never reached otherwise.
+/// Longest wait of a test for something that must happen: long enough for a loaded machine, never
+/// reached otherwise.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
 /// Polls until `check` gives a value.

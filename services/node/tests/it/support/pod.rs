@@ -31,7 +31,7 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// A pod named after its role, in a cluster of its own, with a valid identity.
+    /// Returns a pod named after its role, in its own cluster, with a valid identity.
     pub(crate) fn new(root: &Root, role: Role) -> Self {
         Self::named(root, role, role.as_str())
     }

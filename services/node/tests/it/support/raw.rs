@@ -1,4 +1,4 @@
-//! Clients that speak the protocols by hand, for what no Ferry pod would send.
+//! Raw clients of both protocols, for frames that no Ferry pod sends.
 
 use std::net::SocketAddr;
 
@@ -30,10 +30,10 @@ pub(crate) fn payload_of(bytes: usize) -> String {
     format!("\"{}\"", "x".repeat(bytes - 2))
 }
 
-/// A hop that nobody signed.
+/// A hop without a valid signature.
 pub(crate) fn hop(cluster: &str) -> Hop {
     Hop {
-        pod: "somebody".into(),
+        pod: "upstream-1".into(),
         role: Role::Processor,
         cluster: cluster.into(),
         namespace: "a-namespace".into(),
@@ -175,7 +175,7 @@ impl Stream {
         ack
     }
 
-    /// Says that no more will come, and takes the answers that are left.
+    /// Closes the sending half, and takes the remaining answers.
     pub(crate) async fn finish(self) -> Vec<Ack> {
         let Self {
             outgoing,
