@@ -120,8 +120,8 @@ impl PrivateKey {
     ///
     /// # Errors
     ///
-    /// [`KeyProblem::Mismatch`] where it is another's, [`KeyProblem::Kind`] where either is of a
-    /// kind that is not taken.
+    /// Returns [`KeyProblem::Mismatch`] if it is of another certificate, [`KeyProblem::Kind`] if
+    /// either is of a kind that is not taken.
     pub fn of(&self, public_key: &[u8]) -> Result<PrivatePkcs8KeyDer<'static>, KeyProblem> {
         let (_, public) =
             SubjectPublicKeyInfo::from_der(public_key).map_err(|_| KeyProblem::Kind)?;

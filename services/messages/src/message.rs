@@ -64,6 +64,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Returns true if the sink has stored the message.
     pub const fn is_delivered(&self) -> bool {
         matches!(self, Self::Delivered)
     }

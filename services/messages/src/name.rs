@@ -34,6 +34,7 @@ pub struct WorkloadName {
 #[error(
     "invalid workload name `{0}`: expected `<pod>.<cluster>.<blueprint>.{DOMAIN}` of DNS labels"
 )]
+/// A text that is not the name of a pod, at most 300 characters of it.
 pub struct InvalidName(String);
 
 impl WorkloadName {
@@ -59,14 +60,17 @@ impl WorkloadName {
         }
     }
 
+    /// Returns the name of the blueprint.
     pub fn blueprint(&self) -> &str {
         &self.blueprint
     }
 
+    /// Returns the name of the cluster in the blueprint.
     pub fn cluster(&self) -> &str {
         &self.cluster
     }
 
+    /// Returns the name of the pod in the blueprint.
     pub fn pod(&self) -> &str {
         &self.pod
     }

@@ -19,11 +19,13 @@ pub enum Protocol {
     Grpc,
 }
 
+/// A text that is not a protocol, at most 64 characters of it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("unknown protocol `{0}`: use `websocket` or `grpc`")]
 pub struct InvalidProtocol(String);
 
 impl Protocol {
+    /// Both protocols.
     pub const ALL: [Self; 2] = [Self::Websocket, Self::Grpc];
 
     /// Returns the name in a blueprint.

@@ -18,8 +18,10 @@ pub enum Role {
 }
 
 impl Role {
+    /// All roles, in the order of a route.
     pub const ALL: [Self; 3] = [Self::Gateway, Self::Processor, Self::Sink];
 
+    /// Returns the name in a blueprint.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
@@ -35,6 +37,7 @@ impl fmt::Display for Role {
     }
 }
 
+/// A text that is not a role, at most 64 characters of it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("unknown role `{0}`: use `gateway`, `processor` or `sink`")]
 pub struct InvalidRole(String);

@@ -9,18 +9,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(jiff::Timestamp);
 
+/// A text that is not a time, at most 64 characters of it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not an RFC 3339 time")]
 pub struct InvalidTimestamp(String);
 
 impl Timestamp {
+    /// The earliest time.
     pub const MIN: Self = Self(jiff::Timestamp::MIN);
+    /// The latest time.
     pub const MAX: Self = Self(jiff::Timestamp::MAX);
 
+    /// Returns the time of the wall clock.
     pub fn now() -> Self {
         Self::from(jiff::Timestamp::now())
     }
 
+    /// Returns the same time as a `jiff` value.
     pub const fn as_jiff(self) -> jiff::Timestamp {
         self.0
     }

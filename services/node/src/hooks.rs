@@ -79,6 +79,7 @@ impl Headers {
         self.0.get(&name.to_ascii_lowercase()).map(String::as_str)
     }
 
+    /// Returns names and values in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()

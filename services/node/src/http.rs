@@ -40,8 +40,8 @@ pub(crate) fn router(pod: &Arc<Pod>, origin: Option<Arc<Origin>>) -> Router {
                 Some(("/output", get(output).with_state(store.clone())))
             }
             (Destination::Links(_), Some(origin)) => {
-                let gate = trigger::Gate::new(pod.clone(), origin);
-                Some(("/trigger", post(trigger::trigger).with_state(gate)))
+                let admission = trigger::Admission::new(pod.clone(), origin);
+                Some(("/trigger", post(trigger::trigger).with_state(admission)))
             }
             // A processor has nothing behind a token.
             (Destination::Links(_), None) => None,

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     config::Config,
     hooks::{self, ErasedHooks},
-    metrics::{Counted, Metrics},
+    metrics::{DeliveryOutcome, Metrics},
     ready::Ready,
     shutdown::Shutdown,
     sign::Identity,
@@ -60,7 +60,7 @@ impl Pod {
             let ack = answer.await?;
             drop(flying);
             // The sink counts where repeats are known.
-            metrics.counted(Counted::from(&ack.outcome));
+            metrics.counted(DeliveryOutcome::from(&ack.outcome));
             Ok(ack)
         }))
     }
@@ -111,7 +111,7 @@ impl Pod {
         let metrics = self.metrics.clone();
         Ok(Box::pin(async move {
             if stored.await? == store::Stored::Before {
-                metrics.counted(Counted::Repeated);
+                metrics.counted(DeliveryOutcome::Repeated);
             }
             Ok(Ack {
                 id,

@@ -31,9 +31,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// When a server stops.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop {
-    /// Takes no more connections; those that are open finish their requests.
+    /// Cancelled when the server takes no more connections, and lets open ones finish.
     pub(crate) graceful: CancellationToken,
-    /// Cuts the connections that are still open, [`GRACE`] later.
+    /// Cancelled [`GRACE`] before connections that are still open are cut.
     pub(crate) forced: CancellationToken,
 }
 

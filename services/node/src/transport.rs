@@ -25,29 +25,30 @@ pub(crate) struct Session {
     /// Messages in the order in which they are sent. To drop it closes the sending half.
     pub(crate) outgoing: mpsc::Sender<Arc<Message>>,
     /// Acknowledgements as they come. Ends after the first error.
-    pub(crate) incoming: BoxStream<'static, Result<Ack, Lost>>,
+    pub(crate) incoming: BoxStream<'static, Result<Ack, SessionError>>,
     /// Seconds that the peer's clock is ahead of this pod's; `None` if the peer sent no time.
     pub(crate) skew: Option<f64>,
 }
 
 /// Why a session could not be opened, or was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Lost(pub(crate) String);
+pub(crate) struct SessionError(pub(crate) String);
 
-impl Lost {
-    pub(crate) fn because(reason: impl fmt::Display) -> Self {
+impl SessionError {
+    pub(crate) fn new(reason: impl fmt::Display) -> Self {
         Self(reason.to_string())
     }
 }
 
-impl fmt::Display for Lost {
+impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
 /// Opens one session at each call.
-pub(crate) type Dial = Arc<dyn Fn() -> BoxFuture<'static, Result<Session, Lost>> + Send + Sync>;
+pub(crate) type Dial =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<Session, SessionError>> + Send + Sync>;
 
 /// Returns a dialler of `address` by `protocol`.
 pub(crate) fn dialer(protocol: Protocol, address: SocketAddr) -> Dial {
@@ -61,22 +62,22 @@ pub(crate) fn dialer(protocol: Protocol, address: SocketAddr) -> Dial {
             };
             tokio::time::timeout(DIAL_LIMIT, session)
                 .await
-                .unwrap_or_else(|_| Err(Lost(format!("no answer within {DIAL_LIMIT:?}"))))
+                .unwrap_or_else(|_| Err(SessionError(format!("no answer within {DIAL_LIMIT:?}"))))
         })
     })
 }
 
 /// Why the messages of a connection in ended early.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Broken {
+pub(crate) enum ReceiveError {
     /// The frame is not a message.
     NotAMessage(String),
     /// The frame is of a kind that is not expected here, such as an acknowledgement or binary.
-    OutOfPlace(String),
+    Unexpected(String),
     /// The frame is over the limit.
     TooLarge(String),
     /// The connection is gone, so no answer can reach the sender.
-    Gone(String),
+    Disconnected(String),
 }
 
 /// The content of one frame.
@@ -91,25 +92,25 @@ pub(crate) enum Received {
 }
 
 /// Returns a rejectable message if the id could be read, or why the session ends.
-pub(crate) fn unreadable(error: &DecodeError) -> Result<Received, Broken> {
+pub(crate) fn unreadable(error: &DecodeError) -> Result<Received, ReceiveError> {
     match error.id() {
         Some(id) => Ok(Received::Unreadable {
             id,
             reason: error.to_string(),
         }),
-        None => Err(Broken::NotAMessage(error.to_string())),
+        None => Err(ReceiveError::NotAMessage(error.to_string())),
     }
 }
 
 /// The frames that a pod receives on one connection.
-pub(crate) type Incoming<'a> = BoxStream<'a, Result<Received, Broken>>;
+pub(crate) type Incoming<'a> = BoxStream<'a, Result<Received, ReceiveError>>;
 
 /// Acknowledgements that a session may have ready ahead of the socket.
 pub(crate) const ACK_BUFFER: usize = 64;
 
 /// Why a connection in ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum SessionEnd {
     /// The sender has nothing more to send, and everything is answered.
     Complete,
     /// The pod is shutting down; what it took is answered.
@@ -117,7 +118,7 @@ pub(crate) enum End {
     /// The pod cannot take messages now; the sender retries later.
     Unavailable(String),
     /// The sender broke the protocol, or is gone.
-    Broken(Broken),
+    Broken(ReceiveError),
 }
 
 /// Takes the messages of connections in, whichever protocol carries them.
@@ -129,5 +130,9 @@ pub(crate) trait SessionHandler: Send + Sync {
     fn begin(&self) -> TaskTrackerToken;
 
     /// Takes messages from `incoming` until it ends or the pod does, and answers into `acks`.
-    fn serve<'a>(&'a self, incoming: Incoming<'a>, acks: mpsc::Sender<Ack>) -> BoxFuture<'a, End>;
+    fn serve<'a>(
+        &'a self,
+        incoming: Incoming<'a>,
+        acks: mpsc::Sender<Ack>,
+    ) -> BoxFuture<'a, SessionEnd>;
 }

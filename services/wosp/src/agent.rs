@@ -68,6 +68,7 @@ impl From<AuthorityError> for RotateError {
 }
 
 impl Agent {
+    /// Returns an agent that has not rotated yet.
     pub fn new(config: Config, status: Arc<Status>, metrics: Arc<Metrics>) -> Self {
         Self {
             publisher: Publisher::new(&config.identity_dir),

@@ -153,6 +153,7 @@ impl Authority {
         &self.roots_pem
     }
 
+    /// Returns when the authority and its chain become valid.
     pub const fn not_before(&self) -> Timestamp {
         self.not_before
     }
@@ -179,6 +180,7 @@ impl Authority {
         self.certificate == *other
     }
 
+    /// Returns the authority's certificate in DER.
     pub const fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }

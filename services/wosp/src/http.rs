@@ -23,6 +23,7 @@ pub struct Shared {
     pub rotation: Duration,
 }
 
+/// Returns the routes of the agent.
 pub fn router(shared: Shared) -> Router {
     Router::new()
         .route("/ready", get(ready))

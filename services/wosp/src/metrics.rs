@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, gauge::Gauge},
-    registry::Registry,
+    registry::{Metric, Registry},
 };
 
 use crate::status::Published;
@@ -28,50 +28,40 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("ferry_wosp");
-        let metrics = Self {
-            rotations: Counter::default(),
-            failures: Counter::default(),
-            authority_expiry: Gauge::default(),
-            renewal_due: Gauge::default(),
-            identity_age: Float::default(),
-            identity_expiry: Gauge::default(),
-            registry: Registry::default(),
-        };
-        registry.register(
-            "rotations",
-            "Identities that were published",
-            metrics.rotations.clone(),
-        );
-        registry.register(
-            "failures",
-            "Tries to publish an identity that failed",
-            metrics.failures.clone(),
-        );
-        registry.register(
-            "identity_age_seconds",
-            "Time since the last identity was published, 0 before the first",
-            metrics.identity_age.clone(),
-        );
-        registry.register(
-            "identity_expiry_timestamp_seconds",
-            "When the last identity expires, 0 before the first",
-            metrics.identity_expiry.clone(),
-        );
-        registry.register(
-            "authority_expiry_timestamp_seconds",
-            "When the pod authority or its root expires, whichever is earlier; 0 before the first",
-            metrics.authority_expiry.clone(),
-        );
-        registry.register(
-            "authority_renewal_due",
-            "1 when less than a fifth of the pod authority's life is left",
-            metrics.renewal_due.clone(),
-        );
+        let of = &mut registry;
         Self {
+            rotations: registered(of, "rotations", "Identities that were published"),
+            failures: registered(of, "failures", "Tries to publish an identity that failed"),
+            identity_age: registered(
+                of,
+                "identity_age_seconds",
+                "Time since the last identity was published, 0 before the first",
+            ),
+            identity_expiry: registered(
+                of,
+                "identity_expiry_timestamp_seconds",
+                "When the last identity expires, 0 before the first",
+            ),
+            authority_expiry: registered(
+                of,
+                "authority_expiry_timestamp_seconds",
+                "When the authority or its root expires, whichever is earlier; 0 before the first",
+            ),
+            renewal_due: registered(
+                of,
+                "authority_renewal_due",
+                "1 when less than a fifth of the pod authority's life is left",
+            ),
             registry,
-            ..metrics
         }
     }
+}
+
+/// Returns a new metric of `registry`.
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 impl Metrics {

@@ -34,6 +34,7 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// Why no identity was minted.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
     #[error(transparent)]

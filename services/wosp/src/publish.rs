@@ -18,6 +18,7 @@ use crate::mint::Identity;
 /// <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/transport_sockets/tls/v3/secret.proto>
 const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
+/// A file that could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write `{path}`: {source}; give the pod a writable volume there")]
 pub struct PublishError {

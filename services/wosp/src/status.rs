@@ -37,10 +37,12 @@ pub enum Failure {
 }
 
 impl Status {
+    /// Returns the last published identity.
     pub fn published(&self) -> Option<Published> {
         self.with(|state| state.published)
     }
 
+    /// Records a rotation that published an identity.
     pub fn succeeded(&self, published: Published) {
         self.with(|state| {
             state.published = Some(published);
@@ -53,10 +55,12 @@ impl Status {
         self.with(|state| state.report.clone())
     }
 
+    /// Replaces the answer of `/identity`.
     pub fn reports(&self, report: IdentityReport) {
         self.with(|state| state.report = Some(report));
     }
 
+    /// Records a rotation that failed.
     pub fn failed(&self, failure: Failure) {
         self.with(|state| state.failure = Some(failure));
     }

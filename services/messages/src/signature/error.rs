@@ -107,6 +107,7 @@ impl TrailErrors {
         Some(Self { first, others })
     }
 
+    /// Returns every error, in travel order.
     pub fn iter(&self) -> impl Iterator<Item = &TrailError> {
         std::iter::once(&self.first).chain(&self.others)
     }

@@ -145,17 +145,12 @@ impl TrailVerifier {
         // The signature is checked first, so that an altered hop is reported as altered, whatever
         // else no longer fits.
         let before = before.text();
+        let check = |identity: &Identity| {
+            check_signature(identity, id, &before, hop, &jws, &header)?;
+            check_times(identity, hop.at)
+        };
         if let Some(identity) = self.known_chain(&header.x5c) {
-            check_signature(
-                &identity.key,
-                &identity.name,
-                id,
-                &before,
-                hop,
-                &jws,
-                &header,
-            )?;
-            check_times(identity, hop.at)?;
+            check(identity)?;
             return check_name(&identity.name, hop);
         }
         let chain: Vec<CertificateDer<'_>> = header
@@ -170,16 +165,7 @@ impl TrailVerifier {
             }
             _ => HopProblem::Malformed(error.to_string()),
         })?;
-        check_signature(
-            &identity.key,
-            &identity.name,
-            id,
-            &before,
-            hop,
-            &jws,
-            &header,
-        )?;
-        check_times(&identity, hop.at)?;
+        check(&identity)?;
         self.check_chain(&chain, &identity, hop.at)?;
         let name = check_name(&identity.name, hop)?;
         self.remember(&header.x5c, identity);
@@ -248,15 +234,14 @@ impl TrailVerifier {
 
 /// Verifies the ES256 signature. If it does not fit, finds out why.
 fn check_signature(
-    key: &[u8],
-    signer: &WorkloadName,
+    identity: &Identity,
     id: Uuid,
     before: &str,
     hop: &Hop,
     jws: &Detached<'_>,
     header: &Header<'_>,
 ) -> Result<(), HopProblem> {
-    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key);
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &identity.key);
     let fits = |id: Uuid, before: &str| {
         let input = signing_input(jws.header, &payload(id, before, hop));
         key.verify(input.as_bytes(), &jws.signature).is_ok()
@@ -264,7 +249,7 @@ fn check_signature(
     if fits(id, before) {
         return Ok(());
     }
-    let signer = signer.clone();
+    let signer = identity.name.clone();
     Err(match &header.ferry {
         Some(signed) if signed.hop != hop_hash(hop) => HopProblem::Altered { signer },
         Some(signed) if fits(signed.id, &signed.before) => {

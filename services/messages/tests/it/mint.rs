@@ -111,7 +111,8 @@ pub(crate) fn leaf_for(authority: &Issuer, name: &WorkloadName, seconds: u64) ->
     })
 }
 
-fn leaf_with(
+/// A leaf by the first of `issuers`, whose validity `valid` sets.
+pub(crate) fn leaf_with(
     issuers: &[&Issuer],
     names: &[&WorkloadName],
     valid: impl FnOnce(&mut CertificateParams),

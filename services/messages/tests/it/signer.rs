@@ -93,8 +93,8 @@ fn what_is_no_identity_is_refused() {
 fn what_is_no_identity_file_is_refused() {
     let (_, leaf) = sink();
     for (text, cause) in [
-        ("", "no SDS resource"),
-        ("{}", "no SDS resource"),
+        ("", "not an SDS resource"),
+        ("{}", "not an SDS resource"),
         (r#"{"resources":[]}"#, "named `identity`"),
         (
             &leaf.identity_file().replace(r#""identity""#, r#""roots""#),

@@ -22,7 +22,7 @@ use crate::{
     hooks::Headers,
     relay::{
         Pod,
-        origin::{Answers, Origin, Payloads, default_payload},
+        origin::{AckResult, Origin, Payloads, default_payload},
     },
     unavailable::Unavailable,
 };
@@ -41,14 +41,14 @@ const IDENTITY_LIMIT: Duration = Duration::from_secs(3);
 
 /// Admission control of triggers.
 #[derive(Clone)]
-pub(super) struct Gate {
+pub(super) struct Admission {
     pod: Arc<Pod>,
     origin: Arc<Origin>,
     /// The KiB that further triggers may bring.
     room: Arc<Semaphore>,
 }
 
-impl Gate {
+impl Admission {
     pub(super) fn new(pod: Arc<Pod>, origin: Arc<Origin>) -> Self {
         let room = Arc::new(Semaphore::new(MAX_PENDING_KIB as usize));
         Self { pod, origin, room }
@@ -62,7 +62,7 @@ pub(super) struct TriggerQuery {
 
 /// Sends messages and answers with one acknowledgement a line, as they come.
 pub(super) async fn trigger(
-    State(gate): State<Gate>,
+    State(admission): State<Admission>,
     query: Result<Query<TriggerQuery>, QueryRejection>,
     request: Request,
 ) -> Response {
@@ -70,16 +70,20 @@ pub(super) async fn trigger(
         Ok(Query(TriggerQuery { count })) => count,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
     };
-    if gate.pod.shutdown.draining.is_cancelled() {
+    if admission.pod.shutdown.draining.is_cancelled() {
         return refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             "the pod is ending; try again later",
         );
     }
-    if let Err(Unavailable(reason)) = gate.pod.identity.awaited(IDENTITY_LIMIT).await {
+    if let Err(Unavailable(reason)) = admission.pod.identity.awaited(IDENTITY_LIMIT).await {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
     }
-    let Ok(pending) = gate.room.clone().try_acquire_many_owned(kib_of(&request)) else {
+    let Ok(pending) = admission
+        .room
+        .clone()
+        .try_acquire_many_owned(kib_of(&request))
+    else {
         return refuse(
             StatusCode::TOO_MANY_REQUESTS,
             "too many triggers are running; wait for one to finish",
@@ -94,12 +98,17 @@ pub(super) async fn trigger(
         Ok(body) => body,
         Err(response) => return response,
     };
-    let payloads = match payloads(lines.as_deref(), &body, count, &gate.pod.config.pod_name) {
+    let payloads = match payloads(
+        lines.as_deref(),
+        &body,
+        count,
+        &admission.pod.config.pod_name,
+    ) {
         Ok(payloads) => payloads,
         Err((status, reason)) => return refuse(status, reason),
     };
     drop(body);
-    let answers = gate.origin.trigger(payloads, headers, Some(pending));
+    let answers = admission.origin.trigger(payloads, headers, Some(pending));
     let lines = ReceiverStream::new(answers).map(answer_lines);
     ([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
 }
@@ -140,7 +149,7 @@ struct Line<'a> {
 
 /// Returns the acknowledgements of one message, a line each. An error cuts the response, so that
 /// the client notices that it is incomplete.
-fn answer_lines(answers: Answers) -> Result<Bytes, std::io::Error> {
+fn answer_lines(answers: AckResult) -> Result<Bytes, std::io::Error> {
     let answered = answers.map_err(|Unavailable(reason)| std::io::Error::other(reason))?;
     let took_us = u64::try_from(answered.took.as_micros()).unwrap_or(u64::MAX);
     let mut lines = Vec::new();

@@ -11,8 +11,8 @@ use super::{
     window::{Permit, Window},
 };
 use crate::{
-    metrics::Counted,
-    transport::{Broken, End, Incoming, Received, SessionHandler},
+    metrics::DeliveryOutcome,
+    transport::{Incoming, ReceiveError, Received, SessionEnd, SessionHandler},
     unavailable::Unavailable,
 };
 
@@ -26,22 +26,28 @@ impl SessionHandler for Pod {
         self.work.token()
     }
 
-    fn serve<'a>(&'a self, incoming: Incoming<'a>, acks: mpsc::Sender<Ack>) -> BoxFuture<'a, End> {
+    fn serve<'a>(
+        &'a self,
+        incoming: Incoming<'a>,
+        acks: mpsc::Sender<Ack>,
+    ) -> BoxFuture<'a, SessionEnd> {
         Box::pin(serve(self, incoming, acks))
     }
 }
 
 /// Takes messages from `incoming` until it ends or the pod does. Past the window nothing more is
 /// read, so that the sender has to wait. `acks` is closed once the sender is gone.
-async fn serve(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> End {
+async fn serve(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> SessionEnd {
     let end = tokio::select! {
         end = carry(pod, incoming, acks) => end,
         // Past the drain limit the pod waits for no session.
-        () = pod.shutdown.ended.cancelled() => End::Draining,
+        () = pod.shutdown.ended.cancelled() => SessionEnd::Draining,
     };
     // Only authenticated peers reach this point, so a protocol error is worth a warning.
-    if let End::Broken(
-        Broken::NotAMessage(reason) | Broken::OutOfPlace(reason) | Broken::TooLarge(reason),
+    if let SessionEnd::Broken(
+        ReceiveError::NotAMessage(reason)
+        | ReceiveError::Unexpected(reason)
+        | ReceiveError::TooLarge(reason),
     ) = &end
     {
         tracing::warn!(reason, "a sender broke the protocol");
@@ -49,12 +55,12 @@ async fn serve(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> En
     end
 }
 
-async fn carry(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> End {
+async fn carry(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> SessionEnd {
     let (taken, answers) = mpsc::unbounded_channel();
     let answering = answer(answers, &acks);
     let taking = async {
         let end = take(pod, incoming, taken).await;
-        if let End::Broken(Broken::Gone(_)) = end {
+        if let SessionEnd::Broken(ReceiveError::Disconnected(_)) = end {
             // The sender is gone, so no answer can reach it.
             return Err(end);
         }
@@ -65,27 +71,31 @@ async fn carry(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> En
     let (end, unavailable) = tokio::select! {
         unavailable = &mut answering => {
             let end = unavailable.map_or_else(
-                || End::Broken(Broken::Gone("the sender left before its answers".into())),
-                |Unavailable(reason)| End::Unavailable(reason),
+                || SessionEnd::Broken(ReceiveError::Disconnected("the sender left before its answers".into())),
+                |Unavailable(reason)| SessionEnd::Unavailable(reason),
             );
             return end;
         }
         end = taking => match end {
-            Ok(End::Complete) => (End::Complete, answering.await),
+            Ok(SessionEnd::Complete) => (SessionEnd::Complete, answering.await),
             // The wait is bounded, so that the sender gets the reason of the close.
             Ok(end) => (end, timeout(limit, answering).await.unwrap_or_default()),
             Err(gone) => return gone,
         },
     };
     match unavailable {
-        Some(Unavailable(reason)) if end == End::Complete => End::Unavailable(reason),
+        Some(Unavailable(reason)) if end == SessionEnd::Complete => SessionEnd::Unavailable(reason),
         _ => end,
     }
 }
 
 type Taken = (Answer, Permit);
 
-async fn take(pod: &Pod, mut incoming: Incoming<'_>, taken: mpsc::UnboundedSender<Taken>) -> End {
+async fn take(
+    pod: &Pod,
+    mut incoming: Incoming<'_>,
+    taken: mpsc::UnboundedSender<Taken>,
+) -> SessionEnd {
     let window = Window::new(pod.config.window);
     let draining = pod.shutdown.draining.cancelled();
     tokio::pin!(draining);
@@ -96,12 +106,12 @@ async fn take(pod: &Pod, mut incoming: Incoming<'_>, taken: mpsc::UnboundedSende
         };
         let (mut permit, message) = tokio::select! {
             biased;
-            () = &mut draining => return End::Draining,
+            () = &mut draining => return SessionEnd::Draining,
             next = next => next,
         };
         let message = match message {
-            None => return End::Complete,
-            Some(Err(broken)) => return End::Broken(broken),
+            None => return SessionEnd::Complete,
+            Some(Err(broken)) => return SessionEnd::Broken(broken),
             Some(Ok(received)) => received,
         };
         let answer = match message {
@@ -110,7 +120,7 @@ async fn take(pod: &Pod, mut incoming: Incoming<'_>, taken: mpsc::UnboundedSende
                 pod.take(message).await
             }
             Received::Unreadable { id, reason } => {
-                pod.metrics.counted(Counted::Rejected);
+                pod.metrics.counted(DeliveryOutcome::Rejected);
                 let outcome = Outcome::rejected(reason);
                 let ack = Ack {
                     id,
@@ -124,7 +134,7 @@ async fn take(pod: &Pod, mut incoming: Incoming<'_>, taken: mpsc::UnboundedSende
         match answer {
             // An error means that answers are no longer sent, which ends this function too.
             Ok(answer) => drop(taken.send((answer, permit))),
-            Err(Unavailable(reason)) => return End::Unavailable(reason),
+            Err(Unavailable(reason)) => return SessionEnd::Unavailable(reason),
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     metrics::LinkMetrics,
     ready::{Pending, Ready},
-    transport::{Dial, Lost, Session},
+    transport::{Dial, Session, SessionError},
     unavailable::Unavailable,
 };
 
@@ -112,7 +112,7 @@ pub(crate) fn link(settings: LinkSettings) -> (Link, impl Future<Output = ()> + 
     (link, task.run())
 }
 
-fn missing(pod: &str, last: Option<&Lost>) -> String {
+fn missing(pod: &str, last: Option<&SessionError>) -> String {
     let last = last
         .map(|lost| format!(" (last: {lost})"))
         .unwrap_or_default();
@@ -141,7 +141,7 @@ enum End {
     Finished,
     /// It reached the end of its life.
     Renewal,
-    Lost(Lost),
+    Lost(SessionError),
 }
 
 /// Returns the next message to send, or `None` once the pod closes its connections.
@@ -214,7 +214,7 @@ impl Task {
         }
     }
 
-    fn failed(&mut self, lost: &Lost) {
+    fn failed(&mut self, lost: &SessionError) {
         let downstream = self.settings.pod.as_str();
         // Only the first failure in a row is logged as a warning, unless the pod has just started.
         // `/ready` shows the rest.
@@ -295,7 +295,7 @@ impl Task {
                 answer = session.incoming.next() => match answer {
                     Some(Ok(ack)) => self.answered(ack),
                     Some(Err(lost)) => return Some(End::Lost(lost)),
-                    None => return Some(End::Lost(Lost::because("it closed the connection"))),
+                    None => return Some(End::Lost(SessionError::new("it closed the connection"))),
                 },
                 () = sleep_until(renewal), if !renewing => renewing = true,
                 // Outstanding messages are sent again on the next session.
@@ -370,7 +370,7 @@ impl Task {
 }
 
 /// Returns why a session takes no more messages.
-async fn last_word(mut session: Session) -> Lost {
+async fn last_word(mut session: Session) -> SessionError {
     let error = async {
         while let Some(answer) = session.incoming.next().await {
             if let Err(lost) = answer {
@@ -383,7 +383,7 @@ async fn last_word(mut session: Session) -> Lost {
         .await
         .ok()
         .flatten()
-        .unwrap_or_else(|| Lost::because("it takes no more messages"))
+        .unwrap_or_else(|| SessionError::new("it takes no more messages"))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Destination, Pod, link::PendingAck, pass_to_all};
 use crate::{
     hooks::{self, Headers},
-    metrics::Counted,
+    metrics::DeliveryOutcome,
     unavailable::Unavailable,
 };
 
@@ -25,17 +25,17 @@ const ANSWERS_AHEAD: usize = 1024;
 const MAX_TIMES: usize = 1000;
 
 /// The result of one message.
-pub(crate) type Answers = Result<Answered, Unavailable>;
+pub(crate) type AckResult = Result<Acknowledged, Unavailable>;
 
 /// A message that was answered.
-pub(crate) struct Answered {
+pub(crate) struct Acknowledged {
     /// One acknowledgement for each connection out, in their order.
     pub(crate) acks: Vec<Ack>,
     /// Time from its creation to the last of them, by a monotonic clock.
     pub(crate) took: Duration,
 }
 
-impl Answered {
+impl Acknowledged {
     fn is_delivered(&self) -> bool {
         self.acks.iter().all(|ack| ack.outcome.is_delivered())
     }
@@ -67,7 +67,7 @@ impl Origin {
         payloads: Payloads,
         headers: Headers,
         held: Option<OwnedSemaphorePermit>,
-    ) -> mpsc::Receiver<Answers> {
+    ) -> mpsc::Receiver<AckResult> {
         let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);
         let (made, waiting) = mpsc::channel(ANSWERS_AHEAD);
         let origin = self.clone();
@@ -85,7 +85,7 @@ impl Origin {
         &self,
         payloads: Payloads,
         headers: &Headers,
-        made: mpsc::Sender<BoxFuture<'static, Answers>>,
+        made: mpsc::Sender<BoxFuture<'static, AckResult>>,
     ) {
         for payload in payloads {
             let answer = tokio::select! {
@@ -105,21 +105,21 @@ impl Origin {
         &self,
         payload: Payload,
         headers: &Headers,
-    ) -> Result<BoxFuture<'static, Answers>, Unavailable> {
+    ) -> Result<BoxFuture<'static, AckResult>, Unavailable> {
         let pod = &self.pod;
         let flying = pod.metrics.in_flight();
         let began = Instant::now();
         let payload = match self.accepted(payload, headers).await {
             Ok(payload) => payload,
             Err(reason) => {
-                pod.metrics.counted(Counted::Rejected);
+                pod.metrics.counted(DeliveryOutcome::Rejected);
                 let outcome = Outcome::rejected(reason);
                 let ack = Ack {
                     id: Uuid::now_v7(),
                     outcome,
                     trail: Vec::new(),
                 };
-                let answered = Answered {
+                let answered = Acknowledged {
                     acks: vec![ack],
                     took: began.elapsed(),
                 };
@@ -154,14 +154,14 @@ impl Origin {
                 .collect::<Result<Vec<_>, Unavailable>>()?;
             drop(flying);
             let last = timed.iter().map(|(_, at)| *at).max().unwrap_or(began);
-            let answered = Answered {
+            let answered = Acknowledged {
                 acks: timed.into_iter().map(|(ack, _)| ack).collect(),
                 took: last.saturating_duration_since(began),
             };
             metrics.counted(if answered.is_delivered() {
-                Counted::Delivered
+                DeliveryOutcome::Delivered
             } else {
-                Counted::Rejected
+                DeliveryOutcome::Rejected
             });
             Ok(answered)
         }))
@@ -180,8 +180,8 @@ impl Origin {
 
 /// Passes answers on in the order of their messages, even if the receiver is dropped.
 async fn collect(
-    mut waiting: mpsc::Receiver<BoxFuture<'static, Answers>>,
-    answers: mpsc::Sender<Answers>,
+    mut waiting: mpsc::Receiver<BoxFuture<'static, AckResult>>,
+    answers: mpsc::Sender<AckResult>,
 ) {
     while let Some(answer) = waiting.recv().await {
         let _ = answers.send(answer.await).await;

@@ -31,8 +31,8 @@ use tonic_health::{
 };
 
 use super::{
-    ACK_BUFFER, Broken, End, Incoming, Lost, PING_INTERVAL, Received, SESSION_BUFFER,
-    SILENCE_LIMIT, Session, SessionHandler, unreadable,
+    ACK_BUFFER, Incoming, PING_INTERVAL, ReceiveError, Received, SESSION_BUFFER, SILENCE_LIMIT,
+    Session, SessionEnd, SessionError, SessionHandler, unreadable,
 };
 use crate::{
     ready::Ready,
@@ -122,16 +122,18 @@ impl Relay for Service {
 }
 
 /// Returns the status of a session's end. `None` is `OK`.
-fn status(end: End) -> Option<Status> {
+fn status(end: SessionEnd) -> Option<Status> {
     match end {
-        End::Complete => None,
-        End::Draining => Some(Status::unavailable("the pod is ending")),
-        End::Unavailable(reason) => Some(Status::unavailable(reason)),
-        End::Broken(Broken::NotAMessage(reason) | Broken::OutOfPlace(reason)) => {
-            Some(Status::invalid_argument(reason))
+        SessionEnd::Complete => None,
+        SessionEnd::Draining => Some(Status::unavailable("the pod is ending")),
+        SessionEnd::Unavailable(reason) => Some(Status::unavailable(reason)),
+        SessionEnd::Broken(
+            ReceiveError::NotAMessage(reason) | ReceiveError::Unexpected(reason),
+        ) => Some(Status::invalid_argument(reason)),
+        SessionEnd::Broken(ReceiveError::TooLarge(reason)) => {
+            Some(Status::resource_exhausted(reason))
         }
-        End::Broken(Broken::TooLarge(reason)) => Some(Status::resource_exhausted(reason)),
-        End::Broken(Broken::Gone(reason)) => Some(Status::cancelled(reason)),
+        SessionEnd::Broken(ReceiveError::Disconnected(reason)) => Some(Status::cancelled(reason)),
     }
 }
 
@@ -145,22 +147,22 @@ fn incoming<'a>(messages: Streaming<v1::Message>) -> Incoming<'a> {
             Err(status) => Err(match status.code() {
                 // The codes of tonic for a frame over `max_decoding_message_size`.
                 Code::OutOfRange | Code::ResourceExhausted => {
-                    Broken::TooLarge(status.message().into())
+                    ReceiveError::TooLarge(status.message().into())
                 }
                 // Its codes for bytes that are not protobuf.
                 Code::Internal | Code::InvalidArgument => {
-                    Broken::NotAMessage(status.message().into())
+                    ReceiveError::NotAMessage(status.message().into())
                 }
-                _ => Broken::Gone(status.to_string()),
+                _ => ReceiveError::Disconnected(status.to_string()),
             }),
         })
         .boxed()
 }
 
 /// Opens a session. It begins once the peer's health service answers `SERVING`.
-pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
+pub(super) async fn dial(address: SocketAddr) -> Result<Session, SessionError> {
     let channel = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(Lost::because)?
+        .map_err(SessionError::new)?
         .tcp_nodelay(true)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(SILENCE_LIMIT - PING_INTERVAL)
@@ -183,7 +185,7 @@ pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
     let said = answer.metadata().get(TIME_HEADER);
     let skew = asked.skew(said.map(MetadataValue::as_encoded_bytes));
     let incoming = answer.into_inner().map(|answer| match answer {
-        Ok(ack) => Ack::try_from(ack).map_err(Lost::because),
+        Ok(ack) => Ack::try_from(ack).map_err(SessionError::new),
         Err(status) => Err(lost(&status)),
     });
     Ok(Session {
@@ -193,7 +195,7 @@ pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
     })
 }
 
-async fn check_health(channel: Channel) -> Result<(), Lost> {
+async fn check_health(channel: Channel) -> Result<(), SessionError> {
     let request = HealthCheckRequest {
         service: SERVICE.into(),
     };
@@ -204,22 +206,22 @@ async fn check_health(channel: Channel) -> Result<(), Lost> {
         .into_inner();
     match answer.status() {
         health_check_response::ServingStatus::Serving => Ok(()),
-        other => Err(Lost(format!(
+        other => Err(SessionError(format!(
             "its health service says {}",
             other.as_str_name()
         ))),
     }
 }
 
-fn lost(status: &Status) -> Lost {
-    Lost(format!("{:?}: {}", status.code(), status.message()))
+fn lost(status: &Status) -> SessionError {
+    SessionError(format!("{:?}: {}", status.code(), status.message()))
 }
 
 /// Returns the innermost cause: tonic's own text is only "transport error".
-fn lost_transport(error: &tonic::transport::Error) -> Lost {
+fn lost_transport(error: &tonic::transport::Error) -> SessionError {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    Lost::because(cause)
+    SessionError::new(cause)
 }

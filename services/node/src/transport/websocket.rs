@@ -33,8 +33,8 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    ACK_BUFFER, Broken, End, Incoming, Lost, PING_INTERVAL, Received, SESSION_BUFFER,
-    SILENCE_LIMIT, Session, SessionHandler, unreadable,
+    ACK_BUFFER, Incoming, PING_INTERVAL, ReceiveError, Received, SESSION_BUFFER, SILENCE_LIMIT,
+    Session, SessionEnd, SessionError, SessionHandler, unreadable,
 };
 use crate::skew::{self, Asked};
 
@@ -83,13 +83,13 @@ async fn serve(handler: &dyn SessionHandler, socket: WebSocket) {
         return;
     };
     let (code, reason) = match end {
-        End::Complete => (ws::close_code::NORMAL, String::new()),
-        End::Draining => (ws::close_code::AWAY, "the pod is ending".into()),
-        End::Unavailable(reason) => (ws::close_code::AGAIN, reason),
-        End::Broken(Broken::NotAMessage(reason)) => (ws::close_code::INVALID, reason),
-        End::Broken(Broken::OutOfPlace(reason)) => (ws::close_code::POLICY, reason),
-        End::Broken(Broken::TooLarge(reason)) => (ws::close_code::SIZE, reason),
-        End::Broken(Broken::Gone(reason)) => {
+        SessionEnd::Complete => (ws::close_code::NORMAL, String::new()),
+        SessionEnd::Draining => (ws::close_code::AWAY, "the pod is ending".into()),
+        SessionEnd::Unavailable(reason) => (ws::close_code::AGAIN, reason),
+        SessionEnd::Broken(ReceiveError::NotAMessage(reason)) => (ws::close_code::INVALID, reason),
+        SessionEnd::Broken(ReceiveError::Unexpected(reason)) => (ws::close_code::POLICY, reason),
+        SessionEnd::Broken(ReceiveError::TooLarge(reason)) => (ws::close_code::SIZE, reason),
+        SessionEnd::Broken(ReceiveError::Disconnected(reason)) => {
             tracing::debug!(reason, "a WebSocket sender is gone");
             // Answers a close frame of the sender (RFC 6455, section 5.5.1). If the connection is
             // gone, this fails.
@@ -139,8 +139,10 @@ fn frames<'a>(reader: SplitStream<WebSocket>) -> Incoming<'a> {
     stream::unfold((reader, 0), async |(mut reader, mut controls)| {
         loop {
             let frame = match timeout(SILENCE_LIMIT, reader.next()).await {
-                Err(_) => Err(Broken::Gone(format!("nothing heard for {SILENCE_LIMIT:?}"))),
-                Ok(None) => Err(Broken::Gone("the connection ended".into())),
+                Err(_) => Err(ReceiveError::Disconnected(format!(
+                    "nothing heard for {SILENCE_LIMIT:?}"
+                ))),
+                Ok(None) => Err(ReceiveError::Disconnected("the connection ended".into())),
                 Ok(Some(Err(error))) => Err(broken(error)),
                 Ok(Some(Ok(frame))) => Ok(frame),
             };
@@ -151,19 +153,19 @@ fn frames<'a>(reader: SplitStream<WebSocket>) -> Incoming<'a> {
                     if controls <= MAX_CONTROL_FRAMES {
                         continue;
                     }
-                    Err(Broken::OutOfPlace(format!(
+                    Err(ReceiveError::Unexpected(format!(
                         "more than {MAX_CONTROL_FRAMES} control frames without a message"
                     )))
                 }
-                Ok(ws::Message::Close(_)) => {
-                    Err(Broken::Gone("the sender closed the connection".into()))
-                }
-                Ok(ws::Message::Binary(_)) => Err(Broken::OutOfPlace(
+                Ok(ws::Message::Close(_)) => Err(ReceiveError::Disconnected(
+                    "the sender closed the connection".into(),
+                )),
+                Ok(ws::Message::Binary(_)) => Err(ReceiveError::Unexpected(
                     "binary frames carry nothing here: send JSON as text".into(),
                 )),
                 Ok(ws::Message::Text(text)) => match json::decode(text.as_str()) {
                     Ok(json::Frame::Message(message)) => Ok(Received::Message(message)),
-                    Ok(json::Frame::Ack(_)) => Err(Broken::OutOfPlace(
+                    Ok(json::Frame::Ack(_)) => Err(ReceiveError::Unexpected(
                         "an acknowledgement goes against the direction of messages".into(),
                     )),
                     Err(error) => unreadable(&error),
@@ -175,24 +177,28 @@ fn frames<'a>(reader: SplitStream<WebSocket>) -> Incoming<'a> {
     .boxed()
 }
 
-fn broken(error: axum::Error) -> Broken {
+fn broken(error: axum::Error) -> ReceiveError {
     let error = error.into_inner();
     match error.downcast_ref::<tungstenite::Error>() {
-        Some(tungstenite::Error::Capacity(cause)) => Broken::TooLarge(cause.to_string()),
-        Some(tungstenite::Error::Utf8(cause)) => Broken::NotAMessage(format!("not UTF-8: {cause}")),
-        _ => Broken::Gone(error.to_string()),
+        Some(tungstenite::Error::Capacity(cause)) => ReceiveError::TooLarge(cause.to_string()),
+        Some(tungstenite::Error::Utf8(cause)) => {
+            ReceiveError::NotAMessage(format!("not UTF-8: {cause}"))
+        }
+        _ => ReceiveError::Disconnected(error.to_string()),
     }
 }
 
 type ClientSocket = WebSocketStream<TcpStream>;
 
 /// Opens a session. It begins with the answer `101` of the peer.
-pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
-    let stream = TcpStream::connect(address).await.map_err(Lost::because)?;
-    stream.set_nodelay(true).map_err(Lost::because)?;
+pub(super) async fn dial(address: SocketAddr) -> Result<Session, SessionError> {
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(SessionError::new)?;
+    stream.set_nodelay(true).map_err(SessionError::new)?;
     let mut request = format!("ws://{address}{PATH}")
         .into_client_request()
-        .map_err(Lost::because)?;
+        .map_err(SessionError::new)?;
     request.headers_mut().insert(
         SEC_WEBSOCKET_PROTOCOL,
         HeaderValue::from_static(SUBPROTOCOL),
@@ -218,14 +224,14 @@ pub(super) async fn dial(address: SocketAddr) -> Result<Session, Lost> {
 }
 
 /// Returns why a handshake failed. A pod that refuses gives its reason in the body.
-fn refused(error: tungstenite::Error) -> Lost {
+fn refused(error: tungstenite::Error) -> SessionError {
     match error {
         tungstenite::Error::Http(response) => {
             let body = response.body().as_deref().unwrap_or_default();
             let body: String = String::from_utf8_lossy(body).chars().take(200).collect();
-            Lost(format!("it answered {} {body}", response.status()))
+            SessionError(format!("it answered {} {body}", response.status()))
         }
-        other => Lost::because(other),
+        other => SessionError::new(other),
     }
 }
 
@@ -233,7 +239,7 @@ fn refused(error: tungstenite::Error) -> Lost {
 async fn carry(
     socket: ClientSocket,
     mut messages: mpsc::Receiver<Arc<Message>>,
-    answers: mpsc::Sender<Result<Ack, Lost>>,
+    answers: mpsc::Sender<Result<Ack, SessionError>>,
 ) {
     let (mut writer, mut reader) = socket.split();
     let writing = async {
@@ -242,7 +248,7 @@ async fn carry(
             // Everything is sent. The reader ends with the peer's answer to the close frame.
             tokio::time::sleep(CLOSE_LIMIT).await;
         }
-        result.map_err(Lost::because)
+        result.map_err(SessionError::new)
     };
     let reading = read_answers(&mut reader, &answers);
     let lost = tokio::select! {
@@ -289,36 +295,36 @@ async fn write_messages(
 /// Returns `None` if the session was dropped on this side.
 async fn read_answers(
     reader: &mut SplitStream<ClientSocket>,
-    answers: &mpsc::Sender<Result<Ack, Lost>>,
-) -> Option<Lost> {
+    answers: &mpsc::Sender<Result<Ack, SessionError>>,
+) -> Option<SessionError> {
     loop {
         let frame = match timeout(SILENCE_LIMIT, reader.next()).await {
-            Err(_) => return Some(Lost(format!("nothing heard for {SILENCE_LIMIT:?}"))),
-            Ok(None) => return Some(Lost::because("the connection ended")),
-            Ok(Some(Err(error))) => return Some(Lost::because(error)),
+            Err(_) => return Some(SessionError(format!("nothing heard for {SILENCE_LIMIT:?}"))),
+            Ok(None) => return Some(SessionError::new("the connection ended")),
+            Ok(Some(Err(error))) => return Some(SessionError::new(error)),
             Ok(Some(Ok(frame))) => frame,
         };
         match frame {
             tungstenite::Message::Text(text) => match json::decode(text.as_str()) {
                 Ok(json::Frame::Ack(ack)) => answers.send(Ok(ack)).await.ok()?,
                 Ok(json::Frame::Message(_)) => {
-                    return Some(Lost::because(
+                    return Some(SessionError::new(
                         "it sent a message where acknowledgements belong",
                     ));
                 }
-                Err(error) => return Some(Lost::because(error)),
+                Err(error) => return Some(SessionError::new(error)),
             },
             tungstenite::Message::Close(Some(close)) => {
-                return Some(Lost(format!(
+                return Some(SessionError(format!(
                     "it closed with {}: {}",
                     close.code, close.reason
                 )));
             }
             tungstenite::Message::Close(None) => {
-                return Some(Lost::because("it closed the connection"));
+                return Some(SessionError::new("it closed the connection"));
             }
             tungstenite::Message::Binary(_) => {
-                return Some(Lost::because("it sent a binary frame"));
+                return Some(SessionError::new("it sent a binary frame"));
             }
             tungstenite::Message::Ping(_)
             | tungstenite::Message::Pong(_)
@@ -364,7 +370,7 @@ mod tests {
         let _open = silent.await.unwrap();
         let began = Instant::now();
         let lost = session.incoming.next().await.unwrap().unwrap_err();
-        assert_eq!(lost, Lost::because("nothing heard for 45s"));
+        assert_eq!(lost, SessionError::new("nothing heard for 45s"));
         assert!(began.elapsed() >= SILENCE_LIMIT);
     }
 }

@@ -2,15 +2,20 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use messages::{Ack, Message, Outcome, Protocol, Role, signature::verify_trail};
+use messages::{
+    Ack, Message, Outcome,
+    Protocol::{self, Grpc, Websocket},
+    Role,
+    signature::verify_trail,
+};
 use node::{Headers, Hooks, Payload, Refusal};
 use rstest::rstest;
 
 use crate::support::{
     eventually,
-    http::{self, metric, output, trigger, trigger_as},
+    http::{self, DELIVERED, REJECTED, metric, output, trigger, trigger_as},
     mint::Root,
-    pod::{Pass, Pod, Spec},
+    pod::{Pass, Spec, gateway_and_sink, sink, upstream},
 };
 
 /// The pods that a trail names, after its signatures were checked.
@@ -28,19 +33,11 @@ fn assert_delivered(acks: &[Ack], count: usize) {
     }
 }
 
-async fn gateway_and_sink(root: &Root, protocol: Protocol) -> (Pod, Pod) {
-    let sink = Spec::new(root, Role::Sink).start().await.ready().await;
-    let gateway = Spec::new(root, Role::Gateway).to("sink", protocol, sink.relay);
-    (gateway.start().await.ready().await, sink)
-}
-
 #[rstest]
-#[case::websocket(Protocol::Websocket)]
-#[case::grpc(Protocol::Grpc)]
 #[tokio::test]
-async fn auto_trigger_messages_are_stored(#[case] protocol: Protocol) {
+async fn auto_trigger_messages_are_stored(#[values(Websocket, Grpc)] protocol: Protocol) {
     let root = Root::new();
-    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
+    let sink = sink(&root).await;
     let mut gateway = Spec::new(&root, Role::Gateway).to("sink", protocol, sink.relay);
     gateway.config.auto_trigger = 5;
     let gateway = gateway.start().await;
@@ -60,24 +57,21 @@ async fn auto_trigger_messages_are_stored(#[case] protocol: Protocol) {
         assert!(one.message.trail[1].at <= one.stored_at, "{one:?}");
     }
     eventually("five counted as delivered", async || {
-        (metric(gateway.http, r#"ferry_messages_total{outcome="delivered"}"#).await == 5.0)
-            .then_some(())
+        (metric(gateway.http, DELIVERED).await == 5.0).then_some(())
     })
     .await;
 }
 
 #[rstest]
-#[case::websocket(Protocol::Websocket, Protocol::Websocket)]
-#[case::grpc(Protocol::Grpc, Protocol::Grpc)]
-#[case::mixed(Protocol::Grpc, Protocol::Websocket)]
+#[case::websocket(Websocket, Websocket)]
+#[case::grpc(Grpc, Grpc)]
+#[case::mixed(Grpc, Websocket)]
 #[tokio::test]
 async fn processor_relays_both_ways(#[case] first: Protocol, #[case] second: Protocol) {
     let root = Root::new();
-    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
-    let processor = Spec::new(&root, Role::Processor).to("sink", second, sink.relay);
-    let processor = processor.start().await.ready().await;
-    let gateway = Spec::new(&root, Role::Gateway).to("processor", first, processor.relay);
-    let gateway = gateway.start().await.ready().await;
+    let sink = sink(&root).await;
+    let processor = upstream(&root, Role::Processor, second, &sink).await;
+    let gateway = upstream(&root, Role::Gateway, first, &processor).await;
     let acks = trigger(gateway.http, "?count=5", r#"{"n": 1.0e3, "ä": [null]}"#).await;
     assert_delivered(&acks, 5);
     let stored = output(sink.http, "").await;
@@ -90,12 +84,10 @@ async fn processor_relays_both_ways(#[case] first: Protocol, #[case] second: Pro
 }
 
 #[rstest]
-#[case::websocket(Protocol::Websocket)]
-#[case::grpc(Protocol::Grpc)]
 #[tokio::test]
-async fn joined_branches_store_every_path(#[case] protocol: Protocol) {
+async fn joined_branches_store_every_path(#[values(Websocket, Grpc)] protocol: Protocol) {
     let root = Root::new();
-    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
+    let sink = sink(&root).await;
     let mut branches = Vec::new();
     for pod in ["left", "right"] {
         let spec = Spec::named(&root, Role::Processor, pod).to("sink", protocol, sink.relay);
@@ -140,10 +132,8 @@ async fn joined_branches_store_every_path(#[case] protocol: Protocol) {
 }
 
 #[rstest]
-#[case::websocket(Protocol::Websocket)]
-#[case::grpc(Protocol::Grpc)]
 #[tokio::test]
-async fn small_window_keeps_order_and_count(#[case] protocol: Protocol) {
+async fn small_window_keeps_order_and_count(#[values(Websocket, Grpc)] protocol: Protocol) {
     let root = Root::new();
     let mut sink = Spec::new(&root, Role::Sink);
     sink.config.window = 3;
@@ -174,7 +164,7 @@ async fn small_window_keeps_order_and_count(#[case] protocol: Protocol) {
 #[tokio::test]
 async fn sink_keeps_records_over_a_restart() {
     let root = Root::new();
-    let (gateway, sink) = gateway_and_sink(&root, Protocol::Websocket).await;
+    let (gateway, sink) = gateway_and_sink(&root, Websocket).await;
     assert_delivered(&trigger(gateway.http, "?count=3", "1").await, 3);
     let sink = sink.restart().await.ready().await;
     assert_delivered(&trigger(gateway.http, "?count=2", "2").await, 2);
@@ -189,7 +179,7 @@ async fn sink_keeps_records_over_a_restart() {
 #[tokio::test]
 async fn multiline_payload_is_one_output_line() {
     let root = Root::new();
-    let (gateway, sink) = gateway_and_sink(&root, Protocol::Grpc).await;
+    let (gateway, sink) = gateway_and_sink(&root, Grpc).await;
     assert_delivered(&trigger(gateway.http, "", "{\n  \"a\":\r\n 1\n}").await, 1);
     let stored = output(sink.http, "").await;
     assert_eq!(stored.len(), 1);
@@ -240,14 +230,13 @@ async fn hooks_change_and_refuse_only_messages() {
         .await
         .ready()
         .await;
-    let processor = Spec::new(&root, Role::Processor).to("sink", Protocol::Grpc, sink.relay);
+    let processor = Spec::new(&root, Role::Processor).to("sink", Grpc, sink.relay);
     let processor = processor
         .start_with(Stamps("processor"))
         .await
         .ready()
         .await;
-    let gateway =
-        Spec::new(&root, Role::Gateway).to("processor", Protocol::Websocket, processor.relay);
+    let gateway = Spec::new(&root, Role::Gateway).to("processor", Websocket, processor.relay);
     let gateway = gateway.start_with(Stamps("gateway")).await.ready().await;
     let lines = [
         "\"a\"",
@@ -293,18 +282,9 @@ async fn hooks_change_and_refuse_only_messages() {
         stored,
         ["\"a gateway! processor\"", "\"z gateway! processor\""]
     );
-    assert_eq!(
-        metric(
-            gateway.http,
-            r#"ferry_reconnects_total{downstream="processor",cause="loss"}"#
-        )
-        .await,
-        0.0
-    );
-    assert_eq!(
-        metric(gateway.http, r#"ferry_messages_total{outcome="rejected"}"#).await,
-        7.0
-    );
+    let losses = r#"ferry_reconnects_total{downstream="processor",cause="loss"}"#;
+    assert_eq!(metric(gateway.http, losses).await, 0.0);
+    assert_eq!(metric(gateway.http, REJECTED).await, 7.0);
 }
 
 #[tokio::test]
@@ -321,8 +301,8 @@ async fn branches_are_answered_separately() {
         .ready()
         .await;
     let gateway = Spec::new(&root, Role::Gateway)
-        .to("left", Protocol::Websocket, left.relay)
-        .to("right", Protocol::Grpc, right.relay);
+        .to("left", Websocket, left.relay)
+        .to("right", Grpc, right.relay);
     let gateway = gateway.start().await.ready().await;
     let acks = trigger(gateway.http, "", "\"refuse in sink\"").await;
     assert_eq!(acks[0].outcome, Outcome::Delivered);
@@ -333,12 +313,6 @@ async fn branches_are_answered_separately() {
         }
     );
     // To the gateway a message counts as delivered when every branch delivered it.
-    assert_eq!(
-        metric(gateway.http, r#"ferry_messages_total{outcome="delivered"}"#).await,
-        0.0
-    );
-    assert_eq!(
-        metric(gateway.http, r#"ferry_messages_total{outcome="rejected"}"#).await,
-        1.0
-    );
+    assert_eq!(metric(gateway.http, DELIVERED).await, 0.0);
+    assert_eq!(metric(gateway.http, REJECTED).await, 1.0);
 }

@@ -1,7 +1,10 @@
 //! Clocks: a pod's own, that of a peer, and the duration of a message by one clock.
 
 use hyper::StatusCode;
-use messages::{Protocol, Role, Timestamp};
+use messages::{
+    Protocol::{self, Grpc, Websocket},
+    Role, Timestamp,
+};
 use rstest::rstest;
 use serde::Deserialize;
 
@@ -9,18 +12,14 @@ use crate::support::{
     eventually,
     http::{get, request, text},
     mint::Root,
-    pod::Spec,
+    pod::{Spec, gateway_and_sink},
 };
 
 #[rstest]
-#[case::websocket(Protocol::Websocket)]
-#[case::grpc(Protocol::Grpc)]
 #[tokio::test]
-async fn session_measures_the_peers_clock(#[case] protocol: Protocol) {
+async fn session_measures_the_peers_clock(#[values(Websocket, Grpc)] protocol: Protocol) {
     let root = Root::new();
-    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
-    let gateway = Spec::new(&root, Role::Gateway).to("sink", protocol, sink.relay);
-    let gateway = gateway.start().await.ready().await;
+    let (gateway, _sink) = gateway_and_sink(&root, protocol).await;
     let name = r#"ferry_clock_skew_seconds{peer="sink"} "#;
     let skew: f64 = eventually("the skew of the sink", async || {
         let (_, metrics) = get(gateway.http, "/metrics").await;
@@ -54,9 +53,7 @@ async fn trigger_lines_have_the_duration() {
         took_us: u64,
     }
     let root = Root::new();
-    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
-    let gateway = Spec::new(&root, Role::Gateway).to("sink", Protocol::Grpc, sink.relay);
-    let gateway = gateway.start().await.ready().await;
+    let (gateway, _sink) = gateway_and_sink(&root, Grpc).await;
     let trigger = request("POST", "/trigger?count=3").body(Default::default());
     let (status, lines) = text(gateway.http, trigger.unwrap()).await;
     assert_eq!(status, StatusCode::OK, "{lines}");

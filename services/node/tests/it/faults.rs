@@ -2,16 +2,20 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use messages::{Outcome, Protocol, Role};
+use messages::{
+    Outcome,
+    Protocol::{self, Grpc, Websocket},
+    Role,
+};
 use node::{Hooks, Payload, Refusal};
 use rstest::rstest;
 use tokio::sync::Semaphore;
 
 use crate::support::{
     eventually,
-    http::{self, get, metric, output, trigger},
+    http::{self, LOSSES, get, metric, output, trigger},
     mint::Root,
-    pod::{Pod, Spec},
+    pod::{Pod, Spec, sink, upstream},
     proxy::Proxy,
     raw::{Socket, Stream, message},
 };
@@ -35,10 +39,8 @@ async fn assert_stored(sink: &Pod, count: u64) {
 }
 
 #[rstest]
-#[case::websocket(Protocol::Websocket)]
-#[case::grpc(Protocol::Grpc)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn repeated_cuts_lose_nothing(#[case] protocol: Protocol) {
+async fn repeated_cuts_lose_nothing(#[values(Websocket, Grpc)] protocol: Protocol) {
     let root = Root::new();
     let (gateway, proxy, sink) = through_proxy(&root, protocol, Spec::new(&root, Role::Sink)).await;
     let (count, http) = (1500, gateway.http);
@@ -58,15 +60,12 @@ async fn repeated_cuts_lose_nothing(#[case] protocol: Protocol) {
         count
     );
     assert_stored(&sink, count as u64).await;
-    let name = r#"ferry_reconnects_total{downstream="sink",cause="loss"}"#;
-    assert!(metric(gateway.http, name).await >= 4.0);
+    assert!(metric(gateway.http, LOSSES).await >= 4.0);
 }
 
 #[rstest]
-#[case::websocket(Protocol::Websocket)]
-#[case::grpc(Protocol::Grpc)]
 #[tokio::test]
-async fn messages_wait_while_the_path_is_down(#[case] protocol: Protocol) {
+async fn messages_wait_while_the_path_is_down(#[values(Websocket, Grpc)] protocol: Protocol) {
     let root = Root::new();
     let (gateway, proxy, sink) = through_proxy(&root, protocol, Spec::new(&root, Role::Sink)).await;
     proxy.close();
@@ -93,16 +92,12 @@ async fn messages_wait_while_the_path_is_down(#[case] protocol: Protocol) {
 }
 
 #[rstest]
-#[case::websocket(Protocol::Websocket)]
-#[case::grpc(Protocol::Grpc)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replaced_processor_loses_nothing(#[case] protocol: Protocol) {
+async fn replaced_processor_loses_nothing(#[values(Websocket, Grpc)] protocol: Protocol) {
     let root = Root::new();
-    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
-    let processor = Spec::new(&root, Role::Processor).to("sink", protocol, sink.relay);
-    let processor = processor.start().await.ready().await;
-    let gateway = Spec::new(&root, Role::Gateway).to("processor", protocol, processor.relay);
-    let gateway = gateway.start().await.ready().await;
+    let sink = sink(&root).await;
+    let processor = upstream(&root, Role::Processor, protocol, &sink).await;
+    let gateway = upstream(&root, Role::Gateway, protocol, &processor).await;
     let http = gateway.http;
     let triggered = tokio::spawn(async move { trigger(http, "?count=1000", "1").await });
     eventually("the first messages", async || {
@@ -120,12 +115,10 @@ async fn replaced_processor_loses_nothing(#[case] protocol: Protocol) {
 }
 
 #[rstest]
-#[case::websocket(Protocol::Websocket)]
-#[case::grpc(Protocol::Grpc)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn renewal_under_load_loses_nothing(#[case] protocol: Protocol) {
+async fn renewal_under_load_loses_nothing(#[values(Websocket, Grpc)] protocol: Protocol) {
     let root = Root::new();
-    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
+    let sink = sink(&root).await;
     let mut gateway = Spec::new(&root, Role::Gateway).to("sink", protocol, sink.relay);
     gateway.config.session_lifetime = Duration::from_millis(100);
     let gateway = gateway.start().await.ready().await;
@@ -137,10 +130,7 @@ async fn renewal_under_load_loses_nothing(#[case] protocol: Protocol) {
         count += 200;
     }
     assert_stored(&sink, count).await;
-    for name in [
-        r#"ferry_reconnects_total{downstream="sink",cause="loss"}"#,
-        r#"ferry_resends_total{downstream="sink"}"#,
-    ] {
+    for name in [LOSSES, r#"ferry_resends_total{downstream="sink"}"#] {
         assert_eq!(metric(gateway.http, name).await, 0.0, "{name}");
     }
     let (_, ready) = get(gateway.http, "/ready").await;
@@ -174,10 +164,7 @@ async fn draining_pod_answers_and_takes_nothing_new() {
     let (one, two) = (message(1, "1"), message(2, "2"));
     socket.message(&one).await;
     stream.send((&two).into()).await;
-    eventually("two messages in flight", async || {
-        (metric(sink.http, "ferry_in_flight").await == 2.0).then_some(())
-    })
-    .await;
+    sink.in_flight(2.0).await;
     sink.stop();
     eventually("a pod that says it ends", async || {
         get(sink.http, "/ready")
@@ -211,10 +198,7 @@ async fn stuck_pod_ends_within_its_limit() {
     let mut sink = spec.start_with(Holds(&NEVER)).await.ready().await;
     let mut socket = Socket::open(sink.relay).await;
     socket.message(&message(1, "1")).await;
-    eventually("a message in flight", async || {
-        (metric(sink.http, "ferry_in_flight").await == 1.0).then_some(())
-    })
-    .await;
+    sink.in_flight(1.0).await;
     sink.stop();
     sink.ended().await;
 }
@@ -222,8 +206,8 @@ async fn stuck_pod_ends_within_its_limit() {
 #[tokio::test]
 async fn ending_gateway_finishes_its_trigger() {
     let root = Root::new();
-    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
-    let mut gateway = Spec::new(&root, Role::Gateway).to("sink", Protocol::Grpc, sink.relay);
+    let sink = sink(&root).await;
+    let mut gateway = Spec::new(&root, Role::Gateway).to("sink", Grpc, sink.relay);
     gateway.config.window = 2;
     let mut gateway = gateway.start().await.ready().await;
     let request = http::request("POST", "/trigger?count=200")
@@ -248,10 +232,10 @@ async fn ending_gateway_finishes_its_trigger() {
 #[tokio::test]
 async fn two_gateways_share_a_sink() {
     let root = Root::new();
-    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
+    let sink = sink(&root).await;
     let mut ids = HashSet::new();
     let mut gateways = Vec::new();
-    for (pod, protocol) in [("one", Protocol::Websocket), ("two", Protocol::Grpc)] {
+    for (pod, protocol) in [("one", Websocket), ("two", Grpc)] {
         let gateway = Spec::named(&root, Role::Gateway, pod).to("sink", protocol, sink.relay);
         gateways.push(gateway.start().await.ready().await);
     }

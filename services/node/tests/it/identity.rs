@@ -11,17 +11,17 @@ use tonic::Code;
 
 use crate::support::{
     eventually,
-    http::{get, metric, output, trigger},
+    http::{LOSSES, get, metric, output, trigger},
     mint::Root,
-    pod::{Pod, Spec},
+    pod::{Pod, Spec, sink, upstream},
     raw::{Socket, Stream, handshake, message},
 };
 
 /// The life of an identity that must not end before the test does.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// The life of one that shall end, given to a pod that has everything else by then: it needs no
-/// longer than this to take it.
+/// The life of an identity that must expire during a test. The pod has everything else by then, and
+/// takes it within this time.
 const SHORT: Duration = Duration::from_secs(10);
 
 #[tokio::test]
@@ -37,16 +37,12 @@ async fn a_pod_is_ready_once_its_identity_is_there() {
     );
     let refused = Stream::open(sink.relay).await.map(drop).unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
-    root.issue(&sink.config.name, sink.identity_dir(), LONG);
+    sink.issue(&root, LONG);
     let sink = sink.ready().await;
-    assert_eq!(
-        Socket::open(sink.relay)
-            .await
-            .ask(&message(1, "1"))
-            .await
-            .outcome,
-        Outcome::Delivered
-    );
+    Socket::open(sink.relay)
+        .await
+        .send_ok(&message(1, "1"))
+        .await;
     assert!(metric(sink.http, "ferry_identity_remaining_seconds").await > 1.0);
 }
 
@@ -59,7 +55,7 @@ async fn another_pods_identity_is_none() {
     let sink = sink.start().await;
     let (status, _) = get(sink.http, "/ready").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    root.issue(&sink.config.name, sink.identity_dir(), LONG);
+    sink.issue(&root, LONG);
     sink.ready().await;
 }
 
@@ -89,9 +85,7 @@ async fn lacks(pod: &Pod) -> Option<String> {
 #[tokio::test]
 async fn aging_identity_degrades_the_pod() {
     let root = Root::new();
-    let sink = Spec::without_identity(Role::Sink, "sink");
-    root.issue(&sink.config.name, &sink.config.identity_dir, LONG);
-    let sink = sink.start().await.ready().await;
+    let sink = sink(&root).await;
     let mut running = Socket::open(sink.relay).await;
     // Minted for 240 s: it should have been replaced once less than 60 s are left, which is in 10
     // s. The time of its file does not count.
@@ -113,36 +107,25 @@ async fn aging_identity_degrades_the_pod() {
     assert!(metric(sink.http, "ferry_identity_remaining_seconds").await > 0.0);
     assert_eq!(metric(sink.http, "ferry_ready").await, 0.0);
 
-    assert_eq!(
-        running.ask(&message(1, "1")).await.outcome,
-        Outcome::Delivered
-    );
-    assert_eq!(
-        Socket::open(sink.relay)
-            .await
-            .ask(&message(2, "2"))
-            .await
-            .outcome,
-        Outcome::Delivered,
-        "a new session must be taken while the identity is valid"
-    );
+    running.send_ok(&message(1, "1")).await;
+    Socket::open(sink.relay)
+        .await
+        .send_ok(&message(2, "2"))
+        .await;
     Stream::open(sink.relay).await.unwrap();
 
-    root.issue(&sink.config.name, sink.identity_dir(), LONG);
+    sink.issue(&root, LONG);
     sink.ready().await;
 }
 
 #[tokio::test]
 async fn expired_identity_pauses_sessions_without_loss() {
     let root = Root::new();
-    let sink = Spec::without_identity(Role::Sink, "sink");
-    root.issue(&sink.config.name, &sink.config.identity_dir, LONG);
-    let sink = sink.start().await.ready().await;
-    let gateway = Spec::new(&root, Role::Gateway).to("sink", Protocol::Websocket, sink.relay);
-    let gateway = gateway.start().await.ready().await;
+    let sink = sink(&root).await;
+    let gateway = upstream(&root, Role::Gateway, Protocol::Websocket, &sink).await;
     let mut socket = Socket::open(sink.relay).await;
     let mut stream = Stream::open(sink.relay).await.unwrap();
-    root.issue(&sink.config.name, sink.identity_dir(), SHORT);
+    sink.issue(&root, SHORT);
     let text = eventually("a pod without a valid identity", async || {
         lacks(&sink)
             .await
@@ -165,21 +148,17 @@ async fn expired_identity_pauses_sessions_without_loss() {
     stream.send((&by_stream).into()).await;
     let gateway_http = gateway.http;
     let triggered = tokio::spawn(async move { trigger(gateway_http, "", "\"late\"").await });
-    eventually("three messages that wait at the sink", async || {
-        (metric(sink.http, "ferry_in_flight").await == 3.0).then_some(())
-    })
-    .await;
+    sink.in_flight(3.0).await;
     assert!(output(sink.http, "").await.is_empty());
 
-    root.issue(&sink.config.name, sink.identity_dir(), LONG);
+    sink.issue(&root, LONG);
     let acks = triggered.await.unwrap();
     assert_eq!(acks[0].outcome, Outcome::Delivered);
     assert_eq!(socket.ack().await.id, by_socket.id);
     assert_eq!(stream.ack().await.unwrap().unwrap().id, by_stream.id);
     assert_eq!(output(sink.http, "").await.len(), 3);
-    let lost = r#"ferry_reconnects_total{downstream="sink",cause="loss"}"#;
     assert_eq!(
-        metric(gateway.http, lost).await,
+        metric(gateway.http, LOSSES).await,
         0.0,
         "the gateway's session must have gone on"
     );
@@ -188,11 +167,9 @@ async fn expired_identity_pauses_sessions_without_loss() {
 #[tokio::test]
 async fn pod_without_identity_still_ends() {
     let root = Root::new();
-    let sink = Spec::without_identity(Role::Sink, "sink");
-    root.issue(&sink.config.name, &sink.config.identity_dir, LONG);
-    let mut sink = sink.start().await.ready().await;
+    let mut sink = sink(&root).await;
     let mut socket = Socket::open(sink.relay).await;
-    root.issue(&sink.config.name, sink.identity_dir(), SHORT);
+    sink.issue(&root, SHORT);
     eventually("an identity that has expired", async || {
         lacks(&sink)
             .await
@@ -200,10 +177,7 @@ async fn pod_without_identity_still_ends() {
     })
     .await;
     socket.message(&message(1, "1")).await;
-    eventually("a message that waits", async || {
-        (metric(sink.http, "ferry_in_flight").await == 1.0).then_some(())
-    })
-    .await;
+    sink.in_flight(1.0).await;
     sink.stop();
     let (code, reason) = socket.closed().await;
     assert_eq!(code, 1013, "{reason}");

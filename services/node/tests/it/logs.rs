@@ -8,7 +8,7 @@ use crate::support::{
     eventually,
     log::Log,
     mint::Root,
-    pod::{Pass, Spec},
+    pod::{Pass, Spec, sink},
 };
 
 /// Returns the log of a gateway that sends `count` messages by itself, up to its last line.
@@ -16,7 +16,7 @@ async fn log_of_auto_trigger(format: Format, count: u32, hooks: impl Hooks) -> S
     let log = Log::default();
     let _listening = log.listen(format, "info");
     let root = Root::new();
-    let sink = Spec::new(&root, Role::Sink).start().await.ready().await;
+    let sink = sink(&root).await;
     let mut gateway = Spec::new(&root, Role::Gateway).to("sink", Protocol::Grpc, sink.relay);
     gateway.config.auto_trigger = count;
     let _gateway = gateway.start_with(hooks).await;

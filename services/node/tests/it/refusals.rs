@@ -9,13 +9,11 @@ use crate::support::{
     http::{self, get, output, request, text},
     log::Log,
     mint::Root,
-    pod::{Pod, Spec, TOKEN},
+    pod::{Pod, Spec, TOKEN, gateway_and_sink},
 };
 
 async fn pair(root: &Root) -> (Pod, Pod) {
-    let sink = Spec::new(root, Role::Sink).start().await.ready().await;
-    let gateway = Spec::new(root, Role::Gateway).to("sink", Protocol::Websocket, sink.relay);
-    (gateway.start().await.ready().await, sink)
+    gateway_and_sink(root, Protocol::Websocket).await
 }
 
 #[rstest]

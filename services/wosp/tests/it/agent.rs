@@ -1,28 +1,33 @@
 //! Rotations of the agent, at times that the tests choose.
 
-use std::{os::unix::fs::symlink, path::Path, sync::Arc, time::Duration};
+use std::{os::unix::fs::symlink, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use messages::env::{self, IDENTITY_FILE, ROOTS_FILE};
+use tempfile::TempDir;
 use wosp::{agent::Agent, config::Config, metrics::Metrics, status::Status};
 
 use crate::support::{HOUR, Request, gateway, resource, root, sink, write_authority};
 
 const ROTATION: Duration = Duration::from_secs(10);
 
+/// An agent of the sink, with its folders.
 struct Rig {
     agent: Agent,
     status: Arc<Status>,
     metrics: Arc<Metrics>,
+    authority: TempDir,
+    identity: TempDir,
 }
 
-fn rig(authority: &Path, identity: &Path) -> Rig {
+fn rig() -> Rig {
+    let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let config = Config::read(|name| match name {
         env::BLUEPRINT => Some("international-ferry".into()),
         env::CLUSTER => Some("cluster-b".into()),
         env::WORKLOAD => Some("sink".into()),
-        env::AUTHORITY_DIR => Some(authority.into()),
-        env::IDENTITY_DIR => Some(identity.into()),
+        env::AUTHORITY_DIR => Some(authority.path().into()),
+        env::IDENTITY_DIR => Some(identity.path().into()),
         env::WOSP_LISTEN => Some("127.0.0.1:0".into()),
         _ => None,
     })
@@ -32,10 +37,23 @@ fn rig(authority: &Path, identity: &Path) -> Rig {
         agent: Agent::new(config, status.clone(), metrics.clone()),
         status,
         metrics,
+        authority,
+        identity,
     }
 }
 
 impl Rig {
+    /// Writes a new authority below a new root, with `left` to live.
+    fn replace_authority(&self, left: Duration) {
+        let request = Request::of(&sink(), left);
+        write_authority(self.authority.path(), &root(10 * HOUR), &request);
+    }
+
+    /// Returns the published identity, parsed.
+    fn published(&self) -> serde_json::Value {
+        resource(&self.identity.path().join(IDENTITY_FILE))
+    }
+
     fn reason(&self, now: Timestamp) -> Option<String> {
         self.status.unready_reason(now, ROTATION)
     }
@@ -52,16 +70,11 @@ impl Rig {
 
 #[test]
 fn rotation_makes_ready_and_is_counted() {
-    let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut rig = rig(authority.path(), identity.path());
+    let mut rig = rig();
     let now = Timestamp::now();
     assert!(!rig.agent.rotate(now));
     assert!(rig.reason(now).unwrap().contains("cannot read"));
-    write_authority(
-        authority.path(),
-        &root(10 * HOUR),
-        &Request::of(&sink(), 2 * HOUR),
-    );
+    rig.replace_authority(2 * HOUR);
     assert!(rig.agent.rotate(now));
     assert_eq!(rig.reason(now), None);
     assert!(rig.agent.rotate(now + ROTATION));
@@ -81,19 +94,14 @@ fn rotation_makes_ready_and_is_counted() {
 
 #[test]
 fn failing_agent_keeps_the_last_identity() {
-    let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut rig = rig(authority.path(), identity.path());
+    let mut rig = rig();
     let now = Timestamp::now();
-    write_authority(
-        authority.path(),
-        &root(10 * HOUR),
-        &Request::of(&sink(), HOUR),
-    );
+    rig.replace_authority(HOUR);
     assert!(rig.agent.rotate(now));
-    std::fs::remove_file(authority.path().join("tls.key")).unwrap();
-    let before = resource(&identity.path().join(IDENTITY_FILE));
+    std::fs::remove_file(rig.authority.path().join("tls.key")).unwrap();
+    let before = rig.published();
     assert!(!rig.agent.rotate(now + ROTATION));
-    assert_eq!(resource(&identity.path().join(IDENTITY_FILE)), before);
+    assert_eq!(rig.published(), before);
     assert_eq!(rig.reason(now + ROTATION), None);
     let reason = rig.reason(now + 5 * ROTATION).unwrap();
     assert!(
@@ -104,13 +112,8 @@ fn failing_agent_keeps_the_last_identity() {
 
 #[test]
 fn aging_authority_is_reported_then_refused() {
-    let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut rig = rig(authority.path(), identity.path());
-    write_authority(
-        authority.path(),
-        &root(10 * HOUR),
-        &Request::of(&sink(), Duration::from_secs(100)),
-    );
+    let mut rig = rig();
+    rig.replace_authority(Duration::from_secs(100));
     // After it, however long that took: the times that follow count from its end.
     let now = Timestamp::now();
     assert!(rig.agent.rotate(now));
@@ -119,11 +122,7 @@ fn aging_authority_is_reported_then_refused() {
     assert!(!rig.agent.rotate(later));
     let reason = rig.reason(later - Duration::from_secs(20)).unwrap();
     assert!(reason.starts_with("the authority expires at"), "{reason}");
-    write_authority(
-        authority.path(),
-        &root(10 * HOUR),
-        &Request::of(&sink(), 2 * HOUR),
-    );
+    rig.replace_authority(2 * HOUR);
     assert!(rig.agent.rotate(later), "a new authority heals it");
     assert_eq!(rig.reason(later), None);
     rig.assert_metric(later, "ferry_wosp_authority_renewal_due 0");
@@ -131,13 +130,8 @@ fn aging_authority_is_reported_then_refused() {
 
 #[test]
 fn clock_far_behind_does_not_end_an_authority() {
-    let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut rig = rig(authority.path(), identity.path());
-    write_authority(
-        authority.path(),
-        &root(10 * HOUR),
-        &Request::of(&sink(), 2 * HOUR),
-    );
+    let mut rig = rig();
+    rig.replace_authority(2 * HOUR);
     let now = Timestamp::now();
     assert!(rig.agent.rotate(now));
     assert!(!rig.agent.rotate(now - 2 * HOUR));
@@ -147,24 +141,23 @@ fn clock_far_behind_does_not_end_an_authority() {
 
 #[test]
 fn replaced_secret_is_taken_whole() {
-    let (secret, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut rig = rig();
+    let (secret, identity) = (
+        rig.authority.path().to_owned(),
+        rig.identity.path().to_owned(),
+    );
     // As the kubelet lays a Secret out: the names point through `..data`, which is replaced by
     // rename.
     let version = |name: &str, root: &crate::support::Issuer, pod: messages::WorkloadName| {
-        let folder = secret.path().join(name);
+        let folder = secret.join(name);
         std::fs::create_dir(&folder).unwrap();
         write_authority(&folder, root, &Request::of(&pod, HOUR));
-        symlink(name, secret.path().join("..data_tmp")).unwrap();
-        std::fs::rename(
-            secret.path().join("..data_tmp"),
-            secret.path().join("..data"),
-        )
-        .unwrap();
+        symlink(name, secret.join("..data_tmp")).unwrap();
+        std::fs::rename(secret.join("..data_tmp"), secret.join("..data")).unwrap();
     };
     let (one, two) = (root(10 * HOUR), root(10 * HOUR));
-    let mut rig = rig(secret.path(), identity.path());
     let roots = || {
-        let secret = resource(&identity.path().join(ROOTS_FILE));
+        let secret = resource(&identity.join(ROOTS_FILE));
         secret["validation_context"]["trusted_ca"]["inline_string"].clone()
     };
     version("..one", &one, sink());

@@ -67,7 +67,7 @@ impl Program {
         ])
     }
 
-    /// The next log line, as the JSON it must be where there is no terminal.
+    /// Returns the next log line, which must be JSON without a terminal.
     fn next_line(&mut self) -> Option<Value> {
         let line = self.lines.recv_timeout(DEADLINE).ok()?;
         let value = serde_json::from_str(&line).unwrap();

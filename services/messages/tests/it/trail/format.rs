@@ -19,11 +19,11 @@ fn a_signature_that_cannot_be_read_is_named() {
     let good = &path.trail[0].signature;
     for (signature, text) in [
         ("", "not signed"),
-        ("x", "no compact JWS"),
+        ("x", "not a compact JWS"),
         ("..", "header"),
         ("e30..AAAA", "missing field"),
         (&good.replace("..", ".e30."), "payload part must be empty"),
-        (&format!("{good}.x"), "no compact JWS"),
+        (&format!("{good}.x"), "not a compact JWS"),
         (&format!("{good}="), "signature"),
         (&"A".repeat(9000), "over the limit"),
         (&good[..good.len() - 2], "forged"),

@@ -14,7 +14,7 @@ use crate::{metrics::Metrics, relay::backoff::FLOOR};
 /// The other side of one session.
 struct Far {
     messages: mpsc::Receiver<Arc<Message>>,
-    answers: mpsc::Sender<Result<Ack, Lost>>,
+    answers: mpsc::Sender<Result<Ack, SessionError>>,
 }
 
 impl Far {
@@ -40,7 +40,10 @@ impl Far {
     }
 
     async fn lose(self) {
-        self.answers.send(Err(Lost::because("cut"))).await.unwrap();
+        self.answers
+            .send(Err(SessionError::new("cut")))
+            .await
+            .unwrap();
     }
 }
 
@@ -62,7 +65,7 @@ struct Bench {
     link: Option<Link>,
     running: JoinHandle<()>,
     /// What the next dials meet.
-    dials: mpsc::UnboundedSender<Result<Session, Lost>>,
+    dials: mpsc::UnboundedSender<Result<Session, SessionError>>,
     ready: Ready,
     metrics: Metrics,
     closing: CancellationToken,
@@ -81,7 +84,7 @@ fn bench(window: usize, session_lifetime: Duration) -> Bench {
         async move {
             match queue.lock().await.recv().await {
                 Some(result) => result,
-                None => Err(Lost::because("no session is left")),
+                None => Err(SessionError::new("no session is left")),
             }
         }
         .boxed()
@@ -231,7 +234,7 @@ async fn full_window_holds_the_sender() {
 async fn attempts_back_off_and_reset_after_success() {
     let bench = bench(10, LONG);
     for _ in 0..12 {
-        bench.dials.send(Err(Lost::because("refused"))).unwrap();
+        bench.dials.send(Err(SessionError::new("refused"))).unwrap();
     }
     let mut far = bench.connect();
     bench.pass(1).await;
@@ -365,7 +368,7 @@ async fn closing_waits_for_the_last_ack() {
 #[tokio::test(start_paused = true)]
 async fn idle_link_ends_without_a_session() {
     let mut bench = bench(10, LONG);
-    bench.dials.send(Err(Lost::because("refused"))).unwrap();
+    bench.dials.send(Err(SessionError::new("refused"))).unwrap();
     drop(bench.link.take());
     (&mut bench.running).await.unwrap();
 }

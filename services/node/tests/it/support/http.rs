@@ -86,7 +86,12 @@ pub(crate) async fn output(address: SocketAddr, query: &str) -> Vec<Stored> {
         .collect()
 }
 
-/// The value of one line of `/metrics`, 0 where there is none.
+pub(crate) const DELIVERED: &str = r#"ferry_messages_total{outcome="delivered"}"#;
+pub(crate) const REJECTED: &str = r#"ferry_messages_total{outcome="rejected"}"#;
+/// Sessions with the sink that were lost.
+pub(crate) const LOSSES: &str = r#"ferry_reconnects_total{downstream="sink",cause="loss"}"#;
+
+/// Returns the value of one line of `/metrics`, or 0 if it is absent.
 pub(crate) async fn metric(address: SocketAddr, name: &str) -> f64 {
     let (_, text) = get(address, "/metrics").await;
     text.lines()

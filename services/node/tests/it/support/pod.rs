@@ -102,6 +102,23 @@ impl Spec {
     }
 }
 
+/// Starts a sink, and waits until it is ready.
+pub(crate) async fn sink(root: &Root) -> Pod {
+    Spec::new(root, Role::Sink).start().await.ready().await
+}
+
+/// Starts a pod that sends to `next`, and waits until it is ready.
+pub(crate) async fn upstream(root: &Root, role: Role, protocol: Protocol, next: &Pod) -> Pod {
+    let spec = Spec::new(root, role).to(next.config.name.pod(), protocol, next.relay);
+    spec.start().await.ready().await
+}
+
+/// Starts a gateway that sends to a sink, and waits until both are ready.
+pub(crate) async fn gateway_and_sink(root: &Root, protocol: Protocol) -> (Pod, Pod) {
+    let sink = sink(root).await;
+    (upstream(root, Role::Gateway, protocol, &sink).await, sink)
+}
+
 /// A running pod. Stops when dropped.
 pub(crate) struct Pod {
     pub(crate) config: Config,
@@ -115,6 +132,20 @@ pub(crate) struct Pod {
 impl Pod {
     pub(crate) fn identity_dir(&self) -> &Path {
         &self.config.identity_dir
+    }
+
+    /// Replaces its identity by one that is valid for `life`.
+    pub(crate) fn issue(&self, root: &Root, life: Duration) {
+        root.issue(&self.config.name, self.identity_dir(), life);
+    }
+
+    /// Waits until exactly `count` messages are in flight.
+    pub(crate) async fn in_flight(&self, count: f64) {
+        let what = format!("{count} messages in flight at {}", self.config.name);
+        eventually(&what, async || {
+            (http::metric(self.http, "ferry_in_flight").await == count).then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn ready(self) -> Self {

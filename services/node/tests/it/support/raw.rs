@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use messages::{Ack, Hop, Message, Payload, Role, Timestamp, json, proto::v1};
+use messages::{Ack, Hop, Message, Outcome, Payload, Role, Timestamp, json, proto::v1};
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_tungstenite::{
@@ -41,6 +41,12 @@ pub(crate) fn hop(cluster: &str) -> Hop {
         at: Timestamp::now(),
         signature: "none".into(),
     }
+}
+
+#[track_caller]
+fn delivered(ack: Ack) -> Ack {
+    assert_eq!(ack.outcome, Outcome::Delivered, "{ack:?}");
+    ack
 }
 
 /// A WebSocket client.
@@ -128,6 +134,11 @@ impl Socket {
         ack
     }
 
+    /// Sends one message, which must be delivered.
+    pub(crate) async fn send_ok(&mut self, message: &Message) -> Ack {
+        delivered(self.ask(message).await)
+    }
+
     /// Code and reason of the close frame that must come next.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
         match self.next().await {
@@ -173,6 +184,11 @@ impl Stream {
         let ack = self.ack().await.unwrap().expect("the stream must live");
         assert_eq!(ack.id, message.id);
         ack
+    }
+
+    /// Sends one message, which must be delivered.
+    pub(crate) async fn send_ok(&mut self, message: &Message) -> Ack {
+        delivered(self.ask(message).await)
     }
 
     /// Closes the sending half, and takes the remaining answers.
