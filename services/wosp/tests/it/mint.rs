@@ -11,7 +11,8 @@ use wosp::{
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
 use crate::support::{
-    HOUR, Request, certificates, gateway, issuer_below, root, sink, verify, write, write_authority,
+    HOUR, Request, authority_folder, certificates, gateway, issuer_below, root, sink, verify,
+    write, write_authority,
 };
 
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -38,9 +39,8 @@ fn assert_refused(folder: &Path, now: Timestamp, expected: &str) {
 
 #[test]
 fn an_identity_says_who_and_for_how_long() {
-    let folder = tempfile::tempdir().unwrap();
     let root = root(10 * HOUR);
-    write_authority(folder.path(), &root, &Request::of(&sink(), HOUR));
+    let folder = authority_folder(&root, &Request::of(&sink(), HOUR));
     let now = Timestamp::now();
     let identity = mint_from(folder.path(), now).unwrap();
     let chain = certificates(&identity.chain_pem);
@@ -73,9 +73,8 @@ fn an_identity_says_who_and_for_how_long() {
 
 #[test]
 fn peers_accept_identity_until_it_expires() {
-    let folder = tempfile::tempdir().unwrap();
     let root = root(10 * HOUR);
-    write_authority(folder.path(), &root, &Request::of(&sink(), HOUR));
+    let folder = authority_folder(&root, &Request::of(&sink(), HOUR));
     let now = Timestamp::now();
     let chain = mint_from(folder.path(), now).unwrap().chain_pem;
     let at = |seconds| now + jiff::SignedDuration::from_secs(seconds);
@@ -88,8 +87,7 @@ fn peers_accept_identity_until_it_expires() {
 
 #[test]
 fn identities_differ_in_key_and_serial() {
-    let folder = tempfile::tempdir().unwrap();
-    write_authority(folder.path(), &root(10 * HOUR), &Request::of(&sink(), HOUR));
+    let folder = authority_folder(&root(10 * HOUR), &Request::of(&sink(), HOUR));
     let mint = || mint_from(folder.path(), Timestamp::now()).unwrap();
     let (first, second) = (mint(), mint());
     assert_ne!(first.key_pem, second.key_pem);
@@ -129,12 +127,7 @@ fn identity_never_outlives_its_authority() {
 
 #[test]
 fn an_authority_of_another_pod_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    write_authority(
-        folder.path(),
-        &root(10 * HOUR),
-        &Request::of(&gateway(), HOUR),
-    );
+    let folder = authority_folder(&root(10 * HOUR), &Request::of(&gateway(), HOUR));
     assert_refused(
         folder.path(),
         Timestamp::now(),
@@ -157,8 +150,7 @@ fn what_is_no_authority_is_refused() {
 
 #[test]
 fn untrusted_authority_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    write_authority(folder.path(), &root(10 * HOUR), &Request::of(&sink(), HOUR));
+    let folder = authority_folder(&root(10 * HOUR), &Request::of(&sink(), HOUR));
     write(folder.path(), ROOTS, &root(10 * HOUR).pem());
     assert_refused(
         folder.path(),

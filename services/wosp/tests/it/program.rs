@@ -17,7 +17,9 @@ use messages::{
 };
 use serde_json::Value;
 
-use crate::support::{HOUR, Issuer, Request, resource, root, sink, verify, write_authority};
+use crate::support::{
+    HOUR, Issuer, Request, authority_folder, resource, root, sink, verify, write_authority,
+};
 
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -137,9 +139,10 @@ fn chain(identity: &Path) -> String {
 }
 
 fn folders(root: &Issuer, request: &Request) -> (tempfile::TempDir, tempfile::TempDir) {
-    let (authority, identity) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    write_authority(authority.path(), root, request);
-    (authority, identity)
+    (
+        authority_folder(root, request),
+        tempfile::tempdir().unwrap(),
+    )
 }
 
 fn wait_until_ready(address: SocketAddr) {

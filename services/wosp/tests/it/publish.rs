@@ -18,7 +18,7 @@ use wosp::{
     publish::Publisher,
 };
 
-use crate::support::{HOUR, Request, resource, root, sink, write_authority};
+use crate::support::{self, HOUR, Request, resource, root, sink};
 
 fn identity(folder: &Path) -> Identity {
     let authority = Authority::read(folder, &sink()).unwrap();
@@ -32,9 +32,7 @@ fn identity(folder: &Path) -> Identity {
 }
 
 fn authority_folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    write_authority(folder.path(), &root(10 * HOUR), &Request::of(&sink(), HOUR));
-    folder
+    support::authority_folder(&root(10 * HOUR), &Request::of(&sink(), HOUR))
 }
 
 #[test]

@@ -10,6 +10,7 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
 use serde_json::Value;
+use tempfile::TempDir;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring::ECDSA_P256_SHA256};
 use wosp::authority::{CERTIFICATE, KEY, ROOTS};
 
@@ -96,6 +97,13 @@ pub(crate) fn write_authority(folder: &Path, root: &Issuer, request: &Request) {
     write(folder, CERTIFICATE, &certificate.pem());
     write(folder, KEY, &key.serialize_pem());
     write(folder, ROOTS, &root.pem());
+}
+
+/// Returns a folder with an authority below `root`.
+pub(crate) fn authority_folder(root: &Issuer, request: &Request) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write_authority(folder.path(), root, request);
+    folder
 }
 
 pub(crate) fn write(folder: &Path, name: &str, text: &str) {
