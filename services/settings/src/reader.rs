@@ -15,10 +15,13 @@ const SHOWN_CHARS: usize = 100;
 #[error("{}", .0.join("\n"))]
 pub struct InvalidSettings(pub Vec<String>);
 
+/// Returns the value of a variable.
+type Lookup<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
+
 /// Reads variables through a lookup. A method that returns `None` has noted a problem, unless its
 /// documentation excludes it.
 pub struct Reader<'a> {
-    lookup: Box<dyn Fn(&str) -> Option<OsString> + 'a>,
+    lookup: Box<Lookup<'a>>,
     problems: Vec<String>,
 }
 
