@@ -10,21 +10,22 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use e2e::{
-    docker,
-    environment::{Environment, Name, RuntimeKind, STATE_VARIABLE, Store, workspace_root},
-    failure::Failure,
-    manifests,
-    plan::Ports,
+use blueprint::{failure::Failure, plan::Ports};
+use cluster::k3d::ENVIRONMENT_LABEL;
+use e2e::testing::{ENVIRONMENT_VARIABLE, LASTING_IDENTITIES, QUICK_IDENTITIES, show};
+use harness::{
+    ops::run::Run,
     proof,
-    run::Run,
     runtime::{
         self,
-        k3d::ENVIRONMENT_LABEL,
         request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
     },
-    services::is_of_the_outer_cargo,
-    testing::{ENVIRONMENT_VARIABLE, LASTING_IDENTITIES, QUICK_IDENTITIES, show},
+};
+use host::{
+    binaries::is_of_the_outer_cargo,
+    docker,
+    environment::{Environment, Name, RuntimeKind, STATE_VARIABLE, Store, workspace_root},
+    manifests,
     timeline::Timeline,
 };
 use rustix::process::{Pid, Signal, kill_process_group};

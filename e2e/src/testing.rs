@@ -11,19 +11,22 @@ mod settings;
 mod turns;
 
 use anyhow::Context as _;
+use blueprint::{Blueprint, plan::Ports};
 use futures_util::FutureExt as _;
-
-use crate::{
-    blueprint::Blueprint,
+use harness::{
+    ops::run::Run,
+    proof,
+    runtime::request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
+};
+use host::{
     environment::{Name, RuntimeKind, Store, workspace_root},
     manifests,
-    plan::Ports,
     process::{self, tail},
-    proof,
-    run::Run,
-    runtime::request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
     timeline::Timeline,
 };
+
+use ferry::Origin;
+use settings::Needs;
 
 pub use check::{
     assert_all_delivered, assert_delivered, assert_rejected, assert_route, assert_routes, payload,
@@ -31,13 +34,9 @@ pub use check::{
 };
 pub use counters::Counters;
 pub use ferry::Ferry;
-use ferry::Origin;
 pub use helpers::{or_untested, program};
 pub use metrics::{Metric, Samples};
-#[cfg(test)]
-pub(crate) use sessions::End;
-pub use sessions::TunnelSession;
-use settings::Needs;
+pub use sessions::{End, TunnelSession};
 pub use settings::{LASTING_IDENTITIES, QUICK_IDENTITIES};
 pub use turns::{Turn, Turns};
 
@@ -267,7 +266,7 @@ where
 async fn collect(run: &Run, failure: String) -> String {
     match run.evidence(&anyhow::anyhow!(failure)).await {
         Ok(Some(folder)) => {
-            let file = folder.join(crate::run::EVIDENCE);
+            let file = folder.join(harness::ops::run::EVIDENCE);
             let text = std::fs::read_to_string(&file).unwrap_or_default();
             format!("{}\nevidence: `{}`", tail(&text, 120), folder.display())
         }

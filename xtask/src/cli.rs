@@ -2,17 +2,14 @@
 
 use std::path::PathBuf;
 
+use blueprint::{Target, container::Container};
 use clap::{Args, Parser, Subcommand};
-use e2e::{
-    blueprint::Target,
-    container::Container,
-    render::{Architecture, GivenAddress},
-    runtime::{
-        RuntimeChoice,
-        existing::{AddressOf, ContextOf, Destination},
-    },
-    wire::Protocol,
+use harness::{
+    ops::choice::RuntimeChoice,
+    runtime::existing::{AddressOf, ContextOf, Destination},
 };
+use messages::Protocol;
+use render::{Architecture, GivenAddress};
 
 #[cfg(test)]
 mod tests;

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
-use e2e::{
-    environment::{Environment, Found, Name, RuntimeKind, Store, workspace_root},
-    failure::Failure,
-    local,
+use blueprint::failure::Failure;
+use harness::{
+    ops::{
+        choice::{self, Chosen, RuntimeChoice},
+        local, report,
+        run::{self, Run},
+        sweep::{self, Condition},
+    },
     proof::Verdict,
-    report,
-    run::{self, Run},
-    runtime::{self, Chosen, Condition, RuntimeChoice, request::State},
+    runtime::request::State,
 };
+use host::environment::{Environment, Found, Name, RuntimeKind, Store, workspace_root};
 
 use crate::{
     interrupt::{Interrupt, Interrupted},
@@ -86,18 +89,18 @@ impl Context {
 
     /// Parses an environment's name, `local` by default.
     pub(crate) fn name(&self, name: Option<&str>) -> anyhow::Result<Name> {
-        name.unwrap_or(e2e::local::NAME)
-            .parse()
-            .map_err(|error: e2e::environment::InvalidName| {
+        name.unwrap_or(harness::ops::local::NAME).parse().map_err(
+            |error: host::environment::InvalidName| {
                 Failure::usage(error.to_string())
                     .hint("pass a valid `--name`")
                     .into()
-            })
+            },
+        )
     }
 
     /// Chooses the runtime and prints the choice with its reason.
     pub(crate) async fn choose(&self, choice: Option<RuntimeChoice>) -> Chosen {
-        self.report_choice(runtime::choose(choice.unwrap_or_default()).await)
+        self.report_choice(choice::choose(choice.unwrap_or_default()).await)
     }
 
     /// Prints the chosen runtime and the reason.
@@ -120,7 +123,7 @@ impl Context {
     /// Fails if a running command owns the environment, or if it runs on another machine.
     pub(crate) fn require_unowned(&self, environment: Environment) -> anyhow::Result<Environment> {
         environment.is_here()?;
-        match runtime::condition(&environment.record)? {
+        match sweep::condition(&environment.record)? {
             Condition::Owned(owner) => Err(Failure::usage(format!(
                 "environment `{}` belongs to {owner} ({}), which is still running and will remove it",
                 environment.name(),

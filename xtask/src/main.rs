@@ -38,7 +38,7 @@ fn start(cli: Cli, output: Output) -> anyhow::Result<()> {
         .build()
         .context("cannot start the async runtime")?;
     // A failure is harmless: Ferry then runs with the current limit on open files.
-    let _ = e2e::process::raise_open_files();
+    let _ = host::process::raise_open_files();
     let result = runtime.block_on(async {
         let context = Context::new(output)?;
         commands::run(cli.command, &context).await

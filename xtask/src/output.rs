@@ -13,17 +13,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use e2e::{
-    failure::{Failure, Kind},
-    timeline::Timeline,
-};
+use blueprint::failure::{Failure, Kind};
+use host::timeline::Timeline;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
-pub(crate) use progress::seconds;
-use stream::Stream;
-pub(crate) use table::Table;
-
 use crate::interrupt::Interrupted;
+use stream::Stream;
+
+pub(crate) use progress::seconds;
+pub(crate) use table::Table;
 
 /// Colour of a word; never the only carrier of its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,17 +1,20 @@
 //! Creates and proves environments that outlive their command.
 
-use e2e::{
-    blueprint::Blueprint,
-    environment::{Environment, Name, RuntimeKind},
-    local, manifests,
-    plan::Ports,
+use blueprint::{Blueprint, plan::Ports};
+use harness::{
+    ops::{
+        local, report,
+        run::{self, Run},
+    },
     proof::{self, Verdict},
-    report,
-    run::{self, Run},
     runtime::{
         existing::Destination,
         request::{Lifetime, OnFailure, PublicAddress, UpRequest},
     },
+};
+use host::{
+    environment::{Environment, Name, RuntimeKind},
+    manifests,
     timeline::Timeline,
 };
 

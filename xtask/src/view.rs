@@ -7,27 +7,31 @@ mod swept;
 
 use std::fmt::Write as _;
 
-use e2e::{
-    doctor::{Check, Outcome as CheckOutcome},
-    environment::{PodRecord, Record, RuntimeKind},
-    plan::PeerAddress,
-    pods::{Liveness, PodState, Readiness},
+use blueprint::plan::PeerAddress;
+use harness::{
+    ops::{
+        doctor::{Check, Outcome as CheckOutcome},
+        sweep::Condition,
+    },
     proof::Verdict,
-    runtime::Condition,
-    timeline::Entry,
     trail::{Proof, StoredMessage},
-    wire::{Ack, Outcome},
+};
+use host::{
+    environment::{PodRecord, Record, RuntimeKind},
+    pods::{Liveness, PodState, Readiness},
+    timeline::Entry,
+};
+use messages::{Ack, Outcome};
+
+use crate::{
+    interrupt::Interrupted,
+    output::{Colour, Style, Table, seconds},
 };
 
 pub(crate) use banner::{banner, kept};
 pub(crate) use bench::measured;
 pub(crate) use identity::overview;
 pub(crate) use swept::swept;
-
-use crate::{
-    interrupt::Interrupted,
-    output::{Colour, Style, Table, seconds},
-};
 
 /// Formats the pods of an environment with their clusters and addresses.
 pub(crate) fn pods(record: &Record, style: Style) -> String {

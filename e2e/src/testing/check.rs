@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use harness::{proof::Verdict, trail::Crossing};
 use messages::{Ack, Outcome, Payload};
-
-use crate::{proof::Verdict, trail::Crossing};
 
 /// `count` distinct payloads.
 pub fn payloads(count: usize) -> Vec<Payload> {

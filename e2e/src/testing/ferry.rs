@@ -8,7 +8,23 @@ use std::{
 };
 
 use anyhow::Context as _;
+use blueprint::{container::Container, failure::Failure, plan};
 use futures_util::{FutureExt as _, TryStreamExt as _};
+use harness::{
+    pinhole::{Acks, Pinhole, Trigger},
+    proof::{self, Verdict},
+    runtime::{self, Ending, Follow, clusters},
+    trail::StoredMessage,
+};
+use host::{
+    environment::{Environment, Name, PodRecord, RuntimeKind, Store},
+    http::{Endpoint, Request},
+    pods::{PodState, Readiness},
+    process::Launch,
+    select,
+    timeline::Timeline,
+    wait::{Seen, Wait},
+};
 use messages::{Ack, Payload, WorkloadName, env};
 use tokio::{io::AsyncRead, net::TcpStream};
 
@@ -16,22 +32,6 @@ use super::{
     Counters, Samples, TunnelSession,
     inside::{Forward, Inside},
     sessions::End,
-};
-use crate::{
-    container::Container,
-    environment::{Environment, Name, PodRecord, RuntimeKind, Store},
-    failure::Failure,
-    http::{Endpoint, Request},
-    pinhole::{Acks, Pinhole, Trigger},
-    plan,
-    pods::{PodState, Readiness},
-    process::Launch,
-    proof::{self, Verdict},
-    runtime::{self, Ending, Follow},
-    select,
-    timeline::Timeline,
-    trail::StoredMessage,
-    wait::{Seen, Wait},
 };
 
 /// Longest wait for an answer that comes at once, on a machine that has much else to do.
@@ -246,7 +246,7 @@ impl Ferry {
             record.downstreams
         );
         if environment.record.runtime != RuntimeKind::Embedded {
-            let cluster = runtime::connect(&environment, record.name.cluster()).await?;
+            let cluster = clusters::connect(&environment, record.name.cluster()).await?;
             let stream = cluster.connect_to(&record.name, plan::FIRST_EGRESS_PORT);
             return Ok(Box::new(stream.await?));
         }
@@ -444,6 +444,6 @@ async fn forward(
     pod: &WorkloadName,
     port: u16,
 ) -> anyhow::Result<Forward> {
-    let cluster = runtime::connect(environment, pod.cluster()).await?;
+    let cluster = clusters::connect(environment, pod.cluster()).await?;
     Ok(Forward::to(cluster, pod.clone(), port).await?)
 }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use host::envoy_binary::ToolCache;
+
 use super::show;
-use crate::tools::ToolCache;
 
 /// Set by every CI service, and by `.ci/run`.
 const CI: &str = "CI";

@@ -3,13 +3,13 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
+use blueprint::plan::PeerAddress;
+use cluster::kubernetes::Cluster;
 use messages::WorkloadName;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
 };
-
-use crate::{kubernetes::Cluster, plan::PeerAddress};
 
 /// Where each pod's `app` itself answers.
 #[derive(Debug, Default)]

@@ -18,7 +18,7 @@ pub struct TunnelSession {
 
 /// Which end of a session a pod is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     Server,
     Client,
 }
@@ -49,7 +49,7 @@ enum Event {
 
 impl TunnelSession {
     /// From a line of Envoy's log, with the end that its pod is; `None` where that tells something else.
-    pub(crate) fn of_line(line: &str) -> Option<(End, Self)> {
+    pub fn of_line(line: &str) -> Option<(End, Self)> {
         let line: Line = serde_json::from_str(line).ok()?;
         if line.moment != "TcpUpstreamConnected" {
             return None;

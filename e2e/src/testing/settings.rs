@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use blueprint::failure::Failure;
+use host::environment::Record;
 use messages::env;
 
 use super::ENVIRONMENT_VARIABLE;
-use crate::{environment::Record, failure::Failure};
 
 /// Identities and sessions that change every few seconds, for tests of what that costs. An identity lives much longer than it
 /// takes to replace it, so that a busy machine is never without one.

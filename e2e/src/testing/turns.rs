@@ -9,8 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-
-use crate::{
+use host::{
     environment::workspace_root,
     wait::{Seen, Wait},
 };

@@ -9,16 +9,16 @@ use std::{
 };
 
 use anyhow::Context as _;
-use e2e::{
-    identity::{Leaf, LeafRequest, Root},
+use e2e::testing::{Ferry, or_untested, payload, payload_of, with_environment};
+use harness::trail::{self, Expectation, Flow, Route, Sent, SentMessage, Station};
+use host::{
+    envoy_binary::ToolCache,
     process::{self, CommandLine, Done},
-    testing::{Ferry, or_untested, payload, payload_of, with_environment},
-    tools::ToolCache,
-    trail::{self, Expectation, Flow, Route, Sent, SentMessage, Station},
-    wire::{
-        Hop, Message, Payload, Protocol, Role, Timestamp, WorkloadName, json,
-        limits::MAX_PAYLOAD_BYTES, signature::Signer,
-    },
+};
+use identity::{Leaf, LeafRequest, Root};
+use messages::{
+    Hop, Message, Payload, Protocol, Role, Timestamp, WorkloadName, json,
+    limits::MAX_PAYLOAD_BYTES, signature::Signer,
 };
 use rstest::rstest;
 use serde_json::{Value, json};

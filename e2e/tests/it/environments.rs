@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use e2e::{
-    blueprint::Blueprint,
-    container::Container,
-    environment::{Environment, RuntimeKind, Store, workspace_root},
-    failure::Failure,
-    http::Request,
-    manifests,
-    plan::Ports,
-    pods::{Liveness, Readiness},
-    process::{self, ProcessId, processes_under},
+use blueprint::{Blueprint, container::Container, failure::Failure, plan::Ports};
+use harness::{
+    ops::sweep::{self, Condition},
     runtime::{
-        self, Condition, Ending,
+        self, Ending,
         request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
     },
+};
+use host::{
+    environment::{Environment, RuntimeKind, Store, workspace_root},
+    http::Request,
+    manifests,
+    pods::{Liveness, Readiness},
+    process::{self, ProcessId, processes_under},
     timeline::Timeline,
 };
 use messages::WorkloadName;
@@ -77,7 +77,7 @@ async fn both_blueprints_come_up_in_one_environment_and_leave_nothing() {
         .unwrap();
 
     let found = store.load(environment.name()).unwrap();
-    assert_eq!(runtime::condition(&found.record).unwrap(), Condition::Stays);
+    assert_eq!(sweep::condition(&found.record).unwrap(), Condition::Stays);
     assert_eq!(runtime::live_pods(&found).await.unwrap().len(), 4);
     assert_all_ready(&found).await;
 
@@ -85,7 +85,7 @@ async fn both_blueprints_come_up_in_one_environment_and_leave_nothing() {
         .await
         .unwrap_err();
     assert_eq!(Failure::exit_code(&again), 2, "{again:#}");
-    let swept = runtime::sweep(&store, &Timeline::silent()).await.unwrap();
+    let swept = sweep::sweep(&store, &Timeline::silent()).await.unwrap();
     assert!(swept.is_empty(), "{swept:?}");
     assert_all_ready(&found).await;
 
@@ -210,7 +210,7 @@ async fn what_a_killed_command_left_is_swept_with_or_without_a_record() {
     }
     let kept = one("kept", Lifetime::Stays).await.unwrap();
 
-    let swept = runtime::sweep(&store, &Timeline::silent()).await.unwrap();
+    let swept = sweep::sweep(&store, &Timeline::silent()).await.unwrap();
     // Nothing tells any more what the keys of the second are for.
     let folders: Vec<_> = swept.iter().filter_map(|one| one.kept.clone()).collect();
     let [folder] = &folders[..] else {

@@ -3,10 +3,8 @@
 use std::net::{Ipv6Addr, TcpListener};
 
 use anyhow::Context as _;
-use e2e::{
-    http::Request,
-    testing::{Setup, assert_delivered, or_untested, payloads},
-};
+use e2e::testing::{Setup, assert_delivered, or_untested, payloads};
+use host::http::Request;
 use rstest::rstest;
 
 /// Whether this machine has `::1`.

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use e2e::{
-    container::Container,
-    pinhole::Trigger,
-    runtime::Ending,
-    testing::{assert_all_delivered, assert_delivered, assert_route, payloads, with_environment},
+use blueprint::container::Container;
+use e2e::testing::{
+    assert_all_delivered, assert_delivered, assert_route, payloads, with_environment,
 };
+use harness::{pinhole::Trigger, runtime::Ending};
 use rstest::rstest;
 
 const BLUEPRINT: &str = "grand-tour-ferry";

@@ -2,17 +2,12 @@
 
 use std::path::Path;
 
-use e2e::{
-    blueprint::Blueprint,
-    container::Container,
-    pinhole::Trigger,
-    runtime::Ending,
-    testing::{
-        Setup, assert_all_delivered, assert_delivered, assert_routes, payloads, with_environment,
-    },
-    trail::StoredMessage,
-    wait::{Seen, Wait},
+use blueprint::{Blueprint, container::Container};
+use e2e::testing::{
+    Setup, assert_all_delivered, assert_delivered, assert_routes, payloads, with_environment,
 };
+use harness::{pinhole::Trigger, runtime::Ending, trail::StoredMessage};
+use host::wait::{Seen, Wait};
 use rstest::rstest;
 
 const BLUEPRINT: &str = "harbour-ferry";

@@ -6,21 +6,21 @@ use std::{
 };
 
 use anyhow::Context as _;
-use e2e::{
-    blueprint::pinhole_name,
-    container::Container,
-    environment::{PodRecord, Store},
-    failure::Failure,
-    http::{Request, Tls},
-    identity::{Authority, LeafRequest, ROOTS, Root, trusted_roots},
+use blueprint::{container::Container, failure::Failure, pinhole_name};
+use e2e::testing::{Ferry, Setup, assert_delivered, payloads, program, with_environment};
+use harness::{
+    ops::rotate::{self, Overview, Standing},
     pinhole::Trigger,
+};
+use host::{
+    environment::{PodRecord, Store},
+    http::{Request, Tls},
     process::{self, CommandLine},
-    runtime::authorities::{self, Overview, Standing},
-    testing::{Ferry, Setup, assert_delivered, payloads, program, with_environment},
     timeline::Timeline,
     wait::{Seen, Wait},
-    wire::signature::verify_trail,
 };
+use identity::{Authority, LeafRequest, ROOTS, Root, trusted_roots};
+use messages::signature::verify_trail;
 use rstest::rstest;
 
 use crate::{
@@ -58,7 +58,7 @@ async fn under_traffic(
 }
 
 async fn show(ferry: &Ferry) -> anyhow::Result<Overview> {
-    let overview = authorities::show(&ferry.environment()?, None).await?;
+    let overview = rotate::show(&ferry.environment()?, None).await?;
     for pod in &overview.pods {
         assert!(pod.trouble.is_none(), "every pod must answer: {pod:#?}");
         for live in &pod.live {
@@ -121,7 +121,7 @@ async fn new_authorities_and_a_new_root_cost_no_message(
             let mark = ferry.last_index().await?;
 
             under_traffic(&ferry, async {
-                authorities::rotate(&store, name, None, &silent).await?;
+                rotate::rotate(&store, name, None, &silent).await?;
                 Ok(())
             })
             .await?;
@@ -139,7 +139,7 @@ async fn new_authorities_and_a_new_root_cost_no_message(
             );
             let old_messages = ferry.output(mark).await?;
 
-            under_traffic(&ferry, authorities::rotate_root(&store, name, &silent)).await?;
+            under_traffic(&ferry, rotate::rotate_root(&store, name, &silent)).await?;
             let third = show(&ferry).await?;
             let current = standings(&third, Standing::Current);
             assert_ne!(standings(&second, Standing::Current), current);
@@ -214,20 +214,20 @@ async fn a_new_root_that_is_cut_short_is_completed_by_the_next_try() -> anyhow::
             tokio::select! {
                 biased;
                 come = come => come?,
-                ended = authorities::rotate_root(&store, name, &silent) => {
+                ended = rotate::rotate_root(&store, name, &silent) => {
                     ended?;
                     anyhow::bail!("it must be cut short once it has {cut}");
                 }
             }
             let overview = show_unchecked(&ferry).await?;
             assert!(overview.unfinished, "{overview:#?}");
-            let refused = authorities::rotate(&store, name, None, &silent).await;
+            let refused = rotate::rotate(&store, name, None, &silent).await;
             let refused = refused.unwrap_err();
             assert_eq!(Failure::exit_code(&refused), 2, "{refused:#}");
             assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
         }
 
-        authorities::rotate_root(&store, name, &silent).await?;
+        rotate::rotate_root(&store, name, &silent).await?;
         let overview = show(&ferry).await?;
         assert!(!overview.unfinished, "{overview:#?}");
         assert_eq!(retired(), before + 1, "one root must follow one other");
@@ -242,7 +242,7 @@ async fn a_new_root_that_is_cut_short_is_completed_by_the_next_try() -> anyhow::
 
 /// While a root is replaced, a pod may have what the state folder has not, and the other way round.
 async fn show_unchecked(ferry: &Ferry) -> anyhow::Result<Overview> {
-    authorities::show(&ferry.environment()?, None).await
+    rotate::show(&ferry.environment()?, None).await
 }
 
 #[tokio::test]
@@ -254,9 +254,9 @@ async fn a_stolen_authority_ends_with_its_root_and_not_with_its_successor() -> a
         let stolen = Authority::load(&environment.layout().authority(&gateway))?;
         let leaf = || stolen.leaf(&LeafRequest::of(&gateway));
         Door::of_sink(&ferry)?.admitted(&leaf()?).await?;
-        authorities::rotate(&store, environment.name(), None, &silent).await?;
+        rotate::rotate(&store, environment.name(), None, &silent).await?;
         Door::of_sink(&ferry)?.admitted(&leaf()?).await?;
-        authorities::rotate_root(&store, environment.name(), &silent).await?;
+        rotate::rotate_root(&store, environment.name(), &silent).await?;
         Door::of_sink(&ferry)?
             .refused(Some(&leaf()?), Version::Tls13)
             .await?;
@@ -277,10 +277,8 @@ async fn with_an_agent_down_nothing_is_replaced() -> anyhow::Result<()> {
             let with_it_away = async {
                 for root in [false, true] {
                     let result = match root {
-                        true => authorities::rotate_root(&store, name, &silent).await,
-                        false => authorities::rotate(&store, name, None, &silent)
-                            .await
-                            .map(drop),
+                        true => rotate::rotate_root(&store, name, &silent).await,
+                        false => rotate::rotate(&store, name, None, &silent).await.map(drop),
                     };
                     let text = format!("{:#}", result.unwrap_err());
                     assert!(text.contains("nothing was changed"), "{text}");
@@ -295,7 +293,7 @@ async fn with_an_agent_down_nothing_is_replaced() -> anyhow::Result<()> {
                 Ok(())
             };
             ferry.without(&sink, Container::Wosp, with_it_away).await?;
-            let rotated = authorities::rotate(&store, name, Some(&sink), &silent).await?;
+            let rotated = rotate::rotate(&store, name, Some(&sink), &silent).await?;
             assert_eq!(rotated, 1, "one pod only");
             let acks = ferry.trigger(&Trigger::Default { count: 1 }).await?;
             assert_eq!(acks.len(), 1);
@@ -320,7 +318,7 @@ async fn an_operators_own_certificate_outlives_the_root() -> anyhow::Result<()> 
         let own = files();
         ferry.output(0).await?;
 
-        authorities::rotate_root(&store, environment.name(), &silent).await?;
+        rotate::rotate_root(&store, environment.name(), &silent).await?;
         assert!(files() == own, "the operator's files must stay as they are");
         assert!(shows(&sink, operator.certificate_pem()).await?);
         let root = Root::load(&environment.layout().identity())?;
@@ -358,7 +356,7 @@ async fn under_a_root_of_somebody_elses_the_pinholes_keep_their_certificates() -
         let (name, sink) = (environment.name(), ferry.sink()?);
         let roots_file = pinhole_folder(&ferry, &sink)?.join(ROOTS);
         let before = std::fs::read_to_string(&roots_file)?;
-        for request in authorities::export(&store, name, &[], folder.path(), &silent).await? {
+        for request in rotate::export(&store, name, &[], folder.path(), &silent).await? {
             let certificate = request.with_extension("crt");
             openssl(format!(
                 "x509 -req -in {} -CA {root} -CAkey {key} -copy_extensions copyall -days 20 -out {}",
@@ -367,7 +365,7 @@ async fn under_a_root_of_somebody_elses_the_pinholes_keep_their_certificates() -
             ))
             .await?;
         }
-        authorities::import(&store, name, folder.path(), &silent).await?;
+        rotate::import(&store, name, folder.path(), &silent).await?;
         let theirs = Root::load(&environment.layout().identity())?;
         assert!(!theirs.has_key());
         assert_eq!(std::fs::read_to_string(&roots_file)?, before);
@@ -376,7 +374,7 @@ async fn under_a_root_of_somebody_elses_the_pinholes_keep_their_certificates() -
         assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
 
         // And a root of Ferry's own takes them back.
-        authorities::rotate_root(&store, name, &silent).await?;
+        rotate::rotate_root(&store, name, &silent).await?;
         let root = Root::load(&environment.layout().identity())?;
         assert_eq!(std::fs::read_to_string(&roots_file)?, root.certificate_pem());
         assert!(shows(&sink, root.certificate_pem()).await?);

@@ -10,6 +10,7 @@ mod bundle;
 mod clients;
 mod docs;
 mod environments;
+mod envoy;
 mod families;
 mod fast_international_ferry;
 mod grand_tour_ferry;

@@ -6,15 +6,15 @@ use std::{
 };
 
 use anyhow::Context as _;
-use e2e::{
-    blueprint::pinhole_name,
+use blueprint::pinhole_name;
+use e2e::testing::Ferry;
+use harness::runtime::clusters;
+use host::{
     environment::{PodRecord, RuntimeKind},
     http::{Request, Tls},
-    identity::Root,
-    runtime,
-    testing::Ferry,
     wait::{Seen, Wait},
 };
+use identity::Root;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{
     Api,
@@ -38,7 +38,7 @@ pub(crate) async fn give_certificate(
     let cluster = match environment.record.runtime {
         RuntimeKind::Embedded => None,
         RuntimeKind::K3d | RuntimeKind::Existing => {
-            let cluster = runtime::connect(&environment, pod.name.cluster()).await?;
+            let cluster = clusters::connect(&environment, pod.name.cluster()).await?;
             let secrets = Api::<Secret>::namespaced(cluster.client(), &pod.name.namespace());
             let patch = serde_json::json!({
                 "stringData": { "tls.crt": server.certificate_pem(), "tls.key": server.key_pem() },
@@ -87,7 +87,7 @@ pub(crate) async fn running(ferry: &Ferry, pod: &PodRecord) -> anyhow::Result<Ve
             .map(|process| format!("{:?}", process.id))
             .collect());
     }
-    let cluster = runtime::connect(&environment, pod.name.cluster()).await?;
+    let cluster = clusters::connect(&environment, pod.name.cluster()).await?;
     let pods = Api::<Pod>::namespaced(cluster.client(), &pod.name.namespace());
     let listed = pods.list(&ListParams::default()).await?;
     let statuses = listed.items.into_iter().filter_map(|pod| pod.status);

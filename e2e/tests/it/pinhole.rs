@@ -3,20 +3,20 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
-use e2e::{
-    blueprint::pinhole_name,
-    container::Container,
+use blueprint::{container::Container, pinhole_name, plan::PeerAddress};
+use e2e::testing::{Ferry, assert_all_delivered, payloads, program, with_environment};
+use futures_util::{TryStreamExt as _, future::join_all};
+use harness::{
+    pinhole::{Pinhole, Trigger},
+    runtime::{self, Follow},
+};
+use host::{
     environment::PodRecord,
     http::{Endpoint, Request, Tls},
-    identity::{ExtendedKeyUsagePurpose, LeafRequest, ROOT_CERTIFICATE, Root},
-    pinhole::{Pinhole, Trigger},
-    plan::PeerAddress,
     process::{self, CommandLine},
-    runtime::{self, Follow},
-    testing::{Ferry, assert_all_delivered, payloads, program, with_environment},
     wait::{Seen, Wait},
 };
-use futures_util::{TryStreamExt as _, future::join_all};
+use identity::{ExtendedKeyUsagePurpose, LeafRequest, ROOT_CERTIFICATE, Root};
 use rstest::rstest;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::{

@@ -9,13 +9,10 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use e2e::{
-    identity::Root,
-    pinhole::Trigger,
-    testing::{Ferry, Setup, TunnelSession, assert_all_delivered, payload},
-    trail::StoredMessage,
-    wire::{CertificateReport, Hop, Timestamp, signature::TrailVerifier},
-};
+use e2e::testing::{Ferry, Setup, TunnelSession, assert_all_delivered, payload};
+use harness::{pinhole::Trigger, trail::StoredMessage};
+use identity::Root;
+use messages::{CertificateReport, Hop, Timestamp, signature::TrailVerifier};
 use rstest::rstest;
 
 /// Messages that must pass at least.

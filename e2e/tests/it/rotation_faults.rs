@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use e2e::{
-    container::Container,
+use blueprint::container::Container;
+use e2e::testing::{Ferry, Metric, Setup, assert_all_delivered, assert_delivered, payloads};
+use harness::pinhole::{Acks, Trigger};
+use host::{
     environment::RuntimeKind,
-    pinhole::{Acks, Trigger},
-    testing::{Ferry, Metric, Setup, assert_all_delivered, assert_delivered, payloads},
     wait::{Seen, Wait},
 };
 use rstest::rstest;

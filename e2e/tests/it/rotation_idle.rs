@@ -4,10 +4,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use e2e::{
-    testing::{Ferry, Setup, assert_delivered, payloads, show},
-    wait::{Seen, Wait},
-};
+use e2e::testing::{Ferry, Setup, assert_delivered, payloads, show};
+use host::wait::{Seen, Wait};
 use rstest::rstest;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 

@@ -1,10 +1,10 @@
 //! What owns an environment removes it, whatever happens to it.
 
-use e2e::{
+use e2e::testing::{Setup, assert_delivered};
+use host::{
     environment::{Found, Name, Store, workspace_root},
     manifests,
     process::processes_under,
-    testing::{Setup, assert_delivered},
 };
 
 fn state() -> (tempfile::TempDir, Store) {

@@ -8,18 +8,15 @@ use std::{
 
 use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use e2e::{
-    environment::{PodRecord, RuntimeKind},
-    identity::{Authority, AuthorityRequest, LeafRequest, Validity},
-    kubernetes::Cluster,
-    render::AUTHORITY_SECRET,
-    runtime::k3d::Clusters,
-    testing::{Ferry, Metric, with_environment},
-    wire::WorkloadName,
-};
+use cluster::{k3d::Clusters, kubernetes::Cluster};
+use e2e::testing::{Ferry, Metric, with_environment};
+use host::environment::{PodRecord, RuntimeKind};
+use identity::{Authority, AuthorityRequest, LeafRequest, Validity};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, api::ListParams};
+use messages::WorkloadName;
+use render::AUTHORITY_SECRET;
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 
 use crate::attackers::{
@@ -74,8 +71,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
             Box::pin(async move {
                 let name = ferry.gateway()?.name;
                 let mut below = LeafRequest::of(&name);
-                below.kind = e2e::identity::CertificateKind::Authority;
-                below.key_usages = vec![e2e::identity::KeyUsagePurpose::KeyCertSign];
+                below.kind = identity::CertificateKind::Authority;
+                below.key_usages = vec![identity::KeyUsagePurpose::KeyCertSign];
                 below.common_name = Some("second".into());
                 let second = stolen(&ferry).await?.subordinate(&below)?;
                 let leaf = second.leaf(&LeafRequest::of(&name))?;
@@ -207,10 +204,7 @@ async fn the_roots_key_is_nowhere_in_a_cluster_and_an_authoritys_key_only_with_i
     with_environment("fast-international-ferry", |ferry| async move {
         let environment = ferry.environment()?;
         let (gateway, sink) = (ferry.gateway()?, ferry.sink()?);
-        let root_key = environment
-            .layout()
-            .identity()
-            .join(e2e::identity::ROOT_KEY);
+        let root_key = environment.layout().identity().join(identity::ROOT_KEY);
         let root_key = key_bytes(&std::fs::read_to_string(root_key)?)?;
         let gateways = key_bytes(&stolen(&ferry).await?.key_pem())?;
         for (pod, wanted) in [(&gateway, 1), (&sink, 0)] {

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use e2e::{
-    process::{self, CommandLine},
+use e2e::testing::{Ferry, or_untested, with_environment};
+use harness::{
     proof,
-    testing::{Ferry, or_untested, with_environment},
     trail::{Audit, StoredMessage, audit},
 };
+use host::process::{self, CommandLine};
 use rstest::rstest;
 use serde_json::Value;
 
@@ -165,7 +165,7 @@ async fn each_way_to_tamper_with_a_live_sinks_output_is_named(
                 "{name} must blame one message: {found:?}"
             );
         }
-        let stranger = e2e::identity::Root::create("stranger")?;
+        let stranger = identity::Root::create("stranger")?;
         let foreign = audit(&good, &[stranger.certificate_der().clone()], None)?;
         assert_eq!(
             foreign.findings.len(),
@@ -196,7 +196,7 @@ async fn judge(
         let pem = environment
             .layout()
             .identity()
-            .join(e2e::identity::ROOT_CERTIFICATE);
+            .join(identity::ROOT_CERTIFICATE);
         let (passed, found) = python.run(&[&text(&pem), &text(&file)]).await?;
         let theirs: Verdict = found
             .iter()

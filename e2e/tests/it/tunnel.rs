@@ -1,15 +1,12 @@
 //! The way between two pods leads through two Envoys and TLS 1.3, and nowhere else.
 
-use e2e::{
-    container::Container,
-    pinhole::Trigger,
-    runtime::Ending,
-    testing::{
-        Counters, Ferry, Setup, assert_all_delivered, assert_delivered, payload_of, payloads,
-        with_environment,
-    },
-    wire::Timestamp,
+use blueprint::container::Container;
+use e2e::testing::{
+    Counters, Ferry, Setup, assert_all_delivered, assert_delivered, payload_of, payloads,
+    with_environment,
 };
+use harness::{pinhole::Trigger, runtime::Ending};
+use messages::Timestamp;
 use rstest::rstest;
 
 /// What an Envoy counts of the tunnel, whichever end it is: the sink's as `listener.ingress`, the gateway's as `cluster.peer/…`.

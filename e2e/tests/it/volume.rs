@@ -1,12 +1,10 @@
 //! Many messages, and the largest ones.
 
-use e2e::{
-    pinhole::Trigger,
-    testing::{
-        Setup, assert_delivered, assert_rejected, payload, payload_of, payloads, with_environment,
-    },
-    wire::{Payload, limits::MAX_PAYLOAD_BYTES},
+use e2e::testing::{
+    Setup, assert_delivered, assert_rejected, payload, payload_of, payloads, with_environment,
 };
+use harness::pinhole::Trigger;
+use messages::{Payload, limits::MAX_PAYLOAD_BYTES};
 use rstest::rstest;
 
 const MANY: usize = 10_000;

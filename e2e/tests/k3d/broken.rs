@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use e2e::{
-    failure::Failure,
-    kubernetes::{Cluster, LivePod},
-    render::Object,
-    wire::WorkloadName,
-};
+use blueprint::failure::Failure;
+use cluster::kubernetes::{Cluster, LivePod};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, api::DeleteParams};
+use messages::WorkloadName;
+use render::Object;
 use serde_json::{Value, json};
 
 use crate::scene::Scene;

@@ -11,11 +11,9 @@ use std::{
 };
 
 use anyhow::ensure;
-use e2e::{
-    testing::show,
-    wait::{Seen, Wait},
-};
+use e2e::testing::show;
 use futures_util::FutureExt as _;
+use host::wait::{Seen, Wait};
 use tokio::process::Command;
 
 use crate::hand::{AT_ONCE, CLUSTERS, Hand, expect};

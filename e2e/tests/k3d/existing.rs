@@ -11,23 +11,22 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use e2e::{
-    blueprint::Target,
-    kubernetes::Cluster,
-    plan::PodPlan,
-    render::{
-        self, AUTHORITY_SECRET, ENVIRONMENT_LABEL, Images, Object, Options, PULL_SECRET, PodSecrets,
-    },
-    testing::show,
+use blueprint::{Target, plan::PodPlan};
+use cluster::kubernetes::Cluster;
+use e2e::testing::show;
+use futures_util::{FutureExt as _, StreamExt as _};
+use host::{
     timeline::Timeline,
     wait::{Seen, Wait},
 };
-use futures_util::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt as _, watcher},
+};
+use render::{
+    self, AUTHORITY_SECRET, ENVIRONMENT_LABEL, Images, Object, Options, PULL_SECRET, PodSecrets,
 };
 use serde_json::json;
 

@@ -7,14 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use e2e::{
-    image,
-    kubernetes::Cluster,
-    manifests,
-    plan::{Plan, PodPlan, Ports, Sockets},
-    testing::Turns,
-    timeline::Timeline,
-};
+use blueprint::plan::{Plan, PodPlan, Ports, Sockets};
+use cluster::{image, kubernetes::Cluster};
+use e2e::testing::Turns;
+use host::{manifests, timeline::Timeline};
 
 use crate::guard::Guard;
 
@@ -128,7 +124,7 @@ impl Hand {
                 "--port",
                 &ports[1],
                 "--image",
-                e2e::runtime::k3d::K3S_IMAGE,
+                cluster::k3d::K3S_IMAGE,
                 "--k3s-arg",
                 "--disable=traefik@server:0",
                 "--kubeconfig-update-default=false",

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::Context as _;
-use e2e::process::{self, CommandLine};
+use host::process::{self, CommandLine};
 use serde_json::Value;
 
 use crate::{broken::own_image, scene::Scene};

@@ -1,16 +1,17 @@
 //! What the Kubernetes API says of pods that carried messages.
 
 use anyhow::Context as _;
-use e2e::{
-    environment::PodRecord, identity::Root, pinhole::Pinhole, proof, select,
-    testing::assert_delivered, wire::signature::verify_trail,
-};
+use e2e::testing::assert_delivered;
+use harness::{pinhole::Pinhole, proof};
+use host::{environment::PodRecord, select};
+use identity::Root;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Namespace, Node, Pod},
 };
 use kube::{Api, ResourceExt as _};
+use messages::signature::verify_trail;
 
 use crate::scene::{BLUEPRINTS, Scene};
 

@@ -1,11 +1,7 @@
 //! What the API servers say to objects that are not kept.
 
 use anyhow::Context as _;
-use e2e::{
-    environment::workspace_root,
-    manifests,
-    render::{self, FIELD_MANAGER},
-};
+use host::{environment::workspace_root, manifests};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api,
@@ -13,6 +9,7 @@ use kube::{
     core::GroupVersionKind,
     discovery,
 };
+use render::{self, FIELD_MANAGER};
 use serde_json::{Value, json};
 
 use crate::scene::{BLUEPRINTS, Scene};

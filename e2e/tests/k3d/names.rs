@@ -3,10 +3,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context as _;
-use e2e::{
-    blueprint::{Blueprint, Target},
+use blueprint::{
+    Blueprint, Target,
     plan::{Plan, Ports, Sockets},
-    render::{self, FIELD_MANAGER, Images, Object, Options, PodSecrets},
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -18,6 +17,7 @@ use proptest::{
     strategy::ValueTree as _,
     test_runner::{Config, TestRunner},
 };
+use render::{self, FIELD_MANAGER, Images, Object, Options, PodSecrets};
 use serde_json::Value;
 
 use crate::{manifests::api, scene::Scene};

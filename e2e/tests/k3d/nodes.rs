@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use e2e::{docker, failure::Failure, image, render::ENVOY_IMAGE};
+use blueprint::failure::Failure;
+use cluster::image;
+use host::docker;
+use render::ENVOY_IMAGE;
 
 use crate::{broken::own_image, scene::Scene};
 

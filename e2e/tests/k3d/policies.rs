@@ -6,17 +6,18 @@ use std::{
 };
 
 use anyhow::Context as _;
-use e2e::{
+use blueprint::plan::{
+    ENVOY_STATS_PORT, FIRST_EGRESS_PORT, HTTP_PORT, INGRESS_PORT, RELAY_PORT, WOSP_PORT,
+};
+use cluster::kubernetes::Cluster;
+use e2e::testing::show;
+use futures_util::future::try_join_all;
+use host::{
     docker,
     environment::PodRecord,
-    kubernetes::Cluster,
-    plan::{ENVOY_STATS_PORT, FIRST_EGRESS_PORT, HTTP_PORT, INGRESS_PORT, RELAY_PORT, WOSP_PORT},
-    render::{ENVIRONMENT_LABEL, METRICS_LABEL, Object, USER},
     select,
-    testing::show,
     wait::{Seen, Wait},
 };
-use futures_util::future::try_join_all;
 use k8s_openapi::api::{
     core::v1::{Namespace, Pod},
     networking::v1::NetworkPolicy,
@@ -25,6 +26,7 @@ use kube::{
     Api,
     api::{DeleteParams, PostParams},
 };
+use render::{ENVIRONMENT_LABEL, METRICS_LABEL, Object, USER};
 use serde_json::json;
 use tokio::sync::OnceCell;
 

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use e2e::{
+use blueprint::failure::Failure;
+use cluster::{
+    k3d::{Clusters, ENVIRONMENT_LABEL},
+    kubernetes::Cluster,
+};
+use e2e::testing::{ENVIRONMENT_VARIABLE, Turn, Turns};
+use host::{
     docker,
     environment::{Environment, Store},
-    failure::Failure,
-    kubernetes::Cluster,
-    runtime::k3d::{Clusters, ENVIRONMENT_LABEL},
-    testing::{ENVIRONMENT_VARIABLE, Turn, Turns},
     timeline::Timeline,
 };
 

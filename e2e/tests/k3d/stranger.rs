@@ -6,14 +6,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use e2e::{
+use futures_util::future::try_join_all;
+use host::{
     process::{self, CommandLine},
-    render::K3D_HOST,
     select,
 };
-use futures_util::future::try_join_all;
 use hyper::{Request, Response, body::Incoming, server, service::service_fn};
 use hyper_util::rt::TokioIo;
+use render::K3D_HOST;
 use serde::{Deserialize, Serialize};
 use testcontainers::{
     GenericImage, ImageExt as _,

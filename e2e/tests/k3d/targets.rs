@@ -6,19 +6,21 @@ use std::{
 };
 
 use anyhow::Context as _;
-use e2e::{
-    blueprint::{Blueprint, Target},
-    environment::workspace_root,
-    kubernetes::Cluster,
-    manifests,
+use blueprint::{
+    Blueprint, Target,
     plan::{Plan, Ports, Sockets},
-    render::{self, FIELD_MANAGER, Images, Options, PodSecrets},
+};
+use cluster::kubernetes::Cluster;
+use host::{
+    environment::workspace_root,
+    manifests,
     wait::{Seen, Wait},
 };
 use kube::{
     Api,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
 };
+use render::{self, FIELD_MANAGER, Images, Options, PodSecrets};
 use serde_json::{Value, json};
 
 use crate::{manifests::api, scene::Scene};

@@ -1,10 +1,7 @@
 //! `addresses`: prints the provider's commands that reserve a blueprint's addresses.
 
-use e2e::{
-    manifests,
-    plan::{Plan, Ports, Sockets},
-    render,
-};
+use blueprint::plan::{Plan, Ports, Sockets};
+use host::manifests;
 
 use crate::{
     cli::Addresses,

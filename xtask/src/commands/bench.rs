@@ -1,13 +1,17 @@
 //! `bench`: measures latency and throughput, one scenario after the other.
 
-use e2e::{
-    bench::{self, Measured, SCENARIOS, Scenario},
+use blueprint::plan::Ports;
+use harness::{
+    ops::{
+        bench::{self, Measured, SCENARIOS, Scenario},
+        run::Run,
+    },
+    proof,
+    runtime::request::{Lifetime, OnFailure, PublicAddress, UpRequest},
+};
+use host::{
     environment::{Name, RuntimeKind},
     manifests,
-    plan::Ports,
-    proof,
-    run::Run,
-    runtime::request::{Lifetime, OnFailure, PublicAddress, UpRequest},
     timeline::Timeline,
 };
 

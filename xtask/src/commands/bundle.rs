@@ -1,9 +1,7 @@
 //! `bundle`: writes a folder or archive that deploys a blueprint with `kubectl`.
 
-use e2e::{
-    bundle::{self, Request},
-    manifests,
-};
+use harness::ops::bundle::{self, Request};
+use host::manifests;
 
 use crate::{
     cli::Bundle,

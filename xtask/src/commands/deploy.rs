@@ -1,13 +1,18 @@
 //! `deploy`: creates or updates an environment on existing clusters and leaves it running.
 
-use e2e::{
-    environment::{Environment, Found, Name, RuntimeKind, Store},
-    failure::Failure,
-    local, run,
+use blueprint::failure::Failure;
+use harness::{
+    ops::{
+        local, run,
+        sweep::{self, Condition},
+    },
     runtime::{
-        self, Condition,
+        self,
         request::{PublicAddress, UpRequest},
     },
+};
+use host::{
+    environment::{Environment, Found, Name, RuntimeKind, Store},
     timeline::Timeline,
 };
 
@@ -53,7 +58,7 @@ fn find_existing(name: &Name, context: &Context) -> anyhow::Result<Option<Enviro
     let Some(Found::Environment(environment)) = found else {
         return Ok(None);
     };
-    if runtime::condition(&environment.record)? != Condition::Stays {
+    if sweep::condition(&environment.record)? != Condition::Stays {
         return Ok(None);
     }
     let kind = environment.record.runtime;

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use e2e::{
-    blueprint::Blueprint,
+use blueprint::{Blueprint, failure::Failure};
+use harness::ops::{
     doctor::{self, Outcome},
-    environment::Found,
-    failure::Failure,
-    local, manifests,
+    local,
 };
+use host::{environment::Found, manifests};
 use serde_json::json;
 
 use crate::{

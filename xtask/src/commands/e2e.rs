@@ -2,19 +2,18 @@
 
 use std::time::Instant;
 
-use e2e::{
-    blueprint::Blueprint,
-    environment::{Environment, Name, RuntimeKind},
-    failure::Failure,
-    manifests,
-    plan::Ports,
-    proof::{self, Verdict},
-    run::Run,
-    runtime::{
-        Chosen, RuntimeChoice,
-        request::{Lifetime, OnFailure, PublicAddress, UpRequest},
+use blueprint::{Blueprint, failure::Failure, plan::Ports};
+use harness::{
+    ops::{
+        choice::{Chosen, RuntimeChoice},
+        run::Run,
     },
-    select,
+    proof::{self, Verdict},
+    runtime::request::{Lifetime, OnFailure, PublicAddress, UpRequest},
+};
+use host::{
+    environment::{Environment, Name, RuntimeKind},
+    manifests, select,
     timeline::Timeline,
 };
 use serde_json::json;

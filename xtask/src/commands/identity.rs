@@ -1,6 +1,6 @@
 //! `identity`: shows identities; rotates, exports and imports authorities.
 
-use e2e::runtime::authorities;
+use harness::ops::rotate;
 use jiff::Timestamp;
 
 use crate::{
@@ -23,7 +23,7 @@ async fn show(args: IdentityShow, context: &Context) -> anyhow::Result<()> {
     let environment = context.environment(args.named.name.as_deref())?;
     let overview = context
         .interrupt
-        .unless(authorities::show(&environment, args.pod.as_deref()))
+        .unless(rotate::show(&environment, args.pod.as_deref()))
         .await?;
     if args.json {
         context.output.data(serde_json::to_string(&overview)?);
@@ -47,14 +47,14 @@ async fn rotate(args: IdentityRotate, context: &Context) -> anyhow::Result<()> {
     let store = context.store_with(&name);
     let timeline = context.output.timeline();
     if args.root {
-        let work = authorities::rotate_root(&store, &name, &timeline);
+        let work = rotate::rotate_root(&store, &name, &timeline);
         context.interrupt.unless(work).await?;
         context
             .output
             .note("all pods use the new root; no pod trusts the old one");
         return Ok(());
     }
-    let work = authorities::rotate(&store, &name, args.pod.as_deref(), &timeline);
+    let work = rotate::rotate(&store, &name, args.pod.as_deref(), &timeline);
     let count = context.interrupt.unless(work).await?;
     context.output.note(rotated(count));
     Ok(())
@@ -64,7 +64,7 @@ async fn export(args: IdentityExport, context: &Context) -> anyhow::Result<()> {
     let name = context.name(args.named.name.as_deref())?;
     let store = context.store_with(&name);
     let timeline = context.output.timeline();
-    let work = authorities::export(&store, &name, &args.pods, &args.out, &timeline);
+    let work = rotate::export(&store, &name, &args.pods, &args.out, &timeline);
     let files = context.interrupt.unless(work).await?;
     for file in &files {
         context.output.data(file.display().to_string());
@@ -80,7 +80,7 @@ async fn import(args: IdentityImport, context: &Context) -> anyhow::Result<()> {
     let name = context.name(args.named.name.as_deref())?;
     let store = context.store_with(&name);
     let timeline = context.output.timeline();
-    let work = authorities::import(&store, &name, &args.folder, &timeline);
+    let work = rotate::import(&store, &name, &args.folder, &timeline);
     let count = context.interrupt.unless(work).await?;
     context.output.note(rotated(count));
     Ok(())

@@ -1,6 +1,7 @@
 //! `image`: builds the services' image on this machine.
 
-use e2e::{image, services};
+use cluster::image;
+use host::binaries;
 
 use crate::{cli::Image, context::Context};
 
@@ -8,7 +9,7 @@ use crate::{cli::Image, context::Context};
 pub(crate) async fn run(args: Image, context: &Context) -> anyhow::Result<()> {
     let timeline = context.output.timeline();
     let work = async {
-        let binaries = services::binaries(&timeline).await?;
+        let binaries = binaries::binaries(&timeline).await?;
         let built = image::services(&binaries, &timeline).await?;
         match args.tag {
             None => Ok(built),

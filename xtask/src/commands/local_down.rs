@@ -1,10 +1,8 @@
 //! `local-down`: stops and removes environments of this machine.
 
-use e2e::{
-    environment::{Environment, RuntimeKind},
-    failure::Failure,
-    runtime::{self, request::State},
-};
+use blueprint::failure::Failure;
+use harness::runtime::{self, request::State};
+use host::environment::{Environment, RuntimeKind};
 
 use crate::{cli::LocalDown, context::Context};
 

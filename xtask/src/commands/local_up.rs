@@ -1,15 +1,20 @@
 //! `local-up`: creates or updates an environment on this machine and leaves it running.
 
-use e2e::{
-    environment::{Environment, Found, Name, RuntimeKind},
-    failure::Failure,
-    local,
+use blueprint::failure::Failure;
+use harness::{
+    ops::{
+        choice::{Chosen, RuntimeChoice},
+        local, run,
+        sweep::{self, Condition},
+    },
     proof::Verdict,
-    run,
     runtime::{
-        self, Chosen, Condition, RuntimeChoice,
+        self,
         request::{PublicAddress, State, UpRequest},
     },
+};
+use host::{
+    environment::{Environment, Found, Name, RuntimeKind},
     timeline::Timeline,
 };
 
@@ -94,7 +99,7 @@ fn find_existing(name: &Name, context: &Context) -> anyhow::Result<Option<Enviro
         return Ok(None);
     };
     let record = &environment.record;
-    let stays = match runtime::condition(record)? {
+    let stays = match sweep::condition(record)? {
         Condition::Stays => true,
         Condition::Stopped => record.processes().next().is_some(),
         Condition::Elsewhere(_) => {
@@ -145,7 +150,7 @@ async fn keep(
         runtime::down(&context.store, name, State::Remove, timeline).await?;
         return Ok(None);
     }
-    let state = match runtime::condition(&environment.record)? {
+    let state = match sweep::condition(&environment.record)? {
         Condition::Stopped => "is stopped; restarting and proving it",
         _ => "is already up; updating and proving it again",
     };

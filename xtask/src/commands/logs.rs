@@ -1,11 +1,9 @@
 //! `logs`: prints the logs of an environment's containers.
 
-use e2e::{
-    container::Container,
-    runtime::{self, Follow},
-    select,
-};
+use blueprint::container::Container;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use harness::runtime::{self, Follow};
+use host::select;
 
 use crate::{cli::Logs, context::Context, view};
 

@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use e2e::{
-    environment::workspace_root,
-    scaffold::{Scaffold, Wish},
-};
+use harness::ops::scaffold::{Scaffold, Wish};
+use host::environment::workspace_root;
 
 use crate::{cli::New, context::Context};
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use e2e::{blueprint, failure::Failure, manifests, render};
+use blueprint::{self, failure::Failure};
+use host::manifests;
 
 use crate::{
     cli::Render,

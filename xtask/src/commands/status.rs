@@ -1,6 +1,7 @@
 //! `status`: shows environments, their pods and clocks.
 
-use e2e::{clock, environment::Found, runtime};
+use harness::{ops::sweep, runtime};
+use host::{clock, environment::Found};
 use serde_json::json;
 
 use crate::{cli::Status, context::Context, view};
@@ -28,7 +29,7 @@ pub(crate) async fn run(args: Status, context: &Context) -> anyhow::Result<()> {
                 continue;
             }
         };
-        let condition = runtime::condition(&environment.record)?;
+        let condition = sweep::condition(&environment.record)?;
         let pods = context
             .interrupt
             .unless(runtime::status(&environment))

@@ -1,6 +1,6 @@
 //! `sweep`: removes what killed commands left behind.
 
-use e2e::runtime;
+use harness::ops::sweep;
 
 use crate::{cli::Sweep, context::Context, view};
 
@@ -9,7 +9,7 @@ pub(crate) async fn run(_args: Sweep, context: &Context) -> anyhow::Result<()> {
     let timeline = context.output.timeline();
     let mut swept = vec![];
     for store in context.stores() {
-        let work = runtime::sweep(&store, &timeline);
+        let work = sweep::sweep(&store, &timeline);
         swept.extend(context.interrupt.unless(work).await?);
     }
     if swept.is_empty() {

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use e2e::{
-    failure::Failure,
+use blueprint::failure::Failure;
+use harness::{
     pinhole::Pinhole,
-    proof, select,
+    proof,
     trail::{Audit, Finding, StoredMessage},
 };
+use host::select;
 use serde::Serialize;
 
 use crate::{cli::Trail, context::Context, view};

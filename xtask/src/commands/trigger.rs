@@ -2,11 +2,9 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use e2e::{
-    failure::Failure,
-    pinhole::{Pinhole, Trigger as Sending},
-    select, text,
-};
+use blueprint::failure::Failure;
+use harness::pinhole::{Pinhole, Trigger as Sending};
+use host::{select, text};
 
 use crate::{cli::Trigger, context::Context, view};
 
@@ -58,7 +56,7 @@ async fn sending(args: &Trigger) -> anyhow::Result<Sending> {
     let shown = path.display().to_string();
     // Standard input may never end, so the read has its own thread that an interrupt abandons.
     let json = tokio::task::spawn_blocking(move || read(&path)).await??;
-    let payload = e2e::pinhole::payload(json).map_err(|error| {
+    let payload = harness::pinhole::payload(json).map_err(|error| {
         Failure::usage(format!("invalid payload in `{shown}`: {error}")).hint("pass one JSON value")
     })?;
     Ok(Sending::Same { payload, count })

@@ -1,10 +1,8 @@
 //! `undeploy`: removes a deployment's namespaces from its clusters.
 
-use e2e::{
-    environment::RuntimeKind,
-    failure::Failure,
-    runtime::{self, request::State},
-};
+use blueprint::failure::Failure;
+use harness::runtime::{self, request::State};
+use host::environment::RuntimeKind;
 
 use crate::{cli::Undeploy, context::Context};
 

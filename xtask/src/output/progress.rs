@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::timeline::{Event, Observer};
+use host::timeline::{Event, Observer};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Colour, Output, Style};

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use e2e::{
-    environment::{ClusterRecord, Layout, Record, RuntimeKind},
-    local,
-    wire::{Role, WorkloadName},
-};
+use harness::ops::local;
+use host::environment::{ClusterRecord, Layout, Record, RuntimeKind};
+use messages::{Role, WorkloadName};
 
 use super::{pod_name, pods, runtime};
 use crate::output::Style;
@@ -90,7 +88,7 @@ pub(crate) fn next_commands(record: &Record, folder: &Path) -> Vec<Next> {
         }
     }
     let name = match record.name.as_str() {
-        e2e::local::NAME => String::new(),
+        harness::ops::local::NAME => String::new(),
         name => format!(" --name {name}"),
     };
     let gateways: Vec<_> = record

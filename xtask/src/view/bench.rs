@@ -1,6 +1,6 @@
 //! Formats measurements.
 
-use e2e::bench::Measured;
+use harness::ops::bench::Measured;
 
 use crate::output::{Style, Table};
 

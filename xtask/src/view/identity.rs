@@ -2,12 +2,10 @@
 
 use std::fmt::Write as _;
 
-use e2e::{
-    identity::CertificateReport,
-    runtime::authorities::{Live, Overview, PodIdentity, Standing},
-    wire::WorkloadName,
-};
+use harness::ops::rotate::{Live, Overview, PodIdentity, Standing};
+use identity::CertificateReport;
 use jiff::{SignedDuration, Timestamp};
+use messages::WorkloadName;
 
 use crate::output::{Colour, Style, Table};
 
@@ -135,7 +133,7 @@ fn span(span: SignedDuration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use e2e::runtime::authorities::RootState;
+    use harness::ops::rotate::RootState;
 
     use super::*;
 

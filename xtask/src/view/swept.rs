@@ -1,6 +1,6 @@
 //! Formats the results of `sweep`.
 
-use e2e::runtime::Swept;
+use harness::ops::sweep::Swept;
 
 /// Formats one result, such as ``removed `e2e-1` and 2 clusters: its command was killed``.
 ///

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::testing::{Turn, Turns};
+use ::e2e::testing::{Turn, Turns};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Longest wait of a test: for what takes no time at all, on a machine that has much else to do.

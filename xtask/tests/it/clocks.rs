@@ -11,7 +11,8 @@ use std::{
     thread,
 };
 
-use ::e2e::{services, testing, timeline::Timeline, tools};
+use ::e2e::testing;
+use host::{binaries, envoy_binary, timeline::Timeline};
 use serde_json::Value;
 
 use crate::bench::{Bench, Done, finish, turn};
@@ -97,11 +98,11 @@ impl Clocks {
         assert!(compiled.status.success(), "{compiled:?}");
         let silent = Timeline::silent();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let services = runtime.block_on(services::binaries(&silent)).unwrap();
+        let services = runtime.block_on(binaries::binaries(&silent)).unwrap();
         for (name, program) in services.all() {
             clocks.wrap(name, program);
         }
-        let envoy = runtime.block_on(tools::envoy(&silent)).unwrap();
+        let envoy = runtime.block_on(envoy_binary::envoy(&silent)).unwrap();
         clocks.wrap("envoy", &envoy);
         Some(clocks)
     }

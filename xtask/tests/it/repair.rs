@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
-use e2e::process::ProcessId;
+use host::process::ProcessId;
 
 use crate::bench::{Bench, Done, eventually, fixed_ports, services, turn};
 

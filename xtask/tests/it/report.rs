@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use e2e::testing::program;
+use ::e2e::testing::program;
 
 /// Debian's name of it, and what others call it.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];

@@ -185,7 +185,7 @@ fn another_pid_namespace_is_left_alone() {
     };
     let allowed = unshare(&Command::new("true")).output();
     if !allowed.as_ref().is_ok_and(|done| done.status.success()) {
-        e2e::testing::show(&format!(
+        ::e2e::testing::show(&format!(
             "NOT TESTED: this user may not make a PID namespace: {allowed:?}"
         ));
         return;
@@ -220,7 +220,7 @@ fn another_machine_is_left_alone_and_another_boot_is_over() {
         .assert_data("runs elsewhere, on host `ferry-7`");
 
     if good["seat"]["machine"].as_str() == Some("") {
-        e2e::testing::show("NOT TESTED: this machine has no `/etc/machine-id`");
+        ::e2e::testing::show("NOT TESTED: this machine has no `/etc/machine-id`");
     } else {
         // The numbers of its processes are somebody else's by now, even where they agree.
         bench.write_record(&name, &rebooted.to_string());

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use anyhow::{Context as _, bail, ensure};
-use e2e::{
-    container::Container,
+use blueprint::container::Container;
+use e2e::testing::{Ferry, Metric, Samples, assert_delivered, payloads};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use host::{
     pods::Readiness,
-    testing::{Ferry, Metric, Samples, assert_delivered, payloads},
     wait::{Seen, Wait},
 };
-use futures_util::{FutureExt as _, future::BoxFuture};
 
 /// One way to get in, and how it ends.
 pub(crate) struct Attack {

@@ -7,16 +7,14 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use e2e::{
-    environment::{PodRecord, RuntimeKind},
-    identity::{Leaf, Root},
-    plan::PeerAddress,
-    runtime,
-    testing::Ferry,
-    wire::WorkloadName,
-};
+use blueprint::plan::PeerAddress;
+use e2e::testing::Ferry;
+use harness::runtime::clusters;
+use host::environment::{PodRecord, RuntimeKind};
+use identity::{Leaf, Root};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
+use messages::WorkloadName;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
@@ -107,7 +105,7 @@ impl Door {
     pub(crate) async fn behind_k3d(mut self, ferry: &Ferry) -> anyhow::Result<Self> {
         let environment = ferry.environment()?;
         if environment.record.runtime == RuntimeKind::K3d {
-            let cluster = runtime::connect(&environment, self.name.cluster()).await?;
+            let cluster = clusters::connect(&environment, self.name.cluster()).await?;
             let service = Api::<Service>::namespaced(cluster.client(), &self.name.namespace())
                 .get(self.name.pod())
                 .await?;

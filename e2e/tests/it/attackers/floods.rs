@@ -3,13 +3,13 @@
 use std::{io, ops::RangeInclusive, time::Duration};
 
 use anyhow::Context as _;
-use e2e::{
-    envoy::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, MAX_PLAINTEXT_CONNECTIONS},
-    pinhole::Trigger,
+use e2e::testing::{Ferry, Metric, assert_all_delivered, or_untested, payloads, with_environment};
+use harness::pinhole::Trigger;
+use host::{
     process::raise_open_files,
-    testing::{Ferry, Metric, assert_all_delivered, or_untested, payloads, with_environment},
     wait::{Seen, Wait},
 };
+use render::envoy::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, MAX_PLAINTEXT_CONNECTIONS};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinSet,
@@ -176,13 +176,13 @@ fn client_hello(ferry: &Ferry) -> anyhow::Result<Vec<u8>> {
 #[test]
 fn the_numbers_are_those_of_the_configuration() {
     assert_eq!(HANDSHAKE_LIMIT.as_secs(), 5);
-    assert_eq!(e2e::envoy::REQUEST_HEAD_LIMIT.as_secs(), 5);
+    assert_eq!(render::envoy::REQUEST_HEAD_LIMIT.as_secs(), 5);
     assert_eq!(MAX_CONNECTIONS, 4096);
     assert_eq!(MAX_PLAINTEXT_CONNECTIONS, 512);
-    assert_eq!(e2e::envoy::MAX_PINHOLE_CONNECTIONS, 512);
-    assert_eq!(e2e::envoy::IDLE_LIMIT.as_secs(), 5 * 60);
-    assert_eq!(e2e::envoy::SESSION_LIMIT.as_secs(), 10 * 60 + 30);
-    assert_eq!(e2e::envoy::MAX_HEAP_BYTES, 256 * 1024 * 1024);
+    assert_eq!(render::envoy::MAX_PINHOLE_CONNECTIONS, 512);
+    assert_eq!(render::envoy::IDLE_LIMIT.as_secs(), 5 * 60);
+    assert_eq!(render::envoy::SESSION_LIMIT.as_secs(), 10 * 60 + 30);
+    assert_eq!(render::envoy::MAX_HEAP_BYTES, 256 * 1024 * 1024);
     const { assert!(CONNECTIONS > MAX_PLAINTEXT_CONNECTIONS && CONNECTIONS < MAX_CONNECTIONS) };
 }
 

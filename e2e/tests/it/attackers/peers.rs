@@ -1,9 +1,7 @@
 //! A peer with the gateway's own identity that does not keep to the protocol.
 
-use e2e::{
-    testing::{Ferry, Metric, with_environment},
-    wire::limits::{MAX_FRAME_BYTES, MAX_PAYLOAD_DEPTH},
-};
+use e2e::testing::{Ferry, Metric, with_environment};
+use messages::limits::{MAX_FRAME_BYTES, MAX_PAYLOAD_DEPTH};
 use rstest::rstest;
 use uuid::Uuid;
 

@@ -1,9 +1,7 @@
 //! What is said to the public port without TLS.
 
-use e2e::{
-    environment::PodRecord,
-    testing::{Ferry, Metric, with_environment},
-};
+use e2e::testing::{Ferry, Metric, with_environment};
+use host::environment::PodRecord;
 
 use super::{
     attack::{Attack, Sign, withstand},

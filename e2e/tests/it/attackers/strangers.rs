@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use e2e::{
-    identity::{Leaf, LeafRequest, Root, Validity},
-    testing::{Ferry, Metric, with_environment},
-};
+use e2e::testing::{Ferry, Metric, with_environment};
+use identity::{Leaf, LeafRequest, Root, Validity};
 use jiff::Timestamp;
 
 use super::{

@@ -5,13 +5,10 @@ use std::{
     time::Duration,
 };
 
-use e2e::{
-    blueprint::Target,
-    bundle::{self, Request, SECRETS_FILE},
-    failure::Failure,
-    identity::{Authority, AuthorityRequest, Root, Validity},
-    wire::WorkloadName,
-};
+use blueprint::{Target, failure::Failure};
+use harness::ops::bundle::{self, Request, SECRETS_FILE};
+use identity::{Authority, AuthorityRequest, Root, Validity};
+use messages::WorkloadName;
 
 use super::fake::{Operator, request, shipped};
 

@@ -10,11 +10,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use e2e::{
-    blueprint::{Blueprint, Target},
-    bundle::{self, Request, Written},
-    manifests,
-};
+use blueprint::{Blueprint, Target};
+use harness::ops::bundle::{self, Request, Written};
+use host::manifests;
 
 /// All that the scripts may use beside the shell itself.
 const TOOLS: [&str; 19] = [

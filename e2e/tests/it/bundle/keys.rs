@@ -7,12 +7,9 @@ use std::{
     process::Command,
 };
 
-use e2e::{
-    blueprint::Target,
-    bundle::{self, Request, SECRETS_FILE},
-    failure::Failure,
-    testing::program,
-};
+use blueprint::{Target, failure::Failure};
+use e2e::testing::program;
+use harness::ops::bundle::{self, Request, SECRETS_FILE};
 
 use super::fake::{request, shipped};
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use e2e::services::is_of_the_outer_cargo;
+use host::binaries::is_of_the_outer_cargo;
 use rstest::rstest;
 
 use super::fake::Operator;
@@ -131,5 +131,5 @@ fn what_is_said_of_all_clouds_is_checked_too() {
             "no page has {section}"
         );
     }
-    assert!(readme.contains(&format!("`{}`", e2e::bundle::SECRETS_FILE)));
+    assert!(readme.contains(&format!("`{}`", harness::ops::bundle::SECRETS_FILE)));
 }

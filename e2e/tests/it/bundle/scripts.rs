@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path, process::Command};
 
-use e2e::{blueprint::Target, bundle, manifests, testing::program};
+use blueprint::Target;
+use e2e::testing::program;
+use harness::ops::bundle;
+use host::manifests;
 use rstest::rstest;
 
 use super::fake::{Operator, context, message, request, shipped};

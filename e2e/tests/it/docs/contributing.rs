@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use e2e::{services, timeline::Timeline};
+use host::{binaries, timeline::Timeline};
 
 use super::{blocks, part, read, root, without_the_outer_build};
 
@@ -109,7 +109,7 @@ async fn the_way_to_a_new_blueprint_leads_there() -> anyhow::Result<()> {
         "## Add a blueprint and its test",
         "### When it fails",
     );
-    let built = services::binaries(&Timeline::silent()).await?;
+    let built = binaries::binaries(&Timeline::silent()).await?;
     let copy = Copy::new(built.wosp().parent().unwrap().into());
 
     let mut steps = blocks(way, "sh").into_iter();

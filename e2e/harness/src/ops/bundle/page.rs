@@ -1,0 +1,130 @@
+//! The README of a bundle.
+
+use blueprint::{Target, plan::PodPlan};
+use serde::Serialize;
+
+use super::{
+    Bundle, PEERS_FILE, SECRETS_FILE,
+    identities::Identities,
+    steps::{Step, steps},
+    template::{fill, key},
+};
+
+const PAGE: &str = include_str!("readme.md");
+
+#[derive(Serialize)]
+struct Page<'a> {
+    title: &'a str,
+    blueprint: &'a str,
+    target: &'static str,
+    target_shown: &'static str,
+    environment: &'a str,
+    services_image: &'a str,
+    envoy_image: &'a str,
+    secrets_file: &'static str,
+    /// Name of the Secret with the registry's credentials; empty where the bundle has none.
+    pull_secret: &'a str,
+    peers_file: &'static str,
+    /// The day on which the first authority ends.
+    ends: String,
+    pods: Vec<Row>,
+    steps: Vec<Line>,
+    /// Whether every address that somebody dials is known.
+    all_known: bool,
+    /// `--cluster` of all clusters.
+    contexts: String,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    role: &'static str,
+    cluster: String,
+    namespace: String,
+    port: u16,
+    address: String,
+    sends_to: String,
+}
+
+#[derive(Serialize)]
+struct Line {
+    cluster: String,
+    context: String,
+    pods: Vec<String>,
+    /// Empty where it goes through to the end.
+    stops_at: String,
+}
+
+pub(super) fn page(bundle: &Bundle<'_>, identities: &Identities) -> anyhow::Result<String> {
+    let plan = &bundle.plan;
+    let dialled = || plan.pods.iter().filter(|pod| !pod.upstreams.is_empty());
+    let contexts: Vec<_> = plan
+        .clusters
+        .iter()
+        .map(|cluster| format!("--cluster {}={}", cluster.name, context(&cluster.name)))
+        .collect();
+    let all_known = dialled().all(|pod| bundle.peers.contains_key(&pod.name));
+    fill(
+        &[PAGE],
+        &Page {
+            title: &bundle.blueprint.title,
+            blueprint: &bundle.blueprint.name,
+            target: bundle.target.as_str(),
+            target_shown: shown(bundle.target),
+            environment: &identities.label,
+            services_image: &bundle.images.services,
+            envoy_image: &bundle.images.envoy,
+            secrets_file: SECRETS_FILE,
+            pull_secret: bundle.images.pull_secret.as_deref().unwrap_or_default(),
+            peers_file: PEERS_FILE,
+            ends: identities.ends.to_string().chars().take(10).collect(),
+            pods: plan.pods.iter().map(|pod| row(bundle, pod)).collect(),
+            steps: steps(plan).into_iter().map(line).collect(),
+            all_known,
+            contexts: contexts.join(" "),
+        },
+    )
+}
+
+const fn shown(target: Target) -> &'static str {
+    match target {
+        Target::K3d => "k3d",
+        Target::Gke => "Google Kubernetes Engine",
+        Target::Eks => "Amazon EKS",
+        Target::Aks => "Azure Kubernetes Service",
+        Target::Generic => "any Kubernetes with load balancers",
+    }
+}
+
+/// A name that stands for a cluster's context until somebody puts the real one there.
+fn context(cluster: &str) -> String {
+    cluster.to_ascii_uppercase().replace('-', "_")
+}
+
+fn row(bundle: &Bundle<'_>, pod: &PodPlan) -> Row {
+    let peer = bundle.peers.get(&pod.name);
+    let address = match peer {
+        _ if pod.upstreams.is_empty() => "nobody dials it".into(),
+        Some(peer) => peer.host.clone(),
+        None => "found out when it is deployed".into(),
+    };
+    let sends_to: Vec<_> = pod.egress.iter().map(|out| key(&out.target)).collect();
+    Row {
+        name: pod.name.pod().into(),
+        role: pod.role.as_str(),
+        cluster: pod.name.cluster().into(),
+        namespace: pod.name.namespace(),
+        port: pod.public_port,
+        address,
+        sends_to: sends_to.join(", "),
+    }
+}
+
+fn line(step: Step) -> Line {
+    Line {
+        context: context(&step.cluster),
+        cluster: step.cluster,
+        pods: step.pods,
+        stops_at: step.stops_at.unwrap_or_default(),
+    }
+}

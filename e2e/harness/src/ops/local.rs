@@ -1,0 +1,115 @@
+//! The environment that stays: what `local-up` takes where nothing is said, and when it must be made anew.
+
+use std::collections::BTreeSet;
+
+use blueprint::{
+    Blueprint,
+    failure::Failure,
+    plan::{Plan, Ports, Sockets},
+};
+use host::{
+    environment::{Environment, Record, RuntimeKind},
+    select,
+};
+
+use crate::pinhole::Pinhole;
+
+/// Name of the environment where none is given.
+pub const NAME: &str = "local";
+
+/// The blueprint where none is given: one pod a cluster, on the ports that the guide names.
+pub const BLUEPRINT: &str = "fast-international-ferry";
+
+/// Why an environment that is there cannot be brought to what is asked for, and must be made anew; `None` where it can.
+pub fn reason_to_replace(record: &Record, runtime: Option<RuntimeKind>) -> Option<String> {
+    if runtime.is_some_and(|wanted| wanted != record.runtime) {
+        return Some(
+            match record.runtime {
+                RuntimeKind::Embedded => "it runs as processes, and clusters are asked for",
+                RuntimeKind::K3d | RuntimeKind::Existing => {
+                    "it runs on clusters, and processes are asked for"
+                }
+            }
+            .into(),
+        );
+    }
+    // `e2e --keep` shares the machine with others of its kind, so its clusters and ports have other names and numbers.
+    let other_names = record
+        .clusters
+        .iter()
+        .any(|cluster| cluster.reference != cluster.name);
+    (record.runtime == RuntimeKind::K3d && other_names)
+        .then(|| "its clusters have other names and ports".into())
+}
+
+/// Lets an environment be made anew only where no stored message is lost by it.
+///
+/// # Errors
+///
+/// A [`Failure::usage`] that says how many messages there are, and how one asks for it all the same.
+pub async fn may_be_replaced(environment: &Environment, reason: &str) -> anyhow::Result<()> {
+    let what = match stored(&environment.record).await {
+        Some(0) => return Ok(()),
+        Some(1) => "1 message".to_owned(),
+        Some(count) => format!("{count} messages"),
+        None => "an unknown number of messages".to_owned(),
+    };
+    let name = environment.name();
+    Err(Failure::usage(format!(
+        "`{name}` would have to be made anew, since {reason}: its sinks have stored {what}, which would be lost"
+    ))
+    .hint("add `--fresh` if nobody needs them any more, or choose another `--name`")
+    .into())
+}
+
+/// How many messages the sinks of an environment have stored; `None` where one cannot be asked.
+async fn stored(record: &Record) -> Option<u64> {
+    let mut count = 0;
+    for blueprint in record.blueprints.keys() {
+        for sink in select::sinks(record, blueprint) {
+            count += Pinhole::of(sink).ok()?.last_index().await.ok()?;
+        }
+    }
+    Some(count)
+}
+
+/// The command that removes an environment which stays: `local-down` is for what was made on this machine.
+pub fn removal(runtime: RuntimeKind) -> &'static str {
+    match runtime {
+        RuntimeKind::Embedded | RuntimeKind::K3d => "local-down",
+        RuntimeKind::Existing => "undeploy",
+    }
+}
+
+/// The host ports of `blueprints` as they are written, on this machine.
+pub fn public_ports(blueprints: &[Blueprint]) -> anyhow::Result<BTreeSet<u16>> {
+    let plan = Plan::of(blueprints, Ports::AsWritten, &|_| Sockets::in_pod())?;
+    let clusters = plan.clusters.into_iter();
+    Ok(clusters.flat_map(|cluster| cluster.public_ports).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(runtime: &str, reference: &str) -> Record {
+        let record = serde_json::json!({
+            "schema_version": host::environment::SCHEMA_VERSION, "name": "local", "runtime": runtime,
+            "created_at": "2026-01-01T00:00:00Z", "owner": null, "blueprints": {}, "pods": [],
+            "clusters": [{ "name": "cluster-a", "reference": reference }],
+        });
+        serde_json::from_value(record).unwrap()
+    }
+
+    #[test]
+    fn only_another_runtime_or_other_clusters_replace() {
+        let embedded = record("embedded", "127.64.1.0/24");
+        let k3d = record("k3d", "cluster-a");
+        let wanted = [Some(RuntimeKind::Embedded), Some(RuntimeKind::K3d), None];
+        let reasons = |record| wanted.map(|runtime| reason_to_replace(record, runtime).is_some());
+        assert_eq!(reasons(&embedded), [false, true, false]);
+        assert_eq!(reasons(&k3d), [true, false, false]);
+        let kept = record("k3d", "e2e-1-cluster-a");
+        assert_eq!(reasons(&kept), [true, true, true]);
+    }
+}

@@ -1,0 +1,95 @@
+//! What all runtimes on clusters share: connections, what the pods there are doing, secrets, what is written down.
+
+pub mod deploy;
+mod pods;
+mod records;
+mod secrets;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use blueprint::failure::Failure;
+use cluster::kubernetes::Cluster;
+use futures_util::future::try_join_all;
+use host::{
+    environment::{Environment, PodRecord, RuntimeKind},
+    http::Request,
+    timeline::{Step, Timeline},
+    wait::{Seen, Wait},
+};
+use messages::WorkloadName;
+
+use super::{existing, k3d};
+
+pub(crate) use pods::{api_clocks, clocks, live_pods, logs, metrics, replace, status, wait_ready};
+pub(crate) use records::{left, record_deployed, record_pods};
+pub(crate) use secrets::secrets;
+pub(crate) use secrets::secrets_in;
+
+/// Time for a ready pod to answer through the load balancer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// A connection to one of an environment's clusters, by its name in the blueprints.
+pub async fn connect(environment: &Environment, cluster: &str) -> anyhow::Result<Cluster> {
+    let record = environment
+        .record
+        .clusters
+        .iter()
+        .find(|record| record.name == cluster);
+    let record = record.with_context(|| {
+        format!(
+            "environment `{}` has no cluster {cluster}",
+            environment.name()
+        )
+    })?;
+    match environment.record.runtime {
+        RuntimeKind::K3d => {
+            let file = k3d::kubeconfig_of(environment, &record.reference);
+            Cluster::connect(&record.name, &file).await
+        }
+        RuntimeKind::Existing => existing::connect(environment, record).await,
+        RuntimeKind::Embedded => Err(Failure::usage(format!(
+            "environment `{}` runs as processes and has no clusters",
+            environment.name()
+        ))
+        .into()),
+    }
+}
+
+async fn cluster_of(environment: &Environment, pod: &WorkloadName) -> anyhow::Result<Cluster> {
+    connect(environment, pod.cluster()).await
+}
+
+/// Waits until every one of these pods answers on the address that this machine reaches it by. `hint` says what to do where
+/// one does not.
+pub(super) async fn answer_here(
+    pods: impl IntoIterator<Item = &PodRecord>,
+    hint: &str,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    timeline
+        .run("reach every pod from this machine", |step| async move {
+            let answers = pods.into_iter().map(|pod| answers_here(pod, hint, &step));
+            try_join_all(answers).await?;
+            Ok(())
+        })
+        .await
+}
+
+async fn answers_here(pod: &PodRecord, hint: &str, step: &Step) -> anyhow::Result<()> {
+    let Some(address) = &pod.local_address else {
+        return Ok(());
+    };
+    Wait::until(format!("{} at {address}", pod.name))
+        .within(ANSWER_LIMIT)
+        .hint(hint)
+        .showing(step)
+        .poll(|| async {
+            Ok(match Request::get(address, "/health").send().await {
+                Ok(answer) if answer.status == 200 => Seen::Ready(()),
+                Ok(answer) => Seen::Waiting(format!("it answers {}", answer.status)),
+                Err(error) => Seen::Waiting(format!("{error:#}")),
+            })
+        })
+        .await
+}

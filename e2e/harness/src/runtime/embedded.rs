@@ -1,0 +1,249 @@
+//! Pods as processes on this machine: the real services, the real `wosp`, a real Envoy each; no Docker, no root.
+//!
+//! Each cluster has a loopback network of its own with a load balancer in it, each pod an address there. The processes
+//! outlive the command. What a later command needs to know of a pod is in `pods/<pod>/pod.json`.
+
+mod authorities;
+mod balancers;
+mod bring_up;
+mod judge;
+mod network;
+mod pod;
+mod probe;
+mod refresh;
+mod shared;
+mod tear_down;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context as _;
+use blueprint::{container::Container, failure::Failure};
+use futures_util::future::join_all;
+use host::{
+    clock::{Clocks, Seen},
+    environment::{Environment, PodRecord},
+    http::Request,
+    pods::{ContainerState, Liveness, PodState, Readiness},
+    process,
+    timeline::Timeline,
+};
+use messages::WorkloadName;
+
+use super::{Ending, Follow, LogLines, logs::file_lines};
+use pod::{PodFile, start};
+
+pub(crate) use authorities::look;
+pub(crate) use bring_up::up;
+pub(crate) use refresh::refresh;
+pub(crate) use tear_down::{down, end_unrecorded};
+
+/// How many lines of a log a message shows.
+const TAIL: usize = 20;
+
+/// Longest wait for metrics: a container that is flooded with connections answers late.
+const METRICS_LIMIT: Duration = Duration::from_secs(60);
+
+/// Longest time that a container may take to drain when it is stopped on purpose: more than the 10 s that `app` allows
+/// itself.
+const DRAIN_LIMIT: Duration = Duration::from_secs(12);
+
+pub(super) async fn status(environment: &Environment) -> Vec<PodState> {
+    join_all(
+        environment
+            .record
+            .pods
+            .iter()
+            .map(|pod| pod_state(environment, pod)),
+    )
+    .await
+}
+
+async fn pod_state(environment: &Environment, pod: &PodRecord) -> PodState {
+    let containers: Vec<_> = Container::ALL
+        .into_iter()
+        .map(|container| ContainerState {
+            container,
+            state: liveness(pod, container),
+        })
+        .collect();
+    let mut missing: Vec<_> = containers
+        .iter()
+        .filter_map(|state| match state.state {
+            Liveness::Running => None,
+            Liveness::Stopped => Some(format!("{} (stopped)", state.container)),
+            Liveness::Crashed { .. } => Some(format!("{} (crashed)", state.container)),
+        })
+        .collect();
+    if missing.is_empty() {
+        missing = match PodFile::load(environment.layout(), &pod.name) {
+            Ok(file) => probe::missing(&file).await,
+            Err(error) => vec![format!("{error:#}")],
+        };
+    }
+    PodState {
+        name: pod.name.clone(),
+        role: pod.role,
+        pod_name: pod.pod_name.clone(),
+        node: pod.node.clone(),
+        local_address: pod.local_address.clone(),
+        containers,
+        readiness: if missing.is_empty() {
+            Readiness::Ready
+        } else {
+            Readiness::Waiting(missing)
+        },
+    }
+}
+
+fn liveness(pod: &PodRecord, container: Container) -> Liveness {
+    match pod::process_of(pod, container) {
+        None => Liveness::Stopped,
+        Some(process) if process.id.is_running() => Liveness::Running,
+        Some(process) => Liveness::Crashed {
+            log_tail: process::log_tail(&process.log, TAIL),
+        },
+    }
+}
+
+/// The clocks of all pods that answer.
+pub(super) async fn clocks(environment: &Environment) -> Clocks {
+    let looks = environment.record.pods.iter().map(|pod| async move {
+        let file = PodFile::load(environment.layout(), &pod.name).ok()?;
+        let offset = probe::clock(&file).await.ok()??;
+        Some(Seen {
+            cluster: pod.name.cluster().into(),
+            pod: Some(pod.name.pod().into()),
+            offset,
+        })
+    });
+    let mut clocks = Clocks::default();
+    let all = join_all(looks).await;
+    all.into_iter().flatten().for_each(|seen| clocks.see(seen));
+    clocks
+}
+
+pub(super) fn live_pods(environment: &Environment) -> BTreeMap<WorkloadName, Vec<String>> {
+    let pods = environment.record.pods.iter();
+    pods.filter(|pod| liveness(pod, Container::App) == Liveness::Running)
+        .map(|pod| (pod.name.clone(), vec![pod.pod_name.clone()]))
+        .collect()
+}
+
+pub(super) async fn logs(
+    environment: &Environment,
+    pod: &WorkloadName,
+    container: Container,
+    follow: Follow,
+) -> anyhow::Result<LogLines> {
+    let writer = pod::process_of(record_of(environment, pod)?, container).map(|process| process.id);
+    let path = environment.layout().pod_log(pod, container.as_str());
+    file_lines(path, follow, writer).await
+}
+
+/// Empty where its process is not there, or the log was cut since.
+pub(super) fn log_since_start(pod: &PodRecord, container: Container) -> anyhow::Result<String> {
+    let Some(process) = pod::process_of(pod, container) else {
+        return Ok(String::new());
+    };
+    let log = std::fs::read(&process.log)
+        .with_context(|| format!("cannot read `{}`", process.log.display()))?;
+    let start = usize::try_from(process.log_start)?.min(log.len());
+    Ok(String::from_utf8_lossy(&log[start..]).into_owned())
+}
+
+pub(super) async fn metrics(
+    environment: &Environment,
+    pod: &WorkloadName,
+    container: Container,
+) -> anyhow::Result<String> {
+    let file = PodFile::load(environment.layout(), pod)?;
+    let address = match container {
+        Container::App => file.http,
+        Container::Wosp => file.wosp,
+        Container::Envoy => file.envoy_stats,
+    };
+    let path = container.metrics_path();
+    let request = Request::get(address, path).within(METRICS_LIMIT);
+    let answer = request.send().await?;
+    anyhow::ensure!(
+        answer.status == 200,
+        "{container} of {pod} answers {path} with {}",
+        answer.status
+    );
+    Ok(answer.text())
+}
+
+pub(super) async fn stop_container(
+    environment: &mut Environment,
+    pod: &WorkloadName,
+    container: Container,
+    ending: Ending,
+) -> anyhow::Result<()> {
+    let running = running(environment, pod, container)?;
+    match ending {
+        Ending::Abrupt => process::kill(&running).await?,
+        Ending::Graceful => {
+            process::stop(&running, DRAIN_LIMIT).await?;
+        }
+    }
+    if let Some(record) = environment.record.pod_mut(pod) {
+        record
+            .processes
+            .retain(|process| process.container != container.as_str());
+    }
+    environment.save()
+}
+
+/// The processes of a container: one, or none where it has ended.
+pub(super) fn running(
+    environment: &Environment,
+    pod: &WorkloadName,
+    container: Container,
+) -> anyhow::Result<Vec<process::ProcessId>> {
+    let process = pod::process_of(record_of(environment, pod)?, container);
+    Ok(process.map(|process| process.id).into_iter().collect())
+}
+
+pub(super) async fn start_container(
+    environment: &mut Environment,
+    pod: &WorkloadName,
+    container: Container,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    if liveness(record_of(environment, pod)?, container) == Liveness::Running {
+        return Err(Failure::usage(format!("{container} of {pod} runs already"))
+            .hint("stop it first")
+            .into());
+    }
+    let file = PodFile::load(environment.layout(), pod)?;
+    let process = start(environment, pod, container, file.launch(container)?)?;
+    timeline
+        .run(format!("start {container} of {pod}"), |step| async move {
+            probe::wait_for_container(&file, container, &process, &step).await
+        })
+        .await
+}
+
+pub(super) async fn wait_ready(
+    environment: &Environment,
+    pod: &WorkloadName,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let file = PodFile::load(environment.layout(), pod)?;
+    let processes = record_of(environment, pod)?.processes.clone();
+    timeline
+        .run(format!("wait for {pod}"), |step| async move {
+            probe::wait_for_pod(pod, &file, &processes, &step).await
+        })
+        .await
+}
+
+fn record_of<'a>(
+    environment: &'a Environment,
+    pod: &WorkloadName,
+) -> anyhow::Result<&'a PodRecord> {
+    environment
+        .record
+        .pod(pod)
+        .with_context(|| format!("environment `{}` has no pod {pod}", environment.name()))
+}

@@ -1,0 +1,50 @@
+//! Two contexts may lead to one cluster, where a trail over two would prove nothing.
+
+use std::collections::BTreeMap;
+
+use blueprint::failure::Failure;
+use cluster::kubernetes::Cluster;
+use futures_util::future::join_all;
+use host::timeline::Timeline;
+
+/// Refuses contexts that lead to one cluster. `contexts` and `clusters` have the same keys: names of the blueprint. Where a
+/// user may not read what tells clusters apart, that is said, and it goes on.
+pub(super) async fn check(
+    contexts: &BTreeMap<String, String>,
+    clusters: &BTreeMap<String, Cluster>,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    if clusters.len() < 2 {
+        return Ok(());
+    }
+    let asked = clusters
+        .iter()
+        .map(|(name, cluster)| async move { (name, cluster.uid().await) });
+    let context = |name: &str| {
+        let context = contexts.get(name).map(String::as_str);
+        format!("`{}` ({name})", context.unwrap_or_default())
+    };
+    let mut seen = BTreeMap::<String, &str>::new();
+    for (name, uid) in join_all(asked).await {
+        match uid {
+            Ok(uid) => {
+                if let Some(other) = seen.insert(uid, name) {
+                    return Err(Failure::usage(format!(
+                        "contexts {} and {} are one cluster: namespace kube-system is the same",
+                        context(other),
+                        context(name)
+                    ))
+                    .hint(
+                        "give each cluster of the blueprint a cluster of its own; `kubectl config view` shows where contexts lead",
+                    )
+                    .into());
+                }
+            }
+            Err(error) => timeline.warning(format!(
+                "whether context {} is the same cluster as another is not known: {error:#}",
+                context(name)
+            )),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! How the clusters of an environment are, by Docker's account.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use cluster::k3d::Clusters;
+use host::{docker, environment::Environment};
+
+/// The kubeconfig of one cluster, by k3d's name for it.
+pub(crate) fn kubeconfig_of(environment: &Environment, cluster: &str) -> PathBuf {
+    clusters(environment).kubeconfig_of(cluster)
+}
+
+fn clusters(environment: &Environment) -> Clusters {
+    Clusters::new(environment.name().as_str(), environment.layout().root())
+}
+
+/// The clusters whose API servers cannot answer, and what they are.
+pub(crate) async fn clusters_down(
+    environment: &Environment,
+) -> anyhow::Result<BTreeMap<&str, &'static str>> {
+    // Says what to do where the engine itself is down.
+    docker::info().await?;
+    let clusters = clusters(environment);
+    let mut down = BTreeMap::new();
+    for cluster in &environment.record.clusters {
+        let nodes = clusters.look(&cluster.reference).await?;
+        if nodes.is_empty() {
+            down.insert(cluster.name.as_str(), "gone");
+        } else if !nodes.iter().all(docker::Container::is_running) {
+            down.insert(cluster.name.as_str(), "stopped");
+        }
+    }
+    Ok(down)
+}
