@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_is_one_of_either_family() {
+    fn wildcard_address_covers_both_families() {
         let listener = bind("[::]:0".parse().unwrap()).unwrap();
         let port = port(&listener);
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_stays_refused() {
+    fn taken_port_is_refused() {
         let first = bind("[::]:0".parse().unwrap()).unwrap();
         for address in ["[::]", "0.0.0.0"] {
             let address = format!("{address}:{}", port(&first)).parse().unwrap();

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgement_needs_an_outcome() {
+    fn ack_needs_an_outcome() {
         let ack = v1::Ack {
             id: samples::message(0).id.to_string(),
             ..Default::default()

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_has_no_report() {
+    fn invalid_certificate_has_no_report() {
         assert_eq!(CertificateReport::of(b"nonsense"), None);
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::default()

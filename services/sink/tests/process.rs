@@ -93,7 +93,7 @@ fn another_role_is_exit_code_2() {
 }
 
 #[test]
-fn a_taken_port_is_exit_code_3_and_named() {
+fn taken_port_exits_3() {
     let dir = TempDir::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -106,7 +106,7 @@ fn a_taken_port_is_exit_code_3_and_named() {
 }
 
 #[test]
-fn a_data_folder_in_use_is_exit_code_3_and_named() {
+fn data_folder_in_use_exits_3() {
     let dir = TempDir::new().unwrap();
     let (mut first, _log) = started(&mut sink(&dir));
     let (code, log) = run(&mut sink(&dir));

@@ -70,7 +70,7 @@ fn sec1_becomes_the_pkcs8_of_the_same_key() {
 }
 
 #[test]
-fn a_key_is_only_its_own_certificates() {
+fn key_must_match_its_certificate() {
     let new = |algorithm| KeyPair::generate_for(algorithm).unwrap();
     let (key, other) = (new(&PKCS_ECDSA_P256_SHA256), new(&PKCS_ECDSA_P256_SHA256));
     let larger = new(&PKCS_ECDSA_P384_SHA384);
@@ -111,7 +111,7 @@ fn unusable_key_kinds_are_refused() {
 }
 
 #[test]
-fn what_holds_no_usable_key_says_what_it_holds() {
+fn text_without_a_key_reports_its_content() {
     let key = KeyPair::generate().unwrap().serialize_pem();
     let block = |name: &str| pem(name, b"0000");
     for (text, problem) in [
@@ -167,7 +167,7 @@ fn damaged_keys_are_refused_without_panic() {
 }
 
 #[test]
-fn a_key_is_never_shown() {
+fn key_is_never_shown() {
     let key = PrivateKey::from_pem(&KeyPair::generate().unwrap().serialize_pem()).unwrap();
     assert_eq!(format!("{key:?}"), "PrivateKey(…)");
 }

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_ends_early_is_an_error() {
+    fn truncated_frame_is_an_error() {
         let bytes = v1::Message::from(&samples::message(1)).encode_to_vec();
         assert!(decode::<v1::Message>(&bytes[..bytes.len() - 1]).is_err());
     }

@@ -165,7 +165,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_breaks_the_parsers_of_values(text in text(), digits in "[0-9TZ:.+-]{0,40}") {
+    fn no_text_breaks_the_value_parsers(text in text(), digits in "[0-9TZ:.+-]{0,40}") {
         for text in [&text, &digits] {
             let _ = text.parse::<messages::WorkloadName>();
             let _ = text.parse::<Role>();
@@ -178,7 +178,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_break_the_reader_of_identities(text in text(), bytes in vec(any::<u8>(), 0..200)) {
+    fn no_bytes_break_the_identity_parser(text in text(), bytes in vec(any::<u8>(), 0..200)) {
         prop_assert!(Signer::from_identity_file(&text).is_err());
         let bytes = String::from_utf8_lossy(&bytes);
         prop_assert!(Signer::from_pem(&bytes, &text).is_err());
@@ -233,7 +233,7 @@ mod protobuf {
 
         /// Over one protocol to a pod, and over the other from it.
         #[test]
-        fn a_message_is_the_same_after_both_encodings(message in message()) {
+        fn messages_survive_both_encodings(message in message()) {
             let read = json::decode(&json::encode_message(&message)).unwrap();
             let Frame::Message(read) = read else { panic!("a message was written") };
             let read = Message::try_from(v1::Message::from(read)).unwrap();

@@ -18,7 +18,7 @@ fn sink() -> (WorkloadName, Leaf) {
 }
 
 #[test]
-fn the_file_that_wosp_writes_makes_a_signer() {
+fn identity_file_of_wosp_makes_a_signer() {
     let (name, leaf) = sink();
     let signer = Signer::from_identity_file(&leaf.identity_file()).unwrap();
     assert_eq!(signer.name(), &name);
@@ -27,7 +27,7 @@ fn the_file_that_wosp_writes_makes_a_signer() {
 }
 
 #[test]
-fn a_signer_is_valid_while_its_whole_chain_is() {
+fn signer_is_valid_while_its_chain_is() {
     let name = mint::workload("sink", "cluster-b");
     let authority = mint::authority_of(&mint::root(), &name, (2027, 2030));
     let signer = mint::leaf_of(&[&authority], &[&name], (2026, 2040)).signer();
@@ -69,7 +69,7 @@ fn assert_refused(chain: &str, key: &str, cause: &str) {
 }
 
 #[test]
-fn what_is_no_identity_is_refused() {
+fn invalid_identity_is_refused() {
     let (name, leaf) = sink();
     let (_, other) = sink();
     let (chain, key) = (&leaf.chain_pem, &leaf.key_pem);
@@ -90,7 +90,7 @@ fn what_is_no_identity_is_refused() {
 }
 
 #[test]
-fn what_is_no_identity_file_is_refused() {
+fn invalid_identity_file_is_refused() {
     let (_, leaf) = sink();
     for (text, cause) in [
         ("", "not an SDS resource"),
@@ -110,7 +110,7 @@ fn what_is_no_identity_file_is_refused() {
 }
 
 #[test]
-fn a_signer_signs_for_its_own_pod_only() {
+fn signer_signs_only_for_its_pod() {
     let (name, leaf) = sink();
     let gateway = mint::workload("gateway", "cluster-a");
     let error = leaf
@@ -124,7 +124,7 @@ fn a_signer_signs_for_its_own_pod_only() {
 }
 
 #[test]
-fn a_signer_does_not_sign_outside_its_validity() {
+fn signer_refuses_hops_outside_its_validity() {
     let (name, leaf) = sink();
     let signer = leaf.signer();
     for moment in [
@@ -142,7 +142,7 @@ fn a_signer_does_not_sign_outside_its_validity() {
 }
 
 #[test]
-fn a_hop_keeps_the_time_of_its_own_clock() {
+fn hop_keeps_the_time_of_its_clock() {
     let (name, leaf) = sink();
     let signer = leaf.signer();
     let id = Uuid::now_v7();
@@ -157,7 +157,7 @@ fn a_hop_keeps_the_time_of_its_own_clock() {
 }
 
 #[test]
-fn an_identity_lives_from_its_minting_to_its_end() {
+fn identity_life_starts_at_its_minting() {
     let (name, _) = sink();
     let root = mint::root();
     let authority = mint::authority(&root, &name);

@@ -105,7 +105,7 @@ impl Path {
 }
 
 #[test]
-fn a_trail_names_the_pods_that_signed_it() {
+fn trail_names_its_signers() {
     let path = Path::new();
     assert_eq!(
         verify_trail(path.id, &path.trail, &path.roots).unwrap(),
@@ -153,7 +153,7 @@ fn altered_hop_is_named() {
 }
 
 #[test]
-fn a_forged_signature_is_named() {
+fn forged_signature_is_named() {
     let path = Path::new();
     let mut trail = path.trail.clone();
     // The header of the sink's identity with a signature by another key.

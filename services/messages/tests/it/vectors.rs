@@ -291,7 +291,7 @@ fn vector_steps_match_the_document() {
 }
 
 #[test]
-fn the_identities_of_the_vectors_can_sign() {
+fn identities_of_the_vectors_can_sign() {
     let vectors = &*VECTORS;
     for identity in vectors["identities"].as_array().unwrap() {
         let signer = messages::signature::Signer::from_pem(

@@ -73,7 +73,7 @@ fn all_problems_are_reported() {
 }
 
 #[test]
-fn each_bad_value_is_named_with_a_fix() {
+fn bad_values_are_reported_with_a_fix() {
     for (variable, value) in [
         (env::WORKLOAD, "Sink!"),
         (env::NAMESPACE, "default"),

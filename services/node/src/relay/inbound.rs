@@ -70,8 +70,9 @@ async fn carry(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> Se
     tokio::pin!(answering);
     let (end, unavailable) = tokio::select! {
         unavailable = &mut answering => {
+            let gone = || ReceiveError::Disconnected("the sender left before its answers".into());
             let end = unavailable.map_or_else(
-                || SessionEnd::Broken(ReceiveError::Disconnected("the sender left before its answers".into())),
+                || SessionEnd::Broken(gone()),
                 |Unavailable(reason)| SessionEnd::Unavailable(reason),
             );
             return end;

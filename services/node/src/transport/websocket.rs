@@ -19,7 +19,7 @@ use messages::{Ack, Message, TIME_HEADER, json, limits::MAX_FRAME_BYTES};
 use tokio::{
     net::TcpStream,
     sync::mpsc,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Interval, MissedTickBehavior, interval, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_tungstenite::{
@@ -110,13 +110,19 @@ fn close_reason(reason: &str) -> &str {
     reason.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
+/// Returns the ticks at which a session sends pings. The first one comes after an interval.
+fn pings() -> Interval {
+    let mut pings = interval(PING_INTERVAL);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pings.reset();
+    pings
+}
+
 async fn write_answers(
     writer: &mut SplitSink<WebSocket, ws::Message>,
     answers: &mut mpsc::Receiver<Ack>,
 ) -> Result<(), axum::Error> {
-    let mut ping = interval(PING_INTERVAL);
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ping.reset();
+    let mut ping = pings();
     loop {
         tokio::select! {
             answer = answers.recv() => {
@@ -267,9 +273,7 @@ async fn write_messages(
     writer: &mut SplitSink<ClientSocket, tungstenite::Message>,
     messages: &mut mpsc::Receiver<Arc<Message>>,
 ) -> Result<(), tungstenite::Error> {
-    let mut ping = interval(PING_INTERVAL);
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ping.reset();
+    let mut ping = pings();
     loop {
         tokio::select! {
             message = messages.recv() => {

@@ -25,7 +25,7 @@ const LONG: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn a_pod_is_ready_once_its_identity_is_there() {
+async fn pod_is_ready_once_its_identity_is_there() {
     let root = Root::new();
     let sink = Spec::without_identity(Role::Sink, "sink").start().await;
     let (status, waiting) = get(sink.http, "/ready").await;
@@ -47,7 +47,7 @@ async fn a_pod_is_ready_once_its_identity_is_there() {
 }
 
 #[tokio::test]
-async fn another_pods_identity_is_none() {
+async fn identity_of_another_pod_is_ignored() {
     let root = Root::new();
     let sink = Spec::without_identity(Role::Sink, "sink");
     let other = Spec::without_identity(Role::Sink, "other");
@@ -60,7 +60,7 @@ async fn another_pods_identity_is_none() {
 }
 
 #[tokio::test]
-async fn a_renewed_identity_signs_the_next_message() {
+async fn renewed_identity_signs_the_next_message() {
     let first = Root::new();
     let sink = Spec::new(&first, Role::Sink).start().await.ready().await;
     let mut socket = Socket::open(sink.relay).await;

@@ -38,7 +38,7 @@ fn assert_refused(folder: &Path, now: Timestamp, expected: &str) {
 }
 
 #[test]
-fn an_identity_says_who_and_for_how_long() {
+fn identity_has_name_and_validity() {
     let root = root(10 * HOUR);
     let folder = authority_folder(&root, &Request::of(&sink(), HOUR));
     let now = Timestamp::now();
@@ -126,7 +126,7 @@ fn identity_never_outlives_its_authority() {
 }
 
 #[test]
-fn an_authority_of_another_pod_is_refused() {
+fn authority_of_another_pod_is_refused() {
     let folder = authority_folder(&root(10 * HOUR), &Request::of(&gateway(), HOUR));
     assert_refused(
         folder.path(),
@@ -136,7 +136,7 @@ fn an_authority_of_another_pod_is_refused() {
 }
 
 #[test]
-fn what_is_no_authority_is_refused() {
+fn leaf_certificate_is_no_authority() {
     let folder = tempfile::tempdir().unwrap();
     let mut leaf = Request::of(&sink(), HOUR);
     leaf.is_ca = IsCa::ExplicitNoCa;
@@ -160,7 +160,7 @@ fn untrusted_authority_is_refused() {
 }
 
 #[test]
-fn a_wide_authority_works_with_a_warning() {
+fn wide_authority_works_with_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let root = root(10 * HOUR);
     for (permitted, warning) in [
@@ -194,7 +194,7 @@ fn a_wide_authority_works_with_a_warning() {
 }
 
 #[test]
-fn an_authority_below_an_operators_own_ca_works() {
+fn authority_below_an_operators_ca_works() {
     let folder = tempfile::tempdir().unwrap();
     let root = root(10 * HOUR);
     let mut between = Request::of(&sink(), HOUR);
@@ -216,7 +216,7 @@ fn an_authority_below_an_operators_own_ca_works() {
 }
 
 #[test]
-fn a_broken_folder_is_named() {
+fn broken_folder_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let now = Timestamp::now();

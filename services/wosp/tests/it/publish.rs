@@ -36,7 +36,7 @@ fn authority_folder() -> tempfile::TempDir {
 }
 
 #[test]
-fn the_files_are_what_envoy_and_the_app_read() {
+fn files_are_read_by_envoy_and_the_app() {
     let authority = authority_folder();
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("made/by/wosp");
@@ -79,7 +79,7 @@ fn the_files_are_what_envoy_and_the_app_read() {
 }
 
 #[test]
-fn a_reader_never_sees_half_a_pair() {
+fn readers_never_see_half_a_pair() {
     let authority = authority_folder();
     let home = tempfile::tempdir().unwrap();
     let publisher = Publisher::new(home.path());
@@ -104,7 +104,7 @@ fn a_reader_never_sees_half_a_pair() {
 }
 
 #[test]
-fn what_a_killed_agent_left_does_no_harm() {
+fn leftover_of_a_killed_agent_is_replaced() {
     let authority = authority_folder();
     let home = tempfile::tempdir().unwrap();
     let left = home.path().join(format!(".{IDENTITY_FILE}.new"));
@@ -135,7 +135,7 @@ fn roots_are_rewritten_only_when_they_changed() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_named() {
+fn unwritable_folder_is_reported() {
     let authority = authority_folder();
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("file");

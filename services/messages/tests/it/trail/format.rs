@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn a_signature_that_cannot_be_read_is_named() {
+fn unreadable_signature_is_named() {
     let path = Path::new();
     let good = &path.trail[0].signature;
     for (signature, text) in [
@@ -37,7 +37,7 @@ fn a_signature_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_header_is_what_the_document_says_or_refused() {
+fn header_must_follow_the_document() {
     let path = Path::new();
     let leaf = &path.leaves[0];
     let good = independent::header(leaf);
