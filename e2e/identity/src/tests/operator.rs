@@ -312,10 +312,7 @@ fn a_kind_of_key_that_envoy_does_not_take_is_refused() {
     place.put("tls.key", &place.key.serialize_pem());
     place.put("tls.crt", &place.certificate(|_| {}));
     let (cause, _) = place.refusal();
-    assert!(
-        cause.contains("ECDSA P-256, ECDSA P-384 or RSA"),
-        "{cause}"
-    );
+    assert!(cause.contains("ECDSA P-256, ECDSA P-384 or RSA"), "{cause}");
 }
 
 #[test]
