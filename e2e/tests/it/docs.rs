@@ -1,4 +1,4 @@
-//! README, CONTRIBUTING and ARCHITECTURE are true: their commands, flags, paths and variables exist, and the example runs.
+//! The pages are true: their commands, flags, paths and variables exist, and the example runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,13 @@ use host::binaries::is_of_the_outer_cargo;
 
 mod contributing;
 
-const PAGES: [&str; 3] = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"];
+const PAGES: [&str; 5] = [
+    "README.md",
+    "docs/operations.md",
+    "docs/reference.md",
+    "CONTRIBUTING.md",
+    "ARCHITECTURE.md",
+];
 
 /// What CONTRIBUTING adds; its files are not there.
 const EXAMPLE: &str = "island-ferry";
@@ -66,7 +72,7 @@ fn flags_that_stand_beside_a_command_are_its_own() {
 }
 
 #[test]
-fn every_command_of_ferry_stands_in_the_readme() {
+fn readme_and_reference_name_every_command() {
     let overview = xtask(&["--help"]);
     let overview = String::from_utf8(overview.stdout).unwrap();
     let names: Vec<&str> = overview
@@ -78,12 +84,14 @@ fn every_command_of_ferry_stands_in_the_readme() {
         .filter(|name| !name.is_empty())
         .collect();
     assert!(names.contains(&"e2e"), "{overview}");
-    let readme = read("README.md");
-    for name in names {
-        assert!(
-            readme.contains(&format!("xtask {name}")) || readme.contains(&format!("`{name}")),
-            "README.md must name `cargo xtask {name}`"
-        );
+    for page in ["README.md", "docs/reference.md"] {
+        let text = read(page);
+        for name in &names {
+            assert!(
+                text.contains(&format!("xtask {name}")) || text.contains(&format!("`{name}")),
+                "{page} must name `cargo xtask {name}`"
+            );
+        }
     }
 }
 
@@ -173,23 +181,37 @@ fn every_path_that_is_named_is_there() {
             "e2e/",
             "services/",
             "manifests/",
+            "docs/",
             ".github/",
             ".ci/",
         ];
-        for path in ticks
-            .filter(|path| tops.iter().any(|top| path.starts_with(top)))
-            .chain(links)
-        {
-            if let Some(place) = path.strip_prefix('#') {
-                assert!(
-                    headings(&text).any(|heading| heading == place),
-                    "{page}: there is no heading for `#{place}`"
-                );
+        let folder = Path::new(page).parent().unwrap();
+        let inner = links.filter(|link| !link.starts_with("http"));
+        let links = inner.map(|link| match link.split_once('#') {
+            Some(("", place)) => (page.into(), Some(place)),
+            Some((path, place)) => (folder.join(path), Some(place)),
+            None => (folder.join(link), None),
+        });
+        for (path, place) in links {
+            assert!(
+                root().join(&path).exists(),
+                "{page}: there is no `{}`",
+                path.display()
+            );
+            let Some(place) = place else {
                 continue;
-            }
+            };
+            let target = read(path.to_str().unwrap());
+            assert!(
+                headings(&target).any(|heading| heading == place),
+                "{page}: `{}` has no heading for `#{place}`",
+                path.display()
+            );
+            checked += 1;
+        }
+        for path in ticks.filter(|path| tops.iter().any(|top| path.starts_with(top))) {
             let example = EXAMPLE.replace('-', "_");
             if path.contains([' ', '<', '{', '*', '…'])
-                || path.starts_with("http")
                 || path.contains(EXAMPLE)
                 || path.contains(&example)
             {
@@ -231,7 +253,7 @@ fn every_module_of_the_harness_is_on_the_map() {
 }
 
 #[test]
-fn the_readme_has_the_variables_that_the_code_has() {
+fn reference_describes_every_variable() {
     let mut code = BTreeMap::new();
     for folder in ["e2e", "xtask", "services"] {
         for path in sources(&root().join(folder)) {
@@ -242,8 +264,8 @@ fn the_readme_has_the_variables_that_the_code_has() {
             }
         }
     }
-    let readme = read("README.md");
-    let table: BTreeSet<&str> = readme
+    let reference = read("docs/reference.md");
+    let table: BTreeSet<&str> = reference
         .lines()
         .filter(|line| line.starts_with("| `FERRY_"))
         .filter_map(|line| line.split('|').nth(1))
@@ -253,7 +275,7 @@ fn the_readme_has_the_variables_that_the_code_has() {
     for (name, path) in &code {
         assert!(
             table.contains(name.as_str()),
-            "README.md must describe {name}, which `{}` has",
+            "docs/reference.md must describe {name}, which `{}` has",
             path.display()
         );
     }

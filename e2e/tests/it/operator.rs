@@ -1,4 +1,4 @@
-//! What an operator does by hand, as the README says, and what they see of it.
+//! What an operator does by hand, as docs/operations.md says, and what they see of it.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},

@@ -326,7 +326,7 @@ async fn a_certificate_of_the_operators_own_is_taken_without_a_restart() -> anyh
 
 #[tokio::test]
 async fn curl_asks_it_as_the_readme_says() -> anyhow::Result<()> {
-    if program(&["curl"], "asking the pinhole as the README says")?.is_none() {
+    if program(&["curl"], "asking the pinhole as docs/operations.md says")?.is_none() {
         return Ok(());
     }
     with_environment("fast-international-ferry", |ferry| async move {

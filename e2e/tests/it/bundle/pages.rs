@@ -1,4 +1,4 @@
-//! README's pages, one for each cloud: what they print is right, and leads from a bundle to its end.
+//! Follows the sections of `docs/operations.md` for each cloud, from a bundle to its removal.
 
 use std::{fs, path::Path, process::Command};
 
@@ -11,11 +11,11 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// The shell blocks of a page.
+/// Returns the shell blocks of a section.
 fn blocks(title: &str) -> Vec<String> {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let heading = format!("\n### {title}\n");
-    let page = readme.split_once(&heading).unwrap().1;
+    let page = operations.split_once(&heading).unwrap().1;
     let page = page.split("\n### ").next().unwrap();
     let page = page.split("\n## ").next().unwrap();
     let blocks = page.split("```sh\n").skip(1);
@@ -124,12 +124,12 @@ fn a_page_leads_from_reserving_to_releasing(
 
 #[test]
 fn what_is_said_of_all_clouds_is_checked_too() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     for section in ["gke", "eks", "aks", "generic"] {
         assert!(
-            readme.contains(&format!("--target {section}")),
+            operations.contains(&format!("--target {section}")),
             "no page has {section}"
         );
     }
-    assert!(readme.contains(&format!("`{}`", harness::ops::bundle::SECRETS_FILE)));
+    assert!(operations.contains(&format!("`{}`", harness::ops::bundle::SECRETS_FILE)));
 }
