@@ -47,7 +47,7 @@ impl std::str::FromStr for Container {
             .into_iter()
             .find(|container| container.as_str() == text)
             .ok_or_else(|| {
-                Failure::usage(format!("`{text}` is no container"))
+                Failure::usage(format!("unknown container `{text}`"))
                     .hint("use `app`, `wosp` or `envoy`")
             })
     }

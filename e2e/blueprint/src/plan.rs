@@ -260,7 +260,7 @@ pub fn apart(blueprints: &[Blueprint]) -> anyhow::Result<()> {
                 other.path().display(),
                 blueprint.path().display()
             ))
-            .hint("rename one of them, or run them in two environments")
+            .hint("rename one of them, or run them in separate environments")
             .into());
         }
         for pod in &blueprint.pods {
@@ -268,11 +268,11 @@ pub fn apart(blueprints: &[Blueprint]) -> anyhow::Result<()> {
             // `a-b` with pod `c`, and `a` with pod `b-c`.
             if let Some(other) = namespaces.insert(name.namespace(), at(blueprint, pod)) {
                 return Err(Failure::usage(format!(
-                    "namespace `{}` is wanted by {other} and by {}",
+                    "namespace `{}` is used by both {other} and {}",
                     name.namespace(),
                     at(blueprint, pod)
                 ))
-                .hint("rename one of the pods, or run the blueprints in two environments")
+                .hint("rename one of the pods, or run the blueprints in separate environments")
                 .into());
             }
         }

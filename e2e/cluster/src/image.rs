@@ -68,8 +68,8 @@ pub async fn content(binaries: &Binaries, role: Role) -> anyhow::Result<String> 
 pub async fn tag(image: &str, name: &str) -> anyhow::Result<()> {
     docker::tag(image, name).await.map_err(|error| {
         error.context(
-            Failure::usage(format!("the image cannot be named `{name}`"))
-                .hint("name it as REGISTRY/NAME:TAG"),
+            Failure::usage(format!("invalid image name `{name}`"))
+                .hint("use the form REGISTRY/NAME:TAG"),
         )
     })
 }
@@ -122,11 +122,11 @@ async fn make(context: &BuildContext, reference: &str) -> anyhow::Result<()> {
         }
     };
     Err(Failure::infrastructure(format!(
-        "image `{reference}`: `docker build` ended well, and the engine does not have the image{why}"
+        "image `{reference}`: `docker build` succeeded, but the engine does not have the image{why}"
     ))
     .hint(
-        "a builder with a store of its own keeps what it builds: `docker buildx ls` shows it, `docker buildx use default` takes \
-         the engine's",
+        "the selected builder has a separate store: run `docker buildx ls` to see it, and \
+         `docker buildx use default` to select the engine's",
     )
     .into())
 }
@@ -158,9 +158,9 @@ pub async fn envoy(timeline: &Timeline) -> anyhow::Result<String> {
     let image = named.unwrap_or_else(|| ENVOY_IMAGE.into());
     if image.contains('@') {
         return Err(Failure::usage(format!(
-            "`{ENVOY_IMAGE_VARIABLE}={image}` names an image by its digest"
+            "`{ENVOY_IMAGE_VARIABLE}={image}` has a digest instead of a tag"
         ))
-        .hint("name it by a tag: an image without one has no name on a node")
+        .hint("set it to REGISTRY/NAME:TAG: an imported image without a tag has no name on a node")
         .into());
     }
     if docker::image(&image).await?.is_none() {
@@ -170,12 +170,11 @@ pub async fn envoy(timeline: &Timeline) -> anyhow::Result<String> {
             })
             .await
             .map_err(|error| {
-                Failure::infrastructure(format!(
-                    "the Envoy image `{image}` cannot be fetched: {error:#}"
-                ))
-                .hint(format!(
-                    "`docker pull {image}` shows why; `{ENVOY_IMAGE_VARIABLE}` names another image"
-                ))
+                Failure::infrastructure(format!("cannot pull the Envoy image `{image}`: {error:#}"))
+                    .hint(format!(
+                        "run `docker pull {image}` to see the reason, or set \
+                     `{ENVOY_IMAGE_VARIABLE}` to another image"
+                    ))
             })?;
         local_ids(std::slice::from_ref(&image)).await?;
     }
@@ -264,7 +263,7 @@ async fn verify_node(ids: &BTreeMap<String, String>, node: &str) -> anyhow::Resu
     Wait::until(format!("the images on node `{node}`"))
         .within(NOTICE_LIMIT)
         .hint(format!(
-            "look at `docker exec {node} ctr -n k8s.io images list`"
+            "run `docker exec {node} ctr -n k8s.io images list`"
         ))
         .poll(async || {
             let listing = list(node).await?;
@@ -301,7 +300,8 @@ fn different(node: &str, image: &str, local: &str, found: &Presence) -> anyhow::
         "node `{node}`: wrong image `{image}`: the node {found}, this machine as `{local}`"
     ))
     .hint(format!(
-        "run it again; if it stays: `docker exec {node} ctr -n k8s.io images rm {}`",
+        "run the command again; if it fails again, run `docker exec {node} ctr -n k8s.io images \
+         rm {}`",
         node::full_name(image)
     ))
     .into()
@@ -311,8 +311,8 @@ fn different(node: &str, image: &str, local: &str, found: &Presence) -> anyhow::
 async fn local_ids(images: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let ids = images.iter().map(|name| async move {
         let image = docker::image(name).await?.ok_or_else(|| {
-            Failure::infrastructure(format!("the image `{name}` is not on this machine"))
-                .hint("run it again: it is built or pulled first")
+            Failure::infrastructure(format!("image `{name}` is not on this machine"))
+                .hint("run the command again: it builds or pulls the image first")
         })?;
         anyhow::Ok((name.clone(), image.id))
     });
@@ -368,11 +368,13 @@ async fn list(node: &str) -> anyhow::Result<Listing> {
     .await?;
     if !done.status.success() {
         return Err(Failure::infrastructure(format!(
-            "node `{node}`: its images cannot be listed: {}\n{}",
+            "node `{node}`: cannot list its images: {}\n{}",
             done.status,
             done.tail(5)
         ))
-        .hint(format!("is the node up? `docker logs --tail 20 {node}`"))
+        .hint(format!(
+            "check that the node is running: `docker logs --tail 20 {node}`"
+        ))
         .into());
     }
     Ok(Listing::parse(&done.stdout))

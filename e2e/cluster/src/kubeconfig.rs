@@ -26,8 +26,8 @@ pub fn files(named: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
         return home
             .map(|home| vec![home.join(".kube/config")])
             .ok_or_else(|| {
-                Failure::usage("there is no `HOME` to look for a kubeconfig in")
-                    .hint("name one by `--kubeconfig`")
+                Failure::usage("cannot find a kubeconfig: `HOME` is not set")
+                    .hint("pass one with `--kubeconfig`")
                     .into()
             });
     }
@@ -40,12 +40,11 @@ pub fn files(named: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
             .iter()
             .map(|path| path.display().to_string())
             .collect();
-        return Err(Failure::usage(format!(
-            "no file of `KUBECONFIG={}` is there",
-            all.join(":")
-        ))
-        .hint("name one by `--kubeconfig`")
-        .into());
+        return Err(
+            Failure::usage(format!("no file of `KUBECONFIG={}` exists", all.join(":")))
+                .hint("pass one with `--kubeconfig`")
+                .into(),
+        );
     }
     Ok(there)
 }
@@ -74,10 +73,13 @@ pub fn read(files: &[PathBuf]) -> anyhow::Result<Read> {
                 other => other.to_string(),
             };
             Failure::usage(format!(
-                "kubeconfig `{}` cannot be read: {cause}",
+                "cannot read kubeconfig `{}`: {cause}",
                 file.display()
             ))
-            .hint("name another by `--kubeconfig`; `kubectl config view` shows what kubectl takes")
+            .hint(
+                "pass another with `--kubeconfig`; run `kubectl config view` to see the one of \
+                   kubectl",
+            )
         };
         let next = if gives_it_once(file) {
             let mut known = READ_ONCE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,7 +134,7 @@ impl Read {
         for old in before {
             if old.starts_with(folder) && !kept.contains(old) && old.exists() {
                 std::fs::remove_file(old)
-                    .with_context(|| format!("`{}` cannot be removed", old.display()))?;
+                    .with_context(|| format!("cannot remove `{}`", old.display()))?;
             }
         }
         Ok(kept)
@@ -153,16 +155,15 @@ impl Read {
             .iter()
             .map(|(file, _)| format!("`{}`", file.display()))
             .collect();
-        Err(Failure::usage(format!(
-            "there is no context `{context}` in {}",
-            files.join(" or ")
-        ))
-        .hint(if known.is_empty() {
-            "it names no context at all".into()
-        } else {
-            format!("it has {}", known.join(", "))
-        })
-        .into())
+        Err(
+            Failure::usage(format!("no context `{context}` in {}", files.join(" or ")))
+                .hint(if known.is_empty() {
+                    "it has no contexts".into()
+                } else {
+                    format!("it has {}", known.join(", "))
+                })
+                .into(),
+        )
     }
 }
 

@@ -154,9 +154,8 @@ impl Cluster {
                 K::kind(&())
             ))
             .into()),
-            Err(error) => Err(error).with_context(|| {
-                format!("{}: {} {name} cannot be applied", self.name, K::kind(&()))
-            }),
+            Err(error) => Err(error)
+                .with_context(|| format!("{}: cannot apply {} {name}", self.name, K::kind(&()))),
         }
     }
 

@@ -70,9 +70,11 @@ impl Trigger {
                     .iter()
                     .any(|payload| payload.as_str().contains('\n')) =>
             {
-                Err(Failure::usage("one of several payloads holds a line end")
-                    .hint("write it on one line, or send it alone")
-                    .into())
+                Err(
+                    Failure::usage("one of several payloads contains a line break")
+                        .hint("write it on one line, or send it separately")
+                        .into(),
+                )
             }
             _ => Ok(()),
         }
@@ -101,7 +103,7 @@ impl Pinhole {
         let who = format!("{} in {}", pod.name.pod(), pod.name.cluster());
         let token_file = pod.token_file.clone().ok_or_else(|| {
             Failure::usage(format!(
-                "{who} has no pinhole, so nobody outside can reach it"
+                "{who} has no pinhole, so it cannot be called from outside"
             ))
             .hint(format!(
                 "set `pinhole: true` for it in the blueprint `{}`",
@@ -110,7 +112,7 @@ impl Pinhole {
         })?;
         let address = pod.local_address.clone().ok_or_else(|| {
             Failure::infrastructure(format!("{who} has no address yet"))
-                .hint("`cargo xtask status` shows how far it is")
+                .hint("run `cargo xtask status` to see its progress")
         })?;
         Ok(Self {
             who,
@@ -189,7 +191,7 @@ impl Pinhole {
         }
         if page.iter().any(|stored| stored.index <= after) {
             return Err(Failure::product(format!(
-                "{} answers `/output?after={after}` with messages before that",
+                "{} returned messages with an earlier index for `/output?after={after}`",
                 self.who
             ))
             .into());
@@ -232,11 +234,11 @@ impl Pinhole {
     fn token(&self) -> anyhow::Result<String> {
         let text = std::fs::read_to_string(&self.token_file).map_err(|error| {
             Failure::infrastructure(format!(
-                "the token of {} cannot be read: `{}`: {error}",
+                "cannot read the token of {}: `{}`: {error}",
                 self.who,
                 self.token_file.display()
             ))
-            .hint("only the user who brought the environment up may use its pinholes")
+            .hint("run the command as the user that created the environment")
         })?;
         Ok(text.trim().to_owned())
     }
@@ -257,8 +259,8 @@ impl Pinhole {
     }
 
     fn failed(&self, error: anyhow::Error) -> anyhow::Error {
-        let failure = Failure::infrastructure(format!("{} does not answer as it must", self.who))
-            .hint("`cargo xtask status` shows how it is, `cargo xtask logs` what it says");
+        let failure = Failure::infrastructure(format!("invalid response from {}", self.who))
+            .hint("run `cargo xtask status` for its state and `cargo xtask logs` for its log");
         error.context(failure)
     }
 }

@@ -211,7 +211,7 @@ async fn send(gateway: &PodRecord, payloads: Vec<Payload>) -> anyhow::Result<Vec
             "{who}: not every message was delivered\n  {}{more}",
             problems.join("\n  ")
         ))
-        .hint("`cargo xtask logs` shows what the pods say")
+        .hint("run `cargo xtask logs` for the pods' logs")
         .into());
     }
     Ok(ids

@@ -100,9 +100,9 @@ fn no_message(number: usize, line: &str, error: &serde_json::Error) -> anyhow::E
         .flat_map(char::escape_debug)
         .collect();
     Failure::product(format!(
-        "line {number} of the sink's output is no stored message: {error}: `{head}`"
+        "line {number} of the sink's output is not a stored message: {error}: `{head}`"
     ))
-    .hint("compare it with `/output` in the design: services and harness must be of one version")
+    .hint("use services and harness of the same version")
     .into()
 }
 

@@ -83,11 +83,13 @@ impl Binaries {
             if path.is_file() {
                 return Ok(std::path::absolute(path)?);
             }
-            Err(Failure::usage(format!("`{}` is not there", path.display()))
-                .hint(format!(
-                    "put the service binaries there, or unset `{BINARIES_VARIABLE}` to build them"
-                ))
-                .into())
+            Err(
+                Failure::usage(format!("`{}` does not exist", path.display()))
+                    .hint(format!(
+                        "put the built services there, or unset `{BINARIES_VARIABLE}` to build them"
+                    ))
+                    .into(),
+            )
         })
     }
 }
@@ -138,7 +140,7 @@ async fn build(progress: impl Fn(&str)) -> anyhow::Result<Binaries> {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(
-                Failure::infrastructure(format!("`{}` is not there, so the services cannot be built", cargo.display()))
+                Failure::infrastructure(format!("cannot build the services: `{}` does not exist", cargo.display()))
                     .hint(format!("install Rust from https://rustup.rs, or set `{BINARIES_VARIABLE}` to a folder with built services"))
                     .into(),
             );
@@ -170,10 +172,10 @@ async fn build(progress: impl Fn(&str)) -> anyhow::Result<Binaries> {
         .context("cannot read the output of `cargo build`")?;
     if !status.success() {
         return Err(Failure::infrastructure(format!(
-            "the services do not build: `cargo build`: {status}\n{}",
+            "cannot build the services: `cargo build`: {status}\n{}",
             process::tail(&log, TAIL)
         ))
-        .hint("mend what the compiler names, and run it again")
+        .hint("fix the compiler errors above and run the command again")
         .into());
     }
     let built: Vec<CargoMessage> = messages
@@ -185,7 +187,7 @@ async fn build(progress: impl Fn(&str)) -> anyhow::Result<Binaries> {
             .iter()
             .filter(|message| message.reason == "compiler-artifact" && message.target.name == name)
             .find_map(|message| message.executable.clone())
-            .with_context(|| format!("`cargo build` did not say where `{name}` is"))
+            .with_context(|| format!("`cargo build` did not report the path of `{name}`"))
     })
 }
 
@@ -229,7 +231,7 @@ mod tests {
         let error = Binaries::in_folder(folder.path()).unwrap_err();
         assert_eq!(Failure::exit_code(&error), 2);
         assert!(
-            error.to_string().ends_with("/wosp` is not there"),
+            error.to_string().ends_with("/wosp` does not exist"),
             "{error}"
         );
 

@@ -85,7 +85,7 @@ impl Offset {
     /// From the header `Date` (RFC 9110, section 6.6.1) of an answer.
     pub fn of_date(date: &str, asked: Timestamp, answered: Timestamp) -> anyhow::Result<Self> {
         let said = DateTimeParser::new().parse_timestamp(date);
-        let said = said.with_context(|| format!("`{date}` is no date of HTTP"))?;
+        let said = said.with_context(|| format!("invalid HTTP date `{date}`"))?;
         Ok(Self::new(said, HTTP_RESOLUTION, asked, answered))
     }
 

@@ -75,18 +75,20 @@ fn unreachable_engine(stderr: &str) -> Option<Failure> {
             .iter()
             .any(|name| line.contains(name))
     })?;
-    let failure = Failure::infrastructure(format!("Docker does not answer: {}", line.trim()));
+    let failure = Failure::infrastructure(format!("Docker does not respond: {}", line.trim()));
     Some(if line.contains("permission denied") {
-        failure.hint("add yourself to the group `docker` (`sudo usermod -aG docker $USER`) and log in again, or use `--runtime embedded`")
+        failure.hint(
+            "add yourself to group `docker` (`sudo usermod -aG docker $USER`) and log \
+                      in again, or pass `--runtime embedded`",
+        )
     } else {
-        failure.hint("start Docker (`sudo systemctl start docker`), or use `--runtime embedded`")
+        failure.hint("start Docker (`sudo systemctl start docker`), or pass `--runtime embedded`")
     })
 }
 
 /// Reads what `docker … --format json` or `inspect` printed.
 fn parse<'a, T: Deserialize<'a>>(what: &str, text: &'a str) -> anyhow::Result<T> {
-    serde_json::from_str(text)
-        .with_context(|| format!("docker's description of {what} cannot be read"))
+    serde_json::from_str(text).with_context(|| format!("cannot parse `docker inspect` of {what}"))
 }
 
 /// Labels as `inspect` has them: `null` for none.

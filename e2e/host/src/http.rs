@@ -222,8 +222,13 @@ impl Request {
             request = request.header(CONTENT_TYPE, content_type);
         }
         if let Some(token) = self.token {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
-                .map_err(|_| anyhow::anyhow!("the bearer token is no header text"))?;
+            let mut value =
+                HeaderValue::try_from(format!("Bearer {}", token.trim())).map_err(|_| {
+                    anyhow::anyhow!(
+                        "the bearer token contains characters that a header \
+                                              cannot"
+                    )
+                })?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
@@ -262,9 +267,9 @@ async fn whole(answer: hyper::Response<Incoming>) -> anyhow::Result<Response> {
     let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
     let body = body.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            anyhow::anyhow!("the answer is longer than {MAX_BODY_BYTES} bytes")
+            anyhow::anyhow!("the response is longer than {MAX_BODY_BYTES} bytes")
         } else {
-            anyhow::anyhow!("the answer broke off: {error}")
+            anyhow::anyhow!("the response was cut off: {error}")
         }
     })?;
     Ok(Response {
@@ -279,7 +284,7 @@ async fn in_time<T>(
 ) -> anyhow::Result<T> {
     timeout(limit, work)
         .await
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {limit:.0?}")))
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("no response within {limit:.0?}")))
 }
 
 async fn over<S>(
@@ -301,7 +306,7 @@ async fn connect_unix(path: &Path) -> anyhow::Result<UnixStream> {
     let (folder, file) = path
         .parent()
         .zip(path.file_name())
-        .with_context(|| format!("`{}` is no socket", path.display()))?;
+        .with_context(|| format!("`{}` is not a socket", path.display()))?;
     let folder = if folder.as_os_str().is_empty() {
         Path::new(".")
     } else {
@@ -353,11 +358,11 @@ impl Lines {
             }
             self.searched = self.buffer.len();
             if self.searched > MAX_LINE_BYTES {
-                bail!("a line of the answer is longer than {MAX_LINE_BYTES} bytes");
+                bail!("a line of the response is longer than {MAX_LINE_BYTES} bytes");
             }
             match self.body.frame().await {
                 Some(frame) => {
-                    if let Ok(data) = frame.context("the answer broke off")?.into_data() {
+                    if let Ok(data) = frame.context("the response was cut off")?.into_data() {
                         self.buffer.extend_from_slice(&data);
                     }
                 }

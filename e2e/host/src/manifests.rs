@@ -80,7 +80,7 @@ pub fn find(manifests: &Path, blueprint: &str) -> anyhow::Result<PathBuf> {
         None => "give one of these names, or the path of a blueprint file".into(),
     };
     Err(Failure::usage(format!(
-        "no blueprint {}: neither a file nor a name under `{}`, which has {}",
+        "unknown blueprint {}: neither a file nor a name under `{}`, which contains {}",
         quote(blueprint),
         manifests.display(),
         list(known.iter().map(String::as_str))
@@ -116,13 +116,14 @@ pub fn select(manifests: &Path, blueprints: &[String]) -> anyhow::Result<Vec<Blu
 pub fn all(manifests: &Path) -> anyhow::Result<Vec<Blueprint>> {
     let names = names(manifests)?;
     if names.is_empty() {
-        return Err(
-            Failure::usage(format!("no blueprint under `{}`", manifests.display()))
-                .hint(format!(
-                    "run this in Ferry's tree, or write `<name>/{FILE_NAME}` there"
-                ))
-                .into(),
-        );
+        return Err(Failure::usage(format!(
+            "no blueprint found under `{}`",
+            manifests.display()
+        ))
+        .hint(format!(
+            "run the command in a checkout of Ferry, or create `<name>/{FILE_NAME}` there"
+        ))
+        .into());
     }
     load_each(
         names
@@ -151,7 +152,7 @@ fn load_each(paths: impl IntoIterator<Item = PathBuf>) -> anyhow::Result<Vec<Blu
 fn names(manifests: &Path) -> anyhow::Result<Vec<String>> {
     let entries = std::fs::read_dir(manifests).map_err(|error| {
         Failure::usage(format!("cannot read `{}`: {error}", manifests.display()))
-            .hint("run this in Ferry's tree")
+            .hint("run the command in a checkout of Ferry")
     })?;
     let mut names: Vec<String> = entries
         .filter_map(Result::ok)
@@ -188,7 +189,7 @@ pub fn differences(
     }
     for path in rendered_files(manifests, only)? {
         if !checked_in.contains_key(&path) {
-            differences.push(format!("{path} is not rendered any more"));
+            differences.push(format!("{path} is no longer rendered"));
         }
     }
     Ok(differences)

@@ -24,7 +24,7 @@ const FREE_PORTS: std::ops::Range<u16> = 20_000..30_000;
 
 /// The failure of `whom`, who needs a port that `holder` has.
 pub fn taken(whom: &str, port: u16, holder: &Holder) -> anyhow::Error {
-    Failure::infrastructure(format!("{whom}: host port {port} is taken by {holder}"))
+    Failure::infrastructure(format!("{whom}: host port {port} is in use by {holder}"))
         .hint(format!(
             "{}, or change the port in the blueprint",
             holder.remedy()
@@ -122,8 +122,8 @@ pub fn free() -> anyhow::Result<u16> {
         .find(|port| !taken.contains(port) && can_bind(*port))
         .ok_or_else(|| {
             let (first, end) = (FREE_PORTS.start, FREE_PORTS.end);
-            Failure::infrastructure(format!("no port from {first} to {end} is free"))
-                .hint("`ss -ltn` shows who listens")
+            Failure::infrastructure(format!("all ports from {first} to {end} are in use"))
+                .hint("run `ss -ltn` to see the listeners")
                 .into()
         })
 }
@@ -320,7 +320,7 @@ mod tests {
             assert!(
                 error
                     .to_string()
-                    .starts_with(&format!("cluster `a`: host port {port} is taken by `")),
+                    .starts_with(&format!("cluster `a`: host port {port} is in use by `")),
                 "{error}"
             );
             drop(listener);

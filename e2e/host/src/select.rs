@@ -25,7 +25,7 @@ pub fn unnamed(
         return Err(Failure::usage(format!(
             "every blueprint needs more than {MOST_CLUSTERS_UNNAMED} clusters"
         ))
-        .hint("name the one to prove")
+        .hint("pass the name of the one to prove")
         .into());
     }
     Ok((taken, left))
@@ -47,7 +47,7 @@ pub fn pods<'a>(record: &'a Record, wanted: Option<&str>) -> anyhow::Result<Vec<
             "environment `{}` has no pod `{wanted}`",
             record.name
         ))
-        .hint(format!("choose one of {}", list(&record.pods)))
+        .hint(format!("pass one of {}", list(&record.pods)))
         .into()),
         _ => Ok(found),
     }
@@ -73,7 +73,7 @@ pub fn gateway<'a>(record: &'a Record, wanted: Option<&str>) -> anyhow::Result<&
         _ => format!("environment `{}` has several gateways", record.name),
     };
     Err(Failure::usage(cause)
-        .hint(format!("choose one by `--gateway`: {}", list(all)))
+        .hint(format!("pass one of these with `--gateway`: {}", list(all)))
         .into())
 }
 
@@ -193,10 +193,7 @@ mod tests {
         assert_eq!(error.to_string(), "environment `local` has no pod `snik`");
         assert_eq!(Failure::exit_code(&error), 2);
         let hint = Failure::of(&error).unwrap().next_step().unwrap().to_owned();
-        assert_eq!(
-            hint,
-            "choose one of `one/gateway`, `one/sink`, `two/gateway`"
-        );
+        assert_eq!(hint, "pass one of `one/gateway`, `one/sink`, `two/gateway`");
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl<'a> Wait<'a> {
                 Ok(Some(event)) => event,
                 Ok(None) => {
                     return Err(Failure::infrastructure(format!(
-                        "the events about {} ended; last seen: {last}",
+                        "the events of {} ended; last seen: {last}",
                         self.what
                     ))
                     .into());
@@ -211,10 +211,7 @@ mod tests {
             .follow(futures_util::stream::iter([1]), look)
             .await
             .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the events about two ended; last seen: 1"
-        );
+        assert_eq!(error.to_string(), "the events of two ended; last seen: 1");
         let silent = futures_util::stream::iter([1]).chain(futures_util::stream::pending());
         let error = Wait::until("two")
             .within(Duration::from_secs(3))

@@ -182,7 +182,7 @@ impl Authority {
         let text = |name: &String| {
             name.as_str()
                 .try_into()
-                .with_context(|| format!("`{name}` is no ASCII text"))
+                .with_context(|| format!("`{name}` is not ASCII"))
         };
         let key = new_key()?;
         let mut parameters = parameters(request.subject(), request.validity)?;

@@ -121,9 +121,9 @@ pub(super) fn read(folder: &Path, name: &str) -> anyhow::Result<String> {
                     "x509"
                 },
             );
-            Err(Failure::usage(format!("`{path}` is no PEM text"))
+            Err(Failure::usage(format!("`{path}` is not PEM"))
                 .hint(format!(
-                    "`openssl {kind} -inform DER -in {path} -out {path}.pem` writes it as PEM, if it is DER"
+                    "if it is DER, run `openssl {kind} -inform DER -in {path} -out {path}.pem`"
                 ))
                 .into())
         }
@@ -131,7 +131,7 @@ pub(super) fn read(folder: &Path, name: &str) -> anyhow::Result<String> {
             "cannot read `{}`: {error}",
             path.display()
         ))
-        .hint("bring the environment up again: its certificates are made with it")
+        .hint("recreate the environment: its certificates are created with it")
         .into()),
     }
 }
@@ -146,12 +146,12 @@ fn read_closed(folder: &Path, name: &str) -> anyhow::Result<String> {
         .mode();
     if mode & 0o077 != 0 {
         return Err(Failure::infrastructure(format!(
-            "`{}` holds a key and is open to other users (mode {:04o})",
+            "`{}` holds a key, but other users can access it (mode {:04o})",
             path.display(),
             mode & 0o7777
         ))
         .hint(format!(
-            "`chmod 600 {}`, and make a new environment if somebody else may have read it",
+            "run `chmod 600 {}`; recreate the environment if another user may have read the key",
             path.display()
         ))
         .into());
@@ -201,11 +201,11 @@ pub(super) fn read_key_of(
         && let Some(place) = chain.iter().position(|certificate| of(certificate).is_ok())
     {
         return Err(Failure::usage(format!(
-            "`{}` has the certificate of its key in place {}, behind others",
+            "the certificate of the key is number {1} in `{0}`, not the first",
             folder.join(certificate).display(),
             place + 1
         ))
-        .hint("put it first, and behind each certificate the one that signed it")
+        .hint("put it first, and after each certificate the one that signed it")
         .into());
     }
     let pkcs8 = first.map_err(|problem| refused(&path, problem, certificate))?;
@@ -251,15 +251,17 @@ pub(super) fn chain(
     let path = folder.join(name);
     let failure = if text.contains("PRIVATE KEY-----") {
         Failure::usage(format!(
-            "`{}` holds a private key and no certificate",
+            "`{}` contains a private key instead of a certificate",
             path.display()
         ))
         .hint(format!(
-            "put the certificate there and the private key into `{key}`: they may have been swapped"
+            "put the certificate there and the private key into `{key}`; the files may be swapped"
         ))
     } else {
-        Failure::usage(format!("`{}` holds no certificate in PEM", path.display()))
-            .hint("put the certificate there, in PEM, and behind it those between it and the root, if any")
+        Failure::usage(format!("`{}` contains no PEM certificate", path.display())).hint(
+            "put the certificate there in PEM, followed by its intermediate certificates, \
+                   if any",
+        )
     };
     Err(failure.into())
 }
@@ -294,7 +296,7 @@ fn one_certificate(text: &str) -> Option<CertificateDer<'static>> {
 
 pub(super) fn broken(path: &Path, what: &str) -> anyhow::Error {
     Failure::infrastructure(format!("`{}` {what}", path.display()))
-        .hint("put back what was there, or what fits the other files of its folder")
+        .hint("restore the file, or replace it by one that fits the other files of its folder")
         .into()
 }
 

@@ -92,14 +92,16 @@ impl Signed {
                     problems.push("it holds no certificate of a pod of this environment".into());
                 }
                 Err(Failure::usage(format!(
-                    "what is in `{}` cannot be put in force; nothing was changed\n  {}",
+                    "cannot import `{}`; nothing was changed\n  {}",
                     folder.display(),
                     problems.join("\n  ")
                 ))
                 .hint(format!(
-                    "sign the requests of `cargo xtask identity export` as they are, and put each certificate beside `{IMPORT_ROOT}`, \
-                     for example as `{}`",
-                    pods.first().map(|name| certificate_file(name)).unwrap_or_default()
+                    "sign the requests of `cargo xtask identity export` unchanged, and put each \
+                     certificate beside `{IMPORT_ROOT}`, for example as `{}`",
+                    pods.first()
+                        .map(|name| certificate_file(name))
+                        .unwrap_or_default()
                 ))
                 .into())
             }
@@ -114,7 +116,8 @@ fn read(folder: &Path, file: &str, problems: &mut Vec<String>) -> Option<String>
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             problems.push(format!(
-                "`{file}` is no PEM text; `openssl x509 -inform DER -in {file} -out {file}.pem` writes it as PEM, if it is DER"
+                "`{file}` is not PEM; if it is DER, run \
+                 `openssl x509 -inform DER -in {file} -out {file}.pem`"
             ));
             None
         }
@@ -189,7 +192,7 @@ pub(super) fn check(
         [] if text.contains("PRIVATE KEY-----") => {
             return Err(vec!["holds a private key and no certificate".into()]);
         }
-        [] => return Err(vec!["holds no certificate in PEM".into()]),
+        [] => return Err(vec!["holds no PEM certificate".into()]),
         [..] => return Err(vec![between(None)]),
     };
     let Some(parsed) = parse(certificate) else {

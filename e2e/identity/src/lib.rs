@@ -83,7 +83,7 @@ fn random<const N: usize>() -> [u8; N] {
 }
 
 fn new_key() -> anyhow::Result<KeyPair> {
-    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("make an ECDSA P-256 key")
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot generate an ECDSA P-256 key")
 }
 
 /// What all certificates share: a random serial number of 127 bits, the validity, the issuer's key identifier.

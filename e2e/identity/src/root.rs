@@ -107,10 +107,11 @@ impl Root {
                 root.not_after
             ))
             .hint(match root.key {
-                Some(_) => {
-                    "take the environment down and bring it up again: a root lives for one year"
+                Some(_) => "remove and recreate the environment: a root is valid for one year",
+                None => {
+                    "run `cargo xtask identity import` with another root and the \
+                         certificates that it has signed"
                 }
-                None => "`cargo xtask identity import` takes another root, and what it has signed",
             })
             .into());
         }
@@ -155,9 +156,10 @@ impl Root {
 
     pub(super) fn issuer(&self) -> anyhow::Result<Issuer<'_, &KeyPair>> {
         let key = self.key.as_ref().ok_or_else(|| {
-            Failure::usage("the key of the root is not here, so no authority can be made of it").hint(
-                "`cargo xtask identity export` writes requests for whoever has it, `import` takes what they sign; \
-                 `cargo xtask identity rotate --root` makes a root of Ferry's own",
+            Failure::usage("cannot issue an authority: the root's key is not in the state folder").hint(
+                "run `cargo xtask identity export`, have the requests signed by the owner of the \
+                 key, and `import` the certificates; or run `cargo xtask identity rotate --root` \
+                 for a root of Ferry",
             )
         })?;
         Issuer::from_ca_cert_der(&self.certificate, key).context("take the root as issuer")

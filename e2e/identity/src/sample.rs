@@ -26,8 +26,8 @@ impl Authority {
         let path = folder.join(AUTHORITY_CERTIFICATE);
         Err(Failure::usage(format!("`{}` {problem}", path.display()))
             .hint(format!(
-                "put the authority of {} in {} there, its key in `{AUTHORITY_KEY}` and its root in `{ROOTS}`; \
-                 or delete `{}`, and Ferry makes its own, where it has the key of the root",
+                "put the authority of {} in {} there, its key in `{AUTHORITY_KEY}` and its root \
+                 in `{ROOTS}`; or delete `{}`: Ferry creates a new one if it has the root's key",
                 name.pod(),
                 name.cluster(),
                 folder.display()

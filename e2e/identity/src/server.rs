@@ -43,12 +43,12 @@ impl Root {
     pub fn server(&self, pod: &WorkloadName) -> anyhow::Result<Server> {
         if !self.has_key() {
             return Err(Failure::usage(format!(
-                "the key of the root is not here, so no certificate can be made for the pinhole of {} in {}",
+                "cannot issue the pinhole's certificate of {} in {}: the root's key is not in the state folder",
                 pod.pod(),
                 pod.cluster()
             ))
             .hint(
-                "put `tls.crt`, `tls.key` and `ca.crt` of your own into the folder `pinhole` of the pod, as the README says",
+                "put your own `tls.crt`, `tls.key` and `ca.crt` into the pod's folder `pinhole`, see docs/operations.md",
             )
             .into());
         }
@@ -191,8 +191,9 @@ impl Server {
         Err(
             Failure::usage(format!("`{}` {}", path.display(), problems.join("; it ")))
                 .hint(format!(
-                    "put a certificate for `{name}` there, its key in `{SERVER_KEY}`, and the certificate of the CA that signed it in `{ROOTS}`; \
-                     or delete `{}`, and Ferry makes its own",
+                    "put a certificate for `{name}` there, its key in `{SERVER_KEY}`, and the \
+                     certificate of the CA that signed it in `{ROOTS}`; or delete `{}`: Ferry \
+                     then creates a new one",
                     folder.display()
                 ))
                 .into(),

@@ -18,7 +18,7 @@ pub(super) fn problems(
     roots: Option<&[CertificateDer<'_>]>,
 ) -> Vec<String> {
     let Some((leaf, issuers)) = chain.split_first() else {
-        return vec!["holds no certificate in PEM".into()];
+        return vec!["holds no PEM certificate".into()];
     };
     let Some(parsed) = parse(leaf) else {
         return vec!["holds no X.509 certificate".into()];

@@ -293,7 +293,7 @@ fn a_root_that_cannot_be_used_is_not_loaded() {
     Root::create("one").unwrap().save(home).unwrap();
     let key = home.join(ROOT_KEY);
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
-    assert_refused(home, "is open to other users (mode 0640)");
+    assert_refused(home, "other users can access it (mode 0640)");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\nnonsense").unwrap();
     assert_refused(home, "holds a private key that cannot be read");
@@ -391,7 +391,7 @@ fn without_the_roots_key_a_pinholes_certificate_is_kept_and_none_is_made() {
     assert_eq!(Failure::exit_code(&error), 2);
     let text = format!("{error:#}");
     assert!(
-        text.contains("no certificate can be made for the pinhole of sink in cluster-b"),
+        text.contains("cannot issue the pinhole's certificate of sink in cluster-b"),
         "{text}"
     );
 

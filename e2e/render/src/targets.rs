@@ -175,12 +175,12 @@ pub fn check_address(pod: &PodPlan, target: Target, came: &str) -> anyhow::Resul
         Target::Aks => aks::look_at(pod),
     };
     Err(Failure::infrastructure(format!(
-        "{}: the load balancer of {} got {came}, not {asked}, which was reserved for it",
+        "{}: the load balancer of {} got {came} instead of {asked}, which is reserved for it",
         name.cluster(),
         name.pod()
     ))
     .hint(format!(
-        "`kubectl --namespace {namespace} describe service {}` shows why; {hint}",
+        "run `kubectl --namespace {namespace} describe service {}` to see the reason; {hint}",
         name.pod()
     ))
     .into())
@@ -261,10 +261,10 @@ pub fn give(plan: &mut Plan, target: Target, addresses: &[GivenAddress]) -> anyh
             }
             [] => {
                 return Err(Failure::usage(format!(
-                    "an address is given for {}, where no pod is",
+                    "an address is given for {}, which has no pod",
                     whose(given)
                 ))
-                .hint(format!("the clusters are {}", known.join(", ")))
+                .hint(format!("use one of the clusters {}", known.join(", ")))
                 .into());
             }
             several => {
@@ -275,7 +275,7 @@ pub fn give(plan: &mut Plan, target: Target, addresses: &[GivenAddress]) -> anyh
                     pods.join(", ")
                 ))
                 .hint(format!(
-                    "say which: {}/{}={}",
+                    "name the pod: {}/{}={}",
                     given.cluster,
                     pods.first().unwrap_or(&"POD"),
                     given.host

@@ -327,6 +327,7 @@ fn two_blueprints_of_one_namespace_are_not_written() {
     assert_eq!(blueprint::failure::Failure::exit_code(&error), 2);
     assert_eq!(
         error.to_string(),
-        "namespace `a-b-c-ns` is wanted by pod `c` of `a-b` (a-b.yaml:6) and by pod `b-c` of `a` (a.yaml:6)"
+        "namespace `a-b-c-ns` is used by both pod `c` of `a-b` (a-b.yaml:6) \
+         and pod `b-c` of `a` (a.yaml:6)"
     );
 }

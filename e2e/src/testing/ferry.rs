@@ -242,7 +242,7 @@ impl Ferry {
         let (environment, record) = (self.environment()?, self.pod(pod)?);
         anyhow::ensure!(
             record.downstreams.len() == 1,
-            "{pod} has not one pod downstream: {:?}",
+            "{pod} must have one pod downstream, but has {:?}",
             record.downstreams
         );
         if environment.record.runtime != RuntimeKind::Embedded {

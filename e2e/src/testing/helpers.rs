@@ -37,7 +37,7 @@ fn settle<T>(
     match needed {
         Ok(needed) => Ok(Some(needed)),
         Err(problem) if is_ci => Err(problem.context(format!(
-            "with `{CI}` set nothing is left out, and this cannot be tested: {untested}"
+            "`{CI}` is set, so no test is skipped, but this cannot be tested: {untested}"
         ))),
         Err(problem) => {
             say(&format!("NOT TESTED: {untested}: {problem:#}"));

@@ -51,7 +51,8 @@ pub(super) fn fit(record: &Record, needs: &Needs) -> Result<(), Failure> {
         differences.join(", ")
     ))
     .hint(format!(
-        "attach to one with the settings of the test, or unset {ENVIRONMENT_VARIABLE}: then the test makes its own"
+        "attach to one with the settings of the test, or unset {ENVIRONMENT_VARIABLE} to let the \
+         test create one"
     )))
 }
 

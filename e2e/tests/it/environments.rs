@@ -171,7 +171,7 @@ async fn a_crash_is_told_from_a_stop_and_both_are_mended_by_a_start() {
         .await
         .unwrap_err();
     assert!(
-        format!("{error:#}").contains("app ended by itself"),
+        format!("{error:#}").contains("app has crashed"),
         "{error:#}"
     );
     runtime::start_container(&store, &mut environment, &sink, app, &quiet)

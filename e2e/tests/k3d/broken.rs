@@ -49,7 +49,7 @@ async fn broken_rollouts_report_cause() -> anyhow::Result<()> {
     let crashing = crashing.unwrap_err();
     assert_names(&crashing, &["crashed", "exit code 2", "usage: probe"]);
     let large = large.unwrap_err();
-    assert_names(&large, &["no node takes pod", "Insufficient memory"]);
+    assert_names(&large, &["cannot be scheduled", "Insufficient memory"]);
     for pod in ["absent", "crashing", "large"] {
         remove(cluster, &workload(pod)?).await?;
     }

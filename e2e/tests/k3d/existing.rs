@@ -73,14 +73,14 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
     show("two contexts of one cluster are refused");
     let again = hand.named_again("a", "again")?;
     let done = hand.deploy_on("again", &["--kubeconfig", &again]).await?;
-    expect(&done, 2, "are one cluster")?;
+    expect(&done, 2, "lead to the same cluster")?;
     ensure!(namespaces(&a).await? == before[0], "nothing may be made");
 
     show("a foreign namespace is refused");
     let sink_ns = hand.pod("sink")?.name.namespace();
     create_namespace(&b, &sink_ns).await?;
     let done = hand.deploy(&[]).await?;
-    expect(&done, 3, "is there already and is not made by Ferry")?;
+    expect(&done, 3, "already exists and is not made by Ferry")?;
     ensure!(
         namespaces(&a).await? == before[0],
         "nothing may be made beside a foreign namespace"

@@ -297,7 +297,10 @@ async fn taken_port_is_reported_with_holder() {
                 .await
                 .unwrap_err();
             let holder = format!("process {}", std::process::id());
-            assert_infrastructure(&error, &[&format!("host port {port} is taken by"), &holder]);
+            assert_infrastructure(
+                &error,
+                &[&format!("host port {port} is in use by"), &holder],
+            );
         })
         .await;
 }

@@ -17,7 +17,7 @@ pub(crate) async fn run(args: Status, context: &Context) -> anyhow::Result<()> {
     if all.is_empty() {
         context
             .output
-            .note("no environment is up; start one with `cargo xtask local-up`");
+            .note("no environment is up; create one with `cargo xtask local-up`");
     }
     for found in all {
         let environment = match found.readable() {

@@ -28,15 +28,15 @@ fn wrong_usage_names_what_is_missing_or_too_much() {
     for (args, says) in [
         (
             &[IMAGE][..],
-            "`--context cluster-a=NAME` and `--context cluster-b=NAME` is missing",
+            "missing context: `--context cluster-a=NAME` and `--context cluster-b=NAME`",
         ),
         (
             &[IMAGE, &["--context", "cluster-a=one"]],
-            "`--context cluster-b=NAME` is missing",
+            "missing context: `--context cluster-b=NAME`",
         ),
         (
             &[IMAGE, BOTH, &["--context", "cluster-c=one"]],
-            "no blueprint has a cluster `cluster-c`",
+            "no blueprint has cluster `cluster-c`",
         ),
         (
             &[
@@ -52,15 +52,15 @@ fn wrong_usage_names_what_is_missing_or_too_much() {
             ],
             "it has `one`, `two`",
         ),
-        (&[BOTH], "`--image REGISTRY/NAME:TAG` is missing"),
-        (&[BOTH, &["--image", "a b"]], "`a b` is no image name"),
+        (&[BOTH], "missing `--image REGISTRY/NAME:TAG`"),
+        (&[BOTH, &["--image", "a b"]], "invalid image name `a b`"),
         (
             &[IMAGE, BOTH, &["--address", "cluster-z=x"]],
-            "`--address cluster-z=…` names no cluster",
+            "`--address cluster-z=…` matches no cluster",
         ),
         (
             &[IMAGE, BOTH, &["--reach", "cluster-b=http://x"]],
-            "is not CLUSTER=HOST[:PORT]",
+            "expected CLUSTER=HOST[:PORT]",
         ),
         (
             &[IMAGE, BOTH, &["--target", "moon"]],
@@ -72,7 +72,7 @@ fn wrong_usage_names_what_is_missing_or_too_much() {
                 BOTH,
                 &["--target", "gke", "--address", "cluster-z=192.0.2.1"],
             ],
-            "`--address cluster-z=…` names no cluster",
+            "`--address cluster-z=…` matches no cluster",
         ),
         (
             &[IMAGE, BOTH, &["--pull-secret", secret]],
@@ -146,7 +146,7 @@ fn a_foreign_namespace_is_refused_and_nothing_is_changed() {
     // The label of another environment, even one of the same name, is not ours.
     let done = deploy(&bench, &kubeconfig(&bench, server.port), &[IMAGE, BOTH]);
     done.assert_code(3)
-        .assert_says("cluster-b: namespace fast-international-ferry-terminator-ns is there already and is of environment local")
+        .assert_says("cluster-b: namespace fast-international-ferry-terminator-ns already exists and is of environment local")
         .assert_says("kubectl delete namespace");
     assert!(!done.stderr.contains("s3cret"), "{done}");
     let asked = server.asked();
@@ -221,7 +221,7 @@ fn api_servers_whose_clocks_are_far_apart_are_named() {
             30,
             &[
                 "clocks: cluster-a ",
-                "namespace fast-international-ferry-terminator-ns is there already",
+                "namespace fast-international-ferry-terminator-ns already exists",
             ],
         ),
     ] {

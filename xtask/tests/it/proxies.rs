@@ -18,7 +18,7 @@ use crate::{
 
 const TOKEN: &str = "s3cret";
 /// By what a server of these tests ends a deployment before anything is made.
-const REACHED: &str = "is there already and is of environment local";
+const REACHED: &str = "already exists and is of environment local";
 
 /// A server that is reached, asked everything that is asked before something is made, and then left.
 fn answer(path: &str) -> (u16, Value) {
@@ -223,7 +223,7 @@ fn a_proxy_that_refuses_ends_it_with_one_line() {
     }
     let done = finish(deploy(&bench, Some(&kubeconfig)).env("HTTPS_PROXY", "ftp://u:pa55@p"));
     done.assert_code(2)
-        .assert_says("`HTTPS_PROXY` is no URL of a proxy");
+        .assert_says("invalid proxy URL in `HTTPS_PROXY`");
     assert!(!done.stderr.contains("pa55"), "{done}");
     bench.assert_nothing_left();
 }
@@ -238,7 +238,7 @@ fn two_contexts_of_one_cluster_are_refused() {
     );
     let done = finish(&mut deploy(&bench, Some(&kubeconfig)));
     done.assert_code(2)
-        .assert_says("contexts `one` (cluster-a) and `two` (cluster-b) are one cluster");
+        .assert_says("contexts `one` (cluster-a) and `two` (cluster-b) lead to the same cluster");
     let asked = server_here.asked();
     assert!(
         asked.iter().all(|one| one.starts_with("GET ")),

@@ -64,7 +64,7 @@ fn a_new_blueprint_that_cannot_be_is_refused() {
                 "--clusters",
                 "a,b",
             ],
-            "is there already",
+            "already exists",
         ),
         (
             &[
@@ -75,7 +75,7 @@ fn a_new_blueprint_that_cannot_be_is_refused() {
                 "--clusters",
                 "a,b",
             ],
-            "small letters",
+            "lower-case letters",
         ),
         (
             &["new", "lake-ferry", "--protocol", "grpc", "--clusters", "a"],

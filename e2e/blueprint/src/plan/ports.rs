@@ -22,13 +22,16 @@ pub(super) fn assign(blueprints: &[Blueprint], ports: Ports) -> anyhow::Result<V
             }
             Some((first_blueprint, first)) if ports == Ports::AsWritten => {
                 return Err(Failure::usage(format!(
-                    "port {} of cluster `{}` is wanted by {} and by {}",
+                    "port {} of cluster `{}` is used by both {} and {}",
                     pod.port,
                     pod.cluster,
                     at(first_blueprint, first),
                     at(blueprint, pod)
                 ))
-                .hint("change `port` of one of them, or run the blueprints in two environments")
+                .hint(
+                    "change `port` of one of them, or run the blueprints in separate \
+                       environments",
+                )
                 .into());
             }
             Some(_) => given.push(None),

@@ -142,8 +142,10 @@ fn two_blueprints_on_the_same_ports_are_refused_as_written_and_spread_otherwise(
     assert_eq!(Failure::exit_code(&error), 2);
     let text = error.to_string();
     assert!(
-        text.starts_with("port 30100 of cluster `cluster-a` is wanted by pod `initiator` of `fast-international-ferry` (")
-            && text.contains("and by pod `gateway` of `international-ferry` ("),
+        text.starts_with(
+            "port 30100 of cluster `cluster-a` is used by both pod `initiator` of \
+             `fast-international-ferry` (",
+        ) && text.contains("and pod `gateway` of `international-ferry` ("),
         "{text}"
     );
     let plan = Plan::of(&both, Ports::Spread, &in_pod).unwrap();
@@ -215,7 +217,8 @@ fn one_name_and_one_namespace_belong_to_one_blueprint() {
             pair("one-two", ("gate", 2000), ("sink", 2001)),
             pair("one", ("two-gate", 2000), ("sink", 2001))
         ]),
-        "namespace `one-two-gate-ns` is wanted by pod `gate` of `one-two` (drawn.yaml:6) and by pod `two-gate` of `one` (drawn.yaml:6)"
+        "namespace `one-two-gate-ns` is used by both pod `gate` of `one-two` (drawn.yaml:6) \
+         and pod `two-gate` of `one` (drawn.yaml:6)"
     );
 }
 

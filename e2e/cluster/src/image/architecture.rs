@@ -48,10 +48,12 @@ fn fits(image: &str, found: &str, nodes: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::infrastructure(format!(
-        "the image `{image}` is for {found}, and the engine's machine is {nodes}: its programs would not start"
+        "image `{image}` is for {found}, but the engine's machine is {nodes}, so its programs \
+         would not start"
     ))
     .hint(format!(
-        "remove it (`docker image rm {image}`) and unset `DOCKER_DEFAULT_PLATFORM`, so that it is fetched or built for {nodes}, or name another image"
+        "run `docker image rm {image}` and unset `DOCKER_DEFAULT_PLATFORM` to pull or build it \
+         for {nodes}, or use another image"
     )))
 }
 
@@ -95,7 +97,8 @@ mod tests {
         let failure = fits("ferry/services:1", "amd64", "aarch64").unwrap_err();
         assert_eq!(
             failure.to_string(),
-            "the image `ferry/services:1` is for amd64, and the engine's machine is arm64: its programs would not start"
+            "image `ferry/services:1` is for amd64, but the engine's machine is arm64, \
+             so its programs would not start"
         );
         assert!(failure.next_step().unwrap().contains("docker image rm"));
     }

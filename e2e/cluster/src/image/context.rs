@@ -95,7 +95,8 @@ fn scratch() -> anyhow::Result<tempfile::TempDir> {
         let other = workspace_root()?.join("target");
         tempfile::tempdir_in(&other).with_context(|| {
             format!(
-                "no folder can be made for the image's content, neither in `{}` ({error}) nor in `{}`; `TMPDIR` names another",
+                "cannot create a folder for the image's files in `{}` ({error}) or `{}`; set \
+                 `TMPDIR` to another folder",
                 std::env::temp_dir().display(),
                 other.display()
             )
@@ -183,7 +184,7 @@ async fn needs(program: &Path) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> {
             done.status,
             done.tail(5)
         ))
-        .hint("is it a program for this machine? `file` tells")
+        .hint("check with `file` that it is a program for this machine")
         .into());
     }
     let mut files = BTreeMap::new();
@@ -226,11 +227,11 @@ fn parse(text: &str) -> anyhow::Result<Vec<Library>> {
             .split_once(" => ")
             .map_or((line, line), |(name, path)| (name.trim(), path.trim()));
         if path == "not found" {
-            return Err(
-                Failure::infrastructure(format!("`{name}` is not on this machine"))
-                    .hint("install the package that has it")
-                    .into(),
-            );
+            return Err(Failure::infrastructure(format!(
+                "library `{name}` is not on this machine"
+            ))
+            .hint("install the package that contains it")
+            .into());
         }
         if !path.starts_with('/') {
             continue;
@@ -287,7 +288,10 @@ mod tests {
     #[test]
     fn a_library_that_is_not_there_is_named() {
         let error = parse("\tlibssl.so.3 => not found\n").unwrap_err();
-        assert_eq!(error.to_string(), "`libssl.so.3` is not on this machine");
+        assert_eq!(
+            error.to_string(),
+            "library `libssl.so.3` is not on this machine"
+        );
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ pub async fn version() -> anyhow::Result<(u32, u32, u32)> {
     let done = process::run(&line).await.map_err(with_hint)?;
     parse_version(&done.stdout).ok_or_else(|| {
         let said = done.stdout.lines().next().unwrap_or_default();
-        Failure::infrastructure(format!("`k3d version` cannot be read: `{said}`"))
+        Failure::infrastructure(format!("cannot parse `k3d version`: `{said}`"))
             .hint(INSTALL)
             .into()
     })
@@ -136,7 +136,7 @@ async fn run(name: &str, what: &str, line: &CommandLine) -> anyhow::Result<Done>
     let said = cause(&said).unwrap_or_else(|| done.status.to_string());
     Err(
         Failure::infrastructure(format!("cluster `{name}` cannot {what}: {said}"))
-            .hint("`cargo xtask doctor` looks for what k3d needs")
+            .hint("run `cargo xtask doctor` to check k3d's requirements")
             .into(),
     )
 }

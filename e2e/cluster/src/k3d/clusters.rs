@@ -187,14 +187,13 @@ impl Clusters {
     ) -> anyhow::Result<Vec<Cluster>> {
         for spec in specs {
             if !messages::is_dns_label(&spec.name) || spec.name.len() > LONGEST_NAME {
-                return Err(Failure::usage(format!(
-                    "`{}` is no name for a k3d cluster",
-                    spec.name
-                ))
-                .hint(format!(
-                    "use a DNS label of at most {LONGEST_NAME} characters"
-                ))
-                .into());
+                return Err(
+                    Failure::usage(format!("invalid k3d cluster name `{}`", spec.name))
+                        .hint(format!(
+                            "use a DNS label of at most {LONGEST_NAME} characters"
+                        ))
+                        .into(),
+                );
             }
         }
         if docker::image(&self.image).await?.is_none() {
@@ -318,31 +317,29 @@ async fn refuse_remains(name: &str) -> anyhow::Result<()> {
         return Ok(());
     };
     Err(Failure::infrastructure(format!(
-        "cluster `{name}`: there is a Docker {what} already, and it is not ours"
+        "cluster `{name}`: a Docker {what} of this name exists and is not Ferry's"
     ))
-    .hint(format!("if nobody needs it: `{fix}`"))
+    .hint(format!("if it is no longer needed, run `{fix}`"))
     .into())
 }
 
 pub(super) fn foreign(name: &str, whose: &str) -> anyhow::Error {
     Failure::infrastructure(format!(
-        "there is a k3d cluster `{name}` already, and it belongs to {whose}"
+        "k3d cluster `{name}` already exists and belongs to {whose}"
     ))
     .hint(format!(
-        "it was not touched; if nobody needs it: `k3d cluster delete {name}`"
+        "it was not changed; if it is no longer needed, run `k3d cluster delete {name}`"
     ))
     .into()
 }
 
 fn no_image(image: &str, error: &anyhow::Error) -> anyhow::Error {
-    Failure::infrastructure(format!(
-        "the k3s image `{image}` cannot be fetched: {error:#}"
-    ))
-    .hint(format!(
-        "`docker pull {image}` shows why; `{}` names another image",
-        super::K3S_IMAGE_VARIABLE
-    ))
-    .into()
+    Failure::infrastructure(format!("cannot pull the k3s image `{image}`: {error:#}"))
+        .hint(format!(
+            "run `docker pull {image}` to see the reason, or set `{}` to another image",
+            super::K3S_IMAGE_VARIABLE
+        ))
+        .into()
 }
 
 #[cfg(test)]

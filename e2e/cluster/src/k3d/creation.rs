@@ -84,7 +84,7 @@ impl Clusters {
         let is_port = [
             "port is already allocated",
             "address already in use",
-            "is taken by",
+            "is in use by",
         ]
         .iter()
         .any(|part| text.contains(part));

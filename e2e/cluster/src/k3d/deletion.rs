@@ -85,7 +85,8 @@ impl Clusters {
         Wait::until(format!("the end of cluster `{name}`"))
             .within(LIMIT)
             .hint(format!(
-                "`docker ps --all --filter label={CLUSTER_LABEL}={name}` shows what is left; `cargo xtask sweep` tries again"
+                "run `docker ps --all --filter label={CLUSTER_LABEL}={name}` to see what is \
+                 left; run `cargo xtask sweep` to retry"
             ))
             .poll(|| self.delete_once(name, &memory))
             .await?;

@@ -9,10 +9,10 @@ use kube::config::Kubeconfig;
 /// Writes what k3d printed, after a look at whether it is a kubeconfig with the context `context`.
 pub(super) fn save(text: &str, context: &str, path: &Path) -> anyhow::Result<()> {
     let config = Kubeconfig::from_yaml(text)
-        .with_context(|| format!("the kubeconfig of `{context}` cannot be read"))?;
+        .with_context(|| format!("cannot parse the kubeconfig of `{context}`"))?;
     anyhow::ensure!(
         config.contexts.iter().any(|named| named.name == context),
-        "the kubeconfig that k3d gave has no context `{context}`"
+        "k3d's kubeconfig has no context `{context}`"
     );
     replace_file(path, text.as_bytes(), 0o600)
 }

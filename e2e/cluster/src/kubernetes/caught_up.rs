@@ -28,7 +28,10 @@ impl Cluster {
     ) -> anyhow::Result<()> {
         Wait::until(format!("the nodes of {}", self.name))
             .within(LIMIT)
-            .hint("`docker ps -a` shows whether its nodes run, `docker logs` what they say")
+            .hint(
+                "run `docker ps -a` to check that its nodes are running, and `docker logs` for \
+                   their logs",
+            )
             .showing(step)
             .poll(|| async {
                 let all = ListParams::default();

@@ -147,7 +147,7 @@ fn refused(context: &str, cause: &str) -> Failure {
 
 /// What to try where a kubeconfig's context does not lead anywhere.
 fn must_work(context: &str) -> String {
-    format!("`kubectl --context {context} get namespaces` must work first")
+    format!("make `kubectl --context {context} get namespaces` work first")
 }
 
 #[cfg(test)]

@@ -75,11 +75,12 @@ impl Cluster {
         match self.owner_of(namespace, label).await? {
             Owned::Absent | Owned::Ours => Ok(()),
             Owned::Foreign(whose) => Err(Failure::infrastructure(format!(
-                "{}: namespace {namespace} is there already and is {whose}",
+                "{}: namespace {namespace} already exists and is {whose}",
                 self.name
             ))
             .hint(format!(
-                "it was not touched; delete it (kubectl delete namespace {namespace}) or give the blueprint another name"
+                "it was not changed; delete it (`kubectl delete namespace {namespace}`) or \
+                 rename the blueprint"
             ))
             .into()),
         }
@@ -108,7 +109,10 @@ impl Cluster {
         let all = Api::<Namespace>::all(self.client.clone());
         Wait::until(format!("the end of namespace {namespace} in {}", self.name))
             .within(limit)
-            .hint(format!("`kubectl describe namespace {namespace}` says what it still holds; run it again afterwards"))
+            .hint(format!(
+                "run `kubectl describe namespace {namespace}` to see what it still \
+                           contains; then run the command again"
+            ))
             .showing(step)
             .looking_every(Duration::from_secs(1))
             .poll(|| async {

@@ -132,7 +132,7 @@ impl Cluster {
                 "{}: Secret {namespace}/{name} is gone",
                 self.name
             ))
-            .hint("bring the environment up again, which applies it")
+            .hint("run `local-up` or `deploy` again, which applies it")
             .into());
         };
         // An apply takes back what the same manager set before and leaves out now, so labels and type are said again.

@@ -31,12 +31,9 @@ impl Cluster {
         context: &str,
     ) -> anyhow::Result<Self> {
         let unusable = || {
-            Failure::infrastructure(format!(
-                "cluster {name}: context `{context}` cannot be used"
-            ))
-            .hint(format!(
-                "`kubectl --context {context} get nodes` must work first"
-            ))
+            Failure::infrastructure(format!("cluster {name}: cannot use context `{context}`")).hint(
+                format!("make `kubectl --context {context} get nodes` work first"),
+            )
         };
         let variables = Variables::of_this_process();
         let client = connection::open(kubeconfig, Some(context), &variables).await;
@@ -103,10 +100,10 @@ impl Cluster {
         let version = version.map_err(|error| in_the_way.map_or(error, Into::into))?;
         if is_too_old(&version.major, &version.minor) {
             return Err(Failure::infrastructure(format!(
-                "{}: Kubernetes {} is too old: its pods cannot have sidecars",
+                "{}: Kubernetes {} is too old for sidecar containers",
                 self.name, version.git_version
             ))
-            .hint(format!("use 1.{OLDEST_MINOR} or later"))
+            .hint(format!("upgrade it to 1.{OLDEST_MINOR} or later"))
             .into());
         }
         Ok(())

@@ -149,7 +149,7 @@ impl Cluster {
                     if unschedulable_since.get_or_insert_with(Instant::now).elapsed() < UNSCHEDULABLE_LIMIT {
                         return Ok(Seen::Waiting(format!("{name}: {words}")));
                     }
-                    Err(Failure::infrastructure(format!("{}: no node takes pod {namespace}/{name}: {words}", self.name)).hint("free what the scheduler names, or remove other environments with `cargo xtask local-down --all`").into())
+                    Err(Failure::infrastructure(format!("{}: pod {namespace}/{name} cannot be scheduled: {words}", self.name)).hint("free the resources that the scheduler names, or remove other environments with `cargo xtask local-down --all`").into())
                 }
                 State::Broken(trouble) => {
                     let failure = trouble.failure(&format!("{}: pod {namespace}/{name}", self.name));
@@ -298,11 +298,11 @@ impl Cluster {
             holders.join(" and ")
         };
         Failure::infrastructure(format!(
-            "{}: port {port} of the load balancer is taken by {who}",
+            "{}: port {port} of the load balancer is in use by {who}",
             self.name
         ))
         .hint(format!(
-            "delete {who}, or give {} another `port` in its blueprint",
+            "delete {who}, or change `port` of {} in its blueprint",
             workload.pod()
         ))
     }
@@ -353,7 +353,7 @@ impl Cluster {
                                 >= UNSCHEDULABLE_LIMIT =>
                         {
                             Err(Failure::infrastructure(format!(
-                                "{}: no node takes pod {namespace}/{name}: {words}",
+                                "{}: pod {namespace}/{name} cannot be scheduled: {words}",
                                 self.name
                             ))
                             .into())

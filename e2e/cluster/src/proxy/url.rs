@@ -76,9 +76,9 @@ impl Proxy {
     /// A [`Failure::usage`] that says where the URL stands, and not what it is.
     pub fn parse(url: &str, source: Source) -> Result<Self, Failure> {
         let refused = |why: &str| {
-            Failure::usage(format!("{source} is no URL of a proxy: {why}")).hint(
-                "write it as http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, with USER:PASSWORD@ before HOST where \
-                 the proxy asks for them",
+            Failure::usage(format!("invalid proxy URL in {source}: {why}")).hint(
+                "use the form http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, with \
+                 USER:PASSWORD@ before HOST if the proxy requires them",
             )
         };
         let url = url.trim();

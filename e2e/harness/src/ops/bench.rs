@@ -148,7 +148,7 @@ fn delivered(acks: &[Ack], count: u32) -> anyhow::Result<()> {
     }
     Err(
         Failure::product(format!("{good} of {count} messages were delivered"))
-            .hint("`cargo xtask e2e` shows whether the ferry works at all")
+            .hint("run `cargo xtask e2e` to check that the ferry works")
             .into(),
     )
 }

@@ -133,10 +133,10 @@ pub fn write(request: &Request) -> anyhow::Result<Written> {
     };
     if !archive && identity.starts_with(&path) {
         return Err(Failure::usage(format!(
-            "`{}` is inside the bundle, which others get to see, and holds the key of the root",
+            "identity folder `{}` is inside the bundle, but holds the root's key",
             identity.display()
         ))
-        .hint("name another folder with `--identity`")
+        .hint("pass a folder outside the bundle with `--identity`")
         .into());
     }
     let place = if archive {
@@ -170,8 +170,11 @@ fn settle(request: &Request) -> anyhow::Result<Bundle<'_>> {
     } = request;
     if *target == Target::K3d {
         return Err(
-            Failure::usage("a bundle is for clusters that are there; k3d's are made here")
-                .hint("`--target generic` is for any cluster, those of k3d too")
+            Failure::usage("a bundle cannot target `k3d`: it needs existing clusters")
+                .hint(
+                    "pass `--target generic`, which works for any cluster, including those of \
+                       k3d",
+                )
                 .into(),
         );
     }
@@ -181,10 +184,10 @@ fn settle(request: &Request) -> anyhow::Result<Bundle<'_>> {
         .find(|pod| RECORDS.contains(&pod.name.as_str()))
     {
         return Err(Failure::usage(format!(
-            "{} has the name of a file of the bundle",
+            "{} has the same name as a file of the bundle",
             at(blueprint, pod)
         ))
-        .hint("give it another name in the blueprint")
+        .hint("rename it in the blueprint")
         .into());
     }
     let (images, credentials) = pulled_images(
@@ -231,8 +234,8 @@ fn beside(path: &Path) -> anyhow::Result<PathBuf> {
     let name = root_folder(path);
     if name.is_empty() {
         return Err(
-            Failure::usage(format!("`{}` is no name of a bundle", path.display()))
-                .hint("name a folder, or a file that ends with `.tar.gz`")
+            Failure::usage(format!("invalid bundle name `{}`", path.display()))
+                .hint("pass a folder, or a file that ends with `.tar.gz`")
                 .into(),
         );
     }

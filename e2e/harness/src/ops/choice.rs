@@ -29,7 +29,7 @@ impl std::str::FromStr for RuntimeChoice {
             "k3d" => Ok(Self::K3d),
             "existing" => Ok(Self::Existing),
             _ => Err(Failure::usage(format!(
-                "`{text}` is no runtime: use `auto`, `embedded`, `k3d` or `existing`"
+                "unknown runtime `{text}`: use `auto`, `embedded`, `k3d` or `existing`"
             ))),
         }
     }

@@ -25,9 +25,9 @@ pub fn reason_to_replace(record: &Record, runtime: Option<RuntimeKind>) -> Optio
     if runtime.is_some_and(|wanted| wanted != record.runtime) {
         return Some(
             match record.runtime {
-                RuntimeKind::Embedded => "it runs as processes, and clusters are asked for",
+                RuntimeKind::Embedded => "it uses processes, but clusters are requested",
                 RuntimeKind::K3d | RuntimeKind::Existing => {
-                    "it runs on clusters, and processes are asked for"
+                    "it uses clusters, but processes are requested"
                 }
             }
             .into(),
@@ -39,7 +39,7 @@ pub fn reason_to_replace(record: &Record, runtime: Option<RuntimeKind>) -> Optio
         .iter()
         .any(|cluster| cluster.reference != cluster.name);
     (record.runtime == RuntimeKind::K3d && other_names)
-        .then(|| "its clusters have other names and ports".into())
+        .then(|| "its clusters have different names and ports".into())
 }
 
 /// Lets an environment be made anew only where no stored message is lost by it.
@@ -56,9 +56,10 @@ pub async fn may_be_replaced(environment: &Environment, reason: &str) -> anyhow:
     };
     let name = environment.name();
     Err(Failure::usage(format!(
-        "`{name}` would have to be made anew, since {reason}: its sinks have stored {what}, which would be lost"
+        "`{name}` must be recreated, because {reason}: its sinks have stored {what}, which would \
+         be lost"
     ))
-    .hint("add `--fresh` if nobody needs them any more, or choose another `--name`")
+    .hint("add `--fresh` if these messages are no longer needed, or pass another `--name`")
     .into())
 }
 

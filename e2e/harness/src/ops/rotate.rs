@@ -228,7 +228,7 @@ pub async fn export(
     }
     let unwritable = |error: std::io::Error| {
         Failure::usage(format!("cannot write into `{}`: {error}", out.display()))
-            .hint("choose another `--out`")
+            .hint("pass another `--out`")
     };
     fs::create_dir_all(out).map_err(unwritable)?;
     let mut files = vec![];
@@ -377,7 +377,10 @@ where
     Wait::until(what)
         .within(LIMIT)
         .looking_every(PAUSE)
-        .hint("`cargo xtask status` shows how it is; run the command again, it goes on where it stopped")
+        .hint(
+            "run `cargo xtask status` for its state; run the command again to continue where \
+               it stopped",
+        )
         .showing(step)
         .poll(|| async {
             if looks.fetch_add(1, Ordering::Relaxed) % LOOKS_BEFORE_NUDGE == LOOKS_BEFORE_NUDGE - 1
@@ -401,12 +404,13 @@ async fn all_answer<'a>(
                 reach.look(&pod.name).await.map_err(|error| {
                     error.context(
                         Failure::infrastructure(format!(
-                            "{} in {} does not say what identity it has; nothing was changed",
+                            "{} in {} does not report its identity; nothing was changed",
                             pod.name.pod(),
                             pod.name.cluster()
                         ))
                         .hint(
-                            "`cargo xtask status` shows how it is; with every pod up, run it again",
+                            "run `cargo xtask status` for its state; run the command again when \
+                             every pod is ready",
                         ),
                     )
                 })
@@ -420,11 +424,9 @@ async fn all_answer<'a>(
 fn refuse_unfinished(folder: &Path) -> anyhow::Result<()> {
     match Succession::pending(folder)? {
         None => Ok(()),
-        Some(_) => Err(
-            Failure::usage("a replacement of the root was begun and has not ended")
-                .hint("`cargo xtask identity rotate --root` completes it")
-                .into(),
-        ),
+        Some(_) => Err(Failure::usage("a rotation of the root is incomplete")
+            .hint("run `cargo xtask identity rotate --root` to complete it")
+            .into()),
     }
 }
 

@@ -29,7 +29,7 @@ const FIRST_PORT: u16 = 30100;
 const PORTS_BETWEEN_PODS: u16 = 100;
 const PORTS_BETWEEN_BLUEPRINTS: usize = 10;
 
-/// Words that cannot be the name of a module, of those that are DNS labels.
+/// Words that invalid name of a of a module, of those that are DNS labels.
 const KEYWORDS: &[&str] = &[
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate",
     "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl",
@@ -86,8 +86,8 @@ impl Scaffold {
         for path in [&folder, &test, &test.with_extension("")] {
             if path.exists() {
                 return Err(
-                    Failure::usage(format!("`{}` is there already", path.display()))
-                        .hint("choose another name")
+                    Failure::usage(format!("`{}` already exists", path.display()))
+                        .hint("pass another name")
                         .into(),
                 );
             }
@@ -99,16 +99,16 @@ impl Scaffold {
             // The file is not there, so its lines would tell nobody anything.
             let problems: Vec<_> = problems.iter().map(|problem| &*problem.text).collect();
             Failure::usage(format!(
-                "`{}` would be no good blueprint: {}",
+                "`{}` would not be a valid blueprint: {}",
                 wish.name,
                 problems.join("; ")
             ))
-            .hint("choose other names, or fewer clusters")
+            .hint("pass other names, or fewer clusters")
         })?;
         let mut all = others;
         all.push(blueprint.clone());
         Plan::of(&all, Ports::Spread, &|_| Sockets::in_pod())
-            .context("it does not go with the blueprints that are there")?;
+            .context("it conflicts with the existing blueprints")?;
 
         let prefix = format!("{}/", wish.name);
         let mut files: BTreeMap<String, String> =
@@ -195,10 +195,11 @@ fn check(wish: &Wish) -> anyhow::Result<()> {
         || KEYWORDS.contains(&module.as_str())
     {
         return Err(Failure::usage(format!(
-            "a blueprint cannot be named `{}`: its test is a module of Rust, and no module is named `{module}`",
+            "invalid blueprint name `{}`: its test would be the Rust module `{module}`, which is \
+             not a valid name",
             wish.name
         ))
-        .hint("choose another name, such as `island-ferry`")
+        .hint("pass another name, such as `island-ferry`")
         .into());
     }
     let mut seen = BTreeSet::new();
@@ -206,8 +207,8 @@ fn check(wish: &Wish) -> anyhow::Result<()> {
         label("cluster", cluster)?;
         if !seen.insert(cluster) {
             return Err(
-                Failure::usage(format!("cluster `{cluster}` is given twice"))
-                    .hint("name each cluster once, in the order of the travel")
+                Failure::usage(format!("cluster `{cluster}` is named twice"))
+                    .hint("name each cluster once, in travel order")
                     .into(),
             );
         }
@@ -215,7 +216,7 @@ fn check(wish: &Wish) -> anyhow::Result<()> {
     if seen.len() < 2 {
         return Err(
             Failure::usage(format!("a ferry needs two clusters, not {}", seen.len()))
-                .hint("give them as `--clusters cluster-a,cluster-b`")
+                .hint("pass them as `--clusters cluster-a,cluster-b`")
                 .into(),
         );
     }
@@ -227,8 +228,11 @@ fn label(of: &str, name: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let shown: String = name.chars().take(70).collect();
-    Err(Failure::usage(format!("{shown:?} cannot be the name of a {of}"))
-        .hint("use small letters, digits and hyphens, at most 63, a letter or digit first and last")
+    Err(Failure::usage(format!("invalid name of a {of}: {shown:?}"))
+        .hint(
+            "use at most 63 lower-case letters, digits and hyphens, with a letter or digit \
+               first and last",
+        )
         .into())
 }
 
@@ -250,10 +254,10 @@ fn chain(clusters: &[String], others: &[Blueprint]) -> anyhow::Result<Vec<Stop>>
         })
         .ok_or_else(|| {
             Failure::usage(format!(
-                "there are no ports for pods in {} clusters",
+                "not enough ports for pods in {} clusters",
                 clusters.len()
             ))
-            .hint("give fewer clusters")
+            .hint("pass fewer clusters")
         })?;
     let last = clusters.len() - 1;
     let pod = |place: usize| match place {

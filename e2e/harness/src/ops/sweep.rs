@@ -193,12 +193,12 @@ async fn refuse_clusters(layout: &Layout) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(Failure::infrastructure(format!(
-        "`{}` has no readable record, and its clusters are there: {}",
+        "environment `{}` has no readable record, but its clusters exist: {}",
         layout.root().display(),
         clusters.join(", ")
     ))
     .hint(format!(
-        "if nobody needs what they hold: `k3d cluster delete {}`, and run it again",
+        "if they are no longer needed, run `k3d cluster delete {}`, then run the command again",
         clusters.join(" ")
     ))
     .into())
@@ -312,9 +312,9 @@ pub(crate) async fn make_room(
         }
     };
     Err(
-        Failure::usage(format!("environment `{name}` is up already, {by}"))
+        Failure::usage(format!("environment `{name}` is already up, {by}"))
             .hint(format!(
-                "take it down with `cargo xtask {} --name {name}`, or choose another `--name`",
+                "remove it with `cargo xtask {} --name {name}`, or pass another `--name`",
                 local::removal(environment.record.runtime)
             ))
             .into(),

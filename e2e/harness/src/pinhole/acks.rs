@@ -47,7 +47,8 @@ impl Acks {
                     self.who
                 ))
                 .hint(
-                    "`cargo xtask status` shows how the pods are, `cargo xtask logs` what they say",
+                    "run `cargo xtask status` for the pods' state and `cargo xtask logs` for \
+                     their logs",
                 )
             })?;
             let Some(line) = line else { return Ok(None) };
@@ -57,7 +58,7 @@ impl Acks {
             let answered = serde_json::from_str(&line).with_context(|| {
                 let head: String = line.chars().take(120).collect();
                 Failure::product(format!(
-                    "{} answers with what is no acknowledgement: `{head}`",
+                    "invalid acknowledgement from {}: `{head}`",
                     self.who
                 ))
             })?;

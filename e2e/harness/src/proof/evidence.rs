@@ -31,9 +31,15 @@ pub fn roots_of(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 }
 
 fn no_roots(path: &Path, cause: &str) -> anyhow::Error {
-    Failure::usage(format!("`{}` is no PEM file of roots: {cause}", path.display()))
-        .hint("an environment's root is `identity/root.crt` in its state folder; `cargo xtask status` names that")
-        .into()
+    Failure::usage(format!(
+        "cannot read roots from `{}`: {cause}",
+        path.display()
+    ))
+    .hint(
+        "pass `identity/root.crt` of an environment's state folder, which `cargo xtask \
+               status --json` prints",
+    )
+    .into()
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -43,7 +49,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
 fn usable(name: &str, read: std::io::Result<String>) -> anyhow::Result<String> {
     read.map_err(|error| {
         Failure::usage(format!("cannot read {name}: {error}"))
-            .hint("name a file that is there and that you may read")
+            .hint("pass a file that exists and is readable")
             .into()
     })
 }

@@ -98,9 +98,8 @@ pub async fn wait_for_report(
     let who = format!("{} in {}", gateway.name.pod(), gateway.name.cluster());
     let expected = u64::from(gateway.auto_trigger);
     let failed = |cause: String| {
-        Failure::product(format!("{who}: {cause}")).hint(
-            "`cargo xtask logs` shows what the pods say; of a run that is over, its state folder",
-        )
+        Failure::product(format!("{who}: {cause}"))
+            .hint("run `cargo xtask logs`, or after the run read the logs in its state folder")
     };
     Wait::until(format!("the {expected} messages that {who} sends by itself"))
         .within(LIMIT)

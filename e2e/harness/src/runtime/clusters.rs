@@ -38,7 +38,7 @@ pub async fn connect(environment: &Environment, cluster: &str) -> anyhow::Result
         .find(|record| record.name == cluster);
     let record = record.with_context(|| {
         format!(
-            "environment `{}` has no cluster {cluster}",
+            "environment `{}` has no cluster `{cluster}`",
             environment.name()
         )
     })?;
@@ -49,7 +49,7 @@ pub async fn connect(environment: &Environment, cluster: &str) -> anyhow::Result
         }
         RuntimeKind::Existing => existing::connect(environment, record).await,
         RuntimeKind::Embedded => Err(Failure::usage(format!(
-            "environment `{}` runs as processes and has no clusters",
+            "environment `{}` uses the embedded runtime and has no clusters",
             environment.name()
         ))
         .into()),

@@ -167,7 +167,7 @@ pub(super) async fn metrics(
     let answer = request.send().await?;
     anyhow::ensure!(
         answer.status == 200,
-        "{container} of {pod} answers {path} with {}",
+        "{container} of {pod} returned status {} for {path}",
         answer.status
     );
     Ok(answer.text())
@@ -211,9 +211,11 @@ pub(super) async fn start_container(
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
     if liveness(record_of(environment, pod)?, container) == Liveness::Running {
-        return Err(Failure::usage(format!("{container} of {pod} runs already"))
-            .hint("stop it first")
-            .into());
+        return Err(
+            Failure::usage(format!("{container} of {pod} is already running"))
+                .hint("stop it first")
+                .into(),
+        );
     }
     let file = PodFile::load(environment.layout(), pod)?;
     let process = start(environment, pod, container, file.launch(container)?)?;

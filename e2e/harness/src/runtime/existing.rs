@@ -62,7 +62,8 @@ impl FromStr for ContextOf {
                 context: context.into(),
             }),
             _ => Err(Failure::usage(format!(
-                "`{text}` is not CLUSTER=CONTEXT, such as `cluster-a=gke_project_region_name`"
+                "invalid `{text}`: expected CLUSTER=CONTEXT, such as \
+                 `cluster-a=gke_project_region_name`"
             ))),
         }
     }
@@ -75,20 +76,23 @@ impl Destination {
         for ContextOf { cluster, context } in &self.contexts {
             if !plan.clusters.iter().any(|known| known.name == *cluster) {
                 return Err(
-                    Failure::usage(format!("no blueprint has a cluster `{cluster}`"))
-                        .hint(format!("they have {}", names(plan)))
+                    Failure::usage(format!("no blueprint has cluster `{cluster}`"))
+                        .hint(format!("use one of {}", names(plan)))
                         .into(),
                 );
             }
             if let Some((other, _)) = contexts.iter().find(|(_, used)| *used == context) {
                 return Err(Failure::usage(format!(
-                    "context `{context}` is given for `{other}` and for `{cluster}`"
+                    "context `{context}` is given for both `{other}` and `{cluster}`"
                 ))
-                .hint("a trail over two clusters needs two")
+                .hint("pass a different context for each cluster")
                 .into());
             }
             if contexts.insert(cluster.clone(), context.clone()).is_some() {
-                return Err(Failure::usage(format!("`{cluster}` is given two contexts")).into());
+                return Err(Failure::usage(format!(
+                    "two contexts are given for cluster `{cluster}`"
+                ))
+                .into());
             }
         }
         let missing: Vec<_> = plan
@@ -98,12 +102,11 @@ impl Destination {
             .map(|cluster| format!("`--context {}=NAME`", cluster.name))
             .collect();
         if !missing.is_empty() {
-            return Err(Failure::usage(format!(
-                "no context is named: {} is missing",
-                missing.join(" and ")
-            ))
-            .hint("`kubectl config get-contexts` lists yours")
-            .into());
+            return Err(
+                Failure::usage(format!("missing context: {}", missing.join(" and ")))
+                    .hint("run `kubectl config get-contexts` to list the contexts")
+                    .into(),
+            );
         }
         Ok(contexts)
     }
@@ -173,18 +176,21 @@ mod tests {
         for (given, says) in [
             (&["cluster-a"][..], "CLUSTER=CONTEXT"),
             (&["=x"], "CLUSTER=CONTEXT"),
-            (&["cluster-a=one"], "`--context cluster-b=NAME` is missing"),
+            (
+                &["cluster-a=one"],
+                "missing context: `--context cluster-b=NAME`",
+            ),
             (
                 &["cluster-a=one", "cluster-c=two"],
-                "no blueprint has a cluster `cluster-c`",
+                "no blueprint has cluster `cluster-c`",
             ),
             (
                 &["cluster-a=one", "cluster-b=one"],
-                "given for `cluster-a` and for `cluster-b`",
+                "given for both `cluster-a` and `cluster-b`",
             ),
             (
                 &["cluster-a=one", "cluster-a=two", "cluster-b=x"],
-                "`cluster-a` is given two contexts",
+                "two contexts are given for cluster `cluster-a`",
             ),
         ] {
             let error = contexts(given).unwrap_err();

@@ -112,8 +112,8 @@ pub async fn restart(
 /// A kubelet starts a container again at once, so on a cluster none stays stopped.
 fn no_faults(name: &Name) -> anyhow::Error {
     Failure::usage(format!(
-        "environment `{name}` runs on clusters, where a single container cannot be kept stopped"
+        "environment `{name}` runs on clusters, where kubelet restarts a stopped container"
     ))
-    .hint("use the embedded runtime for this")
+    .hint("pass `--runtime embedded`")
     .into()
 }

@@ -104,7 +104,10 @@ pub fn audit(
     scene: Option<&Scene>,
 ) -> anyhow::Result<Audit> {
     let mut verifier = TrailVerifier::new(roots).map_err(|error| {
-        Failure::usage(error.to_string()).hint("give the environment's root as PEM: `--roots FILE`")
+        Failure::usage(error.to_string()).hint(
+            "pass the environment's root in PEM with `--roots \
+                                                FILE`",
+        )
     })?;
     let mut audit = Audit {
         messages: output.len(),

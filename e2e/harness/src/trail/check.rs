@@ -72,9 +72,8 @@ fn failure(blueprint: &str, problems: &[String]) -> Failure {
     if count > MOST_LISTED {
         text.push_str(&format!("\n  and {} more", count - MOST_LISTED));
     }
-    Failure::product(text).hint(
-        "look at the logs of the pods that are named, from the gateway on: `cargo xtask logs`",
-    )
+    Failure::product(text)
+        .hint("run `cargo xtask logs` for the logs of the named pods, starting with the gateway")
 }
 
 /// `seq 2 (…3f2a9c11)`

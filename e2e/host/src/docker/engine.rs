@@ -143,10 +143,10 @@ pub async fn info() -> anyhow::Result<Info> {
 /// The failure of what needs Docker and finds Podman.
 pub fn podman(version: &str) -> Failure {
     Failure::infrastructure(format!(
-        "`docker` is Podman{}{version}, and k3d's clusters need Docker",
+        "`docker` is Podman{}{version}, but k3d needs Docker",
         if version.is_empty() { "" } else { " " }
     ))
-    .hint("install Docker (https://docs.docker.com/engine/install/), or use `--runtime embedded`")
+    .hint("install Docker (https://docs.docker.com/engine/install/), or pass `--runtime embedded`")
 }
 
 enum Said {
@@ -160,8 +160,8 @@ fn read_info(stdout: &str, stderr: &str) -> anyhow::Result<Said> {
         unreachable_engine(stderr)
             .or_else(|| unreachable_engine(stdout))
             .unwrap_or_else(|| {
-                Failure::infrastructure(format!("`docker info` cannot be read: {why}"))
-                    .hint("`docker info` shows what answers; `--runtime embedded` needs no Docker")
+                Failure::infrastructure(format!("cannot parse `docker info`: {why}"))
+                    .hint("run `docker info`, or pass `--runtime embedded`, which needs no Docker")
             })
     };
     let value: serde_json::Value =
@@ -223,18 +223,18 @@ mod tests {
     #[test]
     fn what_describes_no_engine_is_one_clear_line() {
         for (stdout, stderr, cause) in [
-            ("", "", "`docker info` cannot be read"),
+            ("", "", "cannot parse `docker info`"),
             ("{}", "", "it has no `ServerVersion`"),
             (r#"{"ServerVersion":""}"#, "", "it has no `ServerVersion`"),
             (
                 r#"{"ServerVersion":"","ServerErrors":["Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?"]}"#,
                 "",
-                "Docker does not answer",
+                "Docker does not respond",
             ),
             (
                 "{}",
                 "Cannot connect to the Docker daemon",
-                "Docker does not answer",
+                "Docker does not respond",
             ),
         ] {
             let error = read_info(stdout, stderr).map(drop).unwrap_err();
@@ -256,7 +256,7 @@ mod tests {
         let failure = podman(&version);
         assert_eq!(
             failure.to_string(),
-            "`docker` is Podman 5.4.0, and k3d's clusters need Docker"
+            "`docker` is Podman 5.4.0, but k3d needs Docker"
         );
     }
 

@@ -109,7 +109,8 @@ fn unbuilt(tag: &str, stderr: &str) -> Failure {
         let said = tail(stderr, 1);
         let cause = said.trim().trim_start_matches("ERROR: ");
         Failure::infrastructure(format!("`docker build` of `{tag}`: {cause}")).hint(
-            "`docker buildx ls` shows the builders and which of them do not work; with `BUILDX_BUILDER=default` the engine builds",
+            "run `docker buildx ls` to see which builders work; set `BUILDX_BUILDER=default` to \
+             build with the engine",
         )
     })
 }
@@ -164,7 +165,7 @@ pub async fn load(what: Load<'_>) -> anyhow::Result<()> {
             what.containers.join(", "),
             what.limit
         ))
-        .hint("look at `docker stats`: the machine may be out of memory or disk")
+        .hint("run `docker stats`: the machine may be out of memory or disk")
         .into()),
     }
 }
@@ -203,7 +204,7 @@ async fn stream(what: Load<'_>) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(Failure::infrastructure(failed.join("\n"))
-        .hint("is the node up, and its disk not full? `docker ps`, `df -h`")
+        .hint("check that the node is running (`docker ps`) and has disk space (`df -h`)")
         .into())
 }
 
@@ -275,7 +276,7 @@ pub(super) fn spawn(args: &[&str], more: &[String], stdin: Stdio) -> anyhow::Res
         .stderr(Stdio::piped());
     GroupChild::spawn(&mut command).map_err(|error| {
         Failure::infrastructure(format!("cannot start `docker`: {error}"))
-            .hint("install Docker, or use `--runtime embedded`")
+            .hint("install Docker, or pass `--runtime embedded`")
             .into()
     })
 }
@@ -305,6 +306,6 @@ mod tests {
             assert!(failure.next_step().unwrap().contains("docker buildx ls"));
         }
         let gone = unbuilt("a:1", "Cannot connect to the Docker daemon at unix:///x.");
-        assert!(gone.to_string().starts_with("Docker does not answer"));
+        assert!(gone.to_string().starts_with("Docker does not respond"));
     }
 }

@@ -145,7 +145,7 @@ async fn answer_arrives(image: &str, word: &str) -> anyhow::Result<bool> {
 }
 
 fn ended() -> Failure {
-    Failure::infrastructure("the container that should answer has ended")
+    Failure::infrastructure("the container that should respond has exited")
 }
 
 /// What `docker` dials: `DOCKER_HOST`, else the endpoint of the context in use. `None` where that is not told.

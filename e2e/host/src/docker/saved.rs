@@ -31,10 +31,10 @@ pub async fn config_digest(reference: &str, limit: Duration) -> anyhow::Result<S
     let read = tokio::task::spawn_blocking(move || digest_in(archive));
     let found = tokio::time::timeout(limit, read).await.map_err(|_| {
         Failure::infrastructure(format!(
-            "`docker save {reference}` did not end within {limit:.0?}"
+            "`docker save {reference}` did not finish within {limit:.0?}"
         ))
     })??;
-    found.with_context(|| format!("`docker save {reference}` names no configuration"))
+    found.with_context(|| format!("`docker save {reference}` contains no configuration"))
 }
 
 /// Reads to the end, since whoever writes the archive is not to find its pipe closed.
@@ -53,7 +53,7 @@ fn digest_in(archive: impl Read) -> anyhow::Result<String> {
     let digest = name.strip_suffix(".json").unwrap_or(name);
     anyhow::ensure!(
         digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        "`{config}` is no digest"
+        "`{config}` is not a digest"
     );
     Ok(format!("sha256:{digest}"))
 }

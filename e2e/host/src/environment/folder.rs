@@ -74,11 +74,11 @@ impl Layout {
     pub fn remove(&self) -> anyhow::Result<()> {
         if let Some(running) = process::processes_under(self.root())?.first() {
             return Err(Failure::infrastructure(format!(
-                "`{}` is kept: {running} ({}) still runs in it",
+                "`{}` was not removed: {running} ({}) still runs in it",
                 self.root().display(),
                 running.name()
             ))
-            .hint("`cargo xtask sweep` ends it and removes the folder")
+            .hint("run `cargo xtask sweep` to end it and remove the folder")
             .into());
         }
         let cannot = || format!("cannot delete `{}`", self.root().display());

@@ -105,7 +105,7 @@ impl Store {
         ));
         let lock = Wait::until(format!("the lock of environment `{name}`"))
             .within(LIMIT)
-            .hint("let the other command finish, or end it")
+            .hint("wait for the other command to finish, or stop it")
             .showing(&step)
             .poll(|| async {
                 Ok(match self.try_lock(name)? {

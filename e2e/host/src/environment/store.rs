@@ -94,10 +94,10 @@ pub fn workspace_root() -> anyhow::Result<PathBuf> {
         .map(Path::to_path_buf)
         .ok_or_else(|| {
             Failure::usage(format!(
-                "`{}` is not inside a checkout of Ferry",
+                "`{}` is not in a checkout of Ferry",
                 here.display()
             ))
-            .hint("change to the checkout, and run it again")
+            .hint("change to the checkout and run the command again")
             .into()
         })
 }
@@ -137,9 +137,11 @@ impl Store {
     pub fn deployed() -> anyhow::Result<Self> {
         Self::deployed_in(|name| std::env::var_os(name)).ok_or_else(|| {
             Failure::usage(
-                "it is not known where the keys of deployments are kept: neither `XDG_STATE_HOME` nor `HOME` is set",
+                "no folder for the keys of deployments: neither `XDG_STATE_HOME` nor `HOME` is set",
             )
-            .hint(format!("set one of them, or `{STATE_VARIABLE}`, to a folder of your own"))
+            .hint(format!(
+                "set one of them, or `{STATE_VARIABLE}`, to a folder of your own"
+            ))
             .into()
         })
     }
@@ -192,9 +194,10 @@ impl Store {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 return Err(
-                    Failure::usage(format!("there is an environment `{name}` already"))
+                    Failure::usage(format!("environment `{name}` already exists"))
                         .hint(format!(
-                            "take it down with `cargo xtask local-down --name {name}`, or choose another `--name`"
+                            "remove it with `cargo xtask local-down --name {name}`, or pass \
+                             another `--name`"
                         ))
                         .into(),
                 );
@@ -244,9 +247,9 @@ impl Store {
                     .collect();
                 let failure = Failure::usage(format!("there is no environment `{name}`"));
                 Err(if others.is_empty() {
-                    failure.hint("start one with `cargo xtask local-up`")
+                    failure.hint("create one with `cargo xtask local-up`")
                 } else {
-                    failure.hint(format!("choose one of {}", others.join(", ")))
+                    failure.hint(format!("pass one of {}", others.join(", ")))
                 }
                 .into())
             }
@@ -396,7 +399,7 @@ impl Environment {
             self.name
         ))
         .hint(format!(
-            "do it there; if that is gone for good, delete `{}`",
+            "run the command there; if that machine no longer exists, delete `{}`",
             self.layout.root().display()
         ))
         .into())

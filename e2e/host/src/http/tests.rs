@@ -91,7 +91,7 @@ async fn silence_ends_at_the_deadline() {
         .await
         .unwrap_err();
     assert!(
-        format!("{error:#}").ends_with("no answer within 50ms"),
+        format!("{error:#}").ends_with("no response within 50ms"),
         "{error:#}"
     );
 }
@@ -149,5 +149,5 @@ async fn a_connection_that_is_there_carries_a_request_whatever_the_answers_statu
 
     let (here, _silent) = tokio::io::duplex(1024);
     let error = get_over(here, "/ready", Duration::from_millis(50)).await;
-    assert_eq!(error.unwrap_err().to_string(), "no answer within 50ms");
+    assert_eq!(error.unwrap_err().to_string(), "no response within 50ms");
 }

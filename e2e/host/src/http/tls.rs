@@ -44,7 +44,7 @@ impl Tls {
     pub fn of(roots_pem: &[u8], name: &str) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(roots_pem) {
-            roots.add(certificate.context("no certificate in PEM")?)?;
+            roots.add(certificate.context("no PEM certificate")?)?;
         }
         anyhow::ensure!(!roots.is_empty(), "no certificate in it");
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -82,7 +82,7 @@ impl Tls {
 
 fn unusable(roots: &Path, why: &str) -> anyhow::Error {
     Failure::infrastructure(format!(
-        "the roots in `{}` cannot be used: {why}",
+        "cannot use the roots in `{}`: {why}",
         roots.display()
     ))
     .hint("put the certificate of the CA that signed the pinhole's there, in PEM")

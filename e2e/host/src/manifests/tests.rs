@@ -172,7 +172,7 @@ fn a_name_or_a_path_finds_a_blueprint() {
 fn an_unknown_name_is_answered_with_the_known_ones() {
     let (text, hint) = usage(find(&manifests(), "internatonal-ferry"));
     assert!(
-        text.starts_with("no blueprint `internatonal-ferry`"),
+        text.starts_with("unknown blueprint `internatonal-ferry`"),
         "{text}"
     );
     assert!(text.contains("`fast-international-ferry`, "), "{text}");
@@ -201,7 +201,7 @@ fn the_problems_of_several_files_are_said_together() {
         "{text}"
     );
     let (text, _) = usage(all(folder_with(&[]).path()));
-    assert!(text.starts_with("no blueprint under"), "{text}");
+    assert!(text.starts_with("no blueprint found under"), "{text}");
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_changed_a_missing_and_a_foreign_file_are_each_named() {
     let expected = [
         "b/c/p/01-a.yaml is not what the plan renders",
         "b/c/p/02-b.yaml is missing",
-        "b/c/p/03-c.yaml is not rendered any more",
+        "b/c/p/03-c.yaml is no longer rendered",
     ];
     assert_eq!(differences(folder.path(), &files, None).unwrap(), expected);
     assert_eq!(write(folder.path(), &files, None).unwrap(), 3);

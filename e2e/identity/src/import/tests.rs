@@ -270,7 +270,11 @@ fn a_folder_is_read_whole_or_every_problem_is_named() {
     // Saved and loaded, it is a root without a key, which signs nothing.
     signed.root.save(&identity).unwrap();
     let error = Root::load(&identity).unwrap().authority(&sink).unwrap_err();
-    assert!(error.to_string().contains("key of the root is not here"));
+    assert!(
+        error
+            .to_string()
+            .contains("root's key is not in the state folder")
+    );
     // Under the root of now, one certificate will do.
     fs::remove_file(from.join(certificate_file(&gateway))).unwrap();
     let signed = Signed::read(&identity, &from, &names).unwrap();

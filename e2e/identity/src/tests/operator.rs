@@ -184,7 +184,7 @@ fn an_intermediate_stands_between_when_it_is_in_the_file() {
     place.put("tls.crt", &format!("{signed}{leaf}"));
     let (cause, hint) = place.refusal();
     assert!(
-        cause.ends_with("has the certificate of its key in place 2, behind others"),
+        cause.starts_with("the certificate of the key is number 2 in `"),
         "{cause}"
     );
     assert!(hint.starts_with("put it first"), "{hint}");
@@ -235,13 +235,13 @@ fn a_key_that_cannot_be_the_certificates_is_refused() {
     place.put("tls.crt", &place.key.serialize_pem());
     let (said, next) = place.refusal();
     assert!(
-        said.ends_with("tls.crt` holds a private key and no certificate"),
+        said.ends_with("tls.crt` contains a private key instead of a certificate"),
         "{said}"
     );
     assert!(next.contains("swapped"), "{next}");
     std::fs::write(place.home().join("tls.crt"), [0x30, 0x82, 0xff, 0xfe]).unwrap();
     let (said, next) = place.refusal();
-    assert!(said.ends_with("tls.crt` is no PEM text"), "{said}");
+    assert!(said.ends_with("tls.crt` is not PEM"), "{said}");
     assert!(next.contains("openssl x509 -inform DER"), "{next}");
 }
 

@@ -32,8 +32,8 @@ pub fn commands(plan: &Plan, target: Target) -> anyhow::Result<String> {
         .map(|pod| Some((pod, of_pod(pod, target)?)))
         .collect::<Option<_>>()
         .ok_or_else(|| {
-            Failure::usage("clusters of this machine have no addresses to reserve")
-                .hint("name another target: gke, eks, aks or generic")
+            Failure::usage("clusters of this machine need no reserved addresses")
+                .hint("pass another target: gke, eks, aks or generic")
         })?;
     let mut text = String::new();
     let titles: [(&str, LinesOf); 3] = [

@@ -368,7 +368,7 @@ fn an_address_for_nobody_is_refused_with_the_names_there_are() {
     for (text, part) in [
         (
             "cluster-z=203.0.113.9",
-            "the clusters are cluster-a, cluster-b",
+            "use one of the clusters cluster-a, cluster-b",
         ),
         ("cluster-b/gateway=203.0.113.9", "cluster-b/gateway"),
     ] {

@@ -60,7 +60,7 @@ fn a_bundle_has_all_that_it_needs_and_no_key_of_the_root() {
         };
         assert_eq!(*mode, expected, "{name}");
         assert_eq!(text.contains("PRIVATE KEY"), secret, "{name}");
-        assert!(!text.contains(key), "{name} holds the key of the root");
+        assert!(!text.contains(key), "{name} holds the root's key");
         assert!(!text.contains("unset:"), "{name} was not filled");
     }
     assert!(found[".gitignore"].1.contains(SECRETS_FILE));
@@ -195,7 +195,7 @@ fn a_bundle_replaces_a_bundle_and_nothing_else() {
     })
     .unwrap_err();
     assert!(
-        error.to_string().contains("is there and is no bundle"),
+        error.to_string().contains("exists and is not a bundle"),
         "{error}"
     );
     assert_eq!(Failure::exit_code(&error), 2);
@@ -227,14 +227,14 @@ fn what_cannot_be_bundled_is_refused() {
             target: Target::K3d,
             ..good.clone()
         },
-        "k3d's are made here",
+        "cannot target `k3d`",
     );
     refused(
         Request {
             image: "a b".into(),
             ..good.clone()
         },
-        "is no image name",
+        "invalid image name",
     );
     refused(
         Request {
@@ -256,7 +256,7 @@ fn what_cannot_be_bundled_is_refused() {
             addresses: given,
             ..good
         },
-        "where no pod is",
+        "which has no pod",
     );
 }
 

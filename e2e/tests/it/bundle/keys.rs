@@ -166,7 +166,7 @@ fn what_cannot_work_is_refused_before_anything_is_written() {
             "is not the private key of the certificate",
             "in PEM",
         ),
-        ("der.key", "is no PEM text", "openssl pkey -inform DER"),
+        ("der.key", "is not PEM", "openssl pkey -inform DER"),
         (
             "tls.crt",
             "holds a certificate and no private key",

@@ -172,7 +172,7 @@ impl Way {
         let (proxy, server) = (&self.proxy, &self.server);
         let source = proxy.source();
         Failure::infrastructure(format!("the proxy {proxy} to {server} {what}"))
-            .hint(format!("{hint}; the proxy stands in {source}"))
+            .hint(format!("{hint}; the proxy comes from {source}"))
     }
 
     fn lasting(&self, what: &str) -> NoWay {

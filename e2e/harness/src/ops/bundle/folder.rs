@@ -31,15 +31,15 @@ pub(super) fn look(path: &Path) -> anyhow::Result<Place> {
         Ok(false) => {}
         Err(error) => {
             return Err(Failure::usage(format!("`{}`: {error}", path.display()))
-                .hint("name another place with `--out`")
+                .hint("pass another path with `--out`")
                 .into());
         }
     }
     match fs::read_to_string(path.join(MARK)) {
         Ok(label) => Ok(Place::Bundle(label.trim().into())),
         Err(_) => Err(
-            Failure::usage(format!("`{}` is there and is no bundle", path.display()))
-                .hint("name another folder with `--out`")
+            Failure::usage(format!("`{}` exists and is not a bundle", path.display()))
+                .hint("pass another folder with `--out`")
                 .into(),
         ),
     }

@@ -77,7 +77,7 @@ pub(super) async fn look(cluster: &Cluster, name: &WorkloadName) -> anyhow::Resu
             name.pod(),
             name.cluster()
         ))
-        .hint("`cargo xtask status` shows why")
+        .hint("run `cargo xtask status` to see the reason")
         .into());
     }
     Ok(all)

@@ -22,8 +22,8 @@ pub struct Live {
 impl Live {
     /// From the answer of `wosp` and from Envoy's statistics.
     pub(crate) fn read(runs_as: String, report: &str, statistics: &str) -> anyhow::Result<Self> {
-        let report = serde_json::from_str(report)
-            .context("`wosp` answers with what is no report of an identity")?;
+        let report =
+            serde_json::from_str(report).context("cannot parse the identity report of `wosp`")?;
         // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/security/secret#statistics
         let taken = |secret: &str| {
             let name = format!("envoy_xds_resource_name=\"{secret}\"");

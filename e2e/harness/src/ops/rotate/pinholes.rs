@@ -81,7 +81,7 @@ async fn wait(reach: &Reach<'_>, pod: &PodRecord, root: &Root, step: &Step) -> a
     let who = format!("{} in {}", pod.name.pod(), pod.name.cluster());
     let address = pod.local_address.clone().ok_or_else(|| {
         Failure::infrastructure(format!("{who} has no address yet"))
-            .hint("`cargo xtask status` shows how far it is; then run the command again")
+            .hint("run `cargo xtask status` until it has one, then run the command again")
     })?;
     let tls = Tls::of(root.certificate_pem().as_bytes(), &pinhole_name(&pod.name))?;
     let what = format!("the pinhole of {who} to show a certificate of the new root");

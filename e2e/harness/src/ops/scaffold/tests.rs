@@ -133,20 +133,17 @@ fn bad_names_are_refused() {
     for (name, reason) in [
         (
             "Island Ferry",
-            "\"Island Ferry\" cannot be the name of a blueprint",
+            "invalid name of a blueprint: \"Island Ferry\"",
         ),
-        ("", "cannot be the name"),
-        ("../up", "cannot be the name"),
-        ("-ferry", "cannot be the name"),
-        ("7-seas", "no module is named `7_seas`"),
-        ("match", "no module is named `match`"),
+        ("", "invalid name of a"),
+        ("../up", "invalid name of a"),
+        ("-ferry", "invalid name of a"),
+        ("7-seas", "the Rust module `7_seas`"),
+        ("match", "the Rust module `match`"),
         (&long, "use at most"),
-        (
-            "international-ferry",
-            "international-ferry` is there already",
-        ),
-        ("tidy", "tidy.rs` is there already"),
-        ("main", "main.rs` is there already"),
+        ("international-ferry", "international-ferry` already exists"),
+        ("tidy", "tidy.rs` already exists"),
+        ("main", "main.rs` already exists"),
     ] {
         if name == "tidy" {
             fs::write(tree.root().join(TESTS).join("tidy.rs"), "").unwrap();
@@ -163,10 +160,10 @@ fn bad_clusters_are_refused() {
     for (clusters, reason) in [
         (&["a"][..], "a ferry needs two clusters, not 1"),
         (&[], "two clusters, not 0"),
-        (&["a", "b", "a"], "cluster `a` is given twice"),
-        (&["a", ""], "cannot be the name of a cluster"),
-        (&["a", "B"], "\"B\" cannot be the name of a cluster"),
-        (&many, "would be no good blueprint"),
+        (&["a", "b", "a"], "cluster `a` is named twice"),
+        (&["a", ""], "invalid name of a cluster"),
+        (&["a", "B"], "invalid name of a cluster: \"B\""),
+        (&many, "would not be a valid blueprint"),
     ] {
         assert_refused(&tree, &wish("island-ferry", clusters), reason);
     }

@@ -268,7 +268,7 @@ fn options<'a>(
     let secrets = request
         .secrets
         .get(&pod.name)
-        .with_context(|| format!("no authority was made for {}", pod.name))?;
+        .with_context(|| format!("no authority was created for {}", pod.name))?;
     Ok(Options {
         environment: request.environment,
         target: request.target,
@@ -426,7 +426,7 @@ async fn dial_namespace(
             let upstream = upstreams
                 .find(|upstream| upstream.cluster() == cluster.name())
                 .and_then(|upstream| request.plan.pod(upstream))
-                .with_context(|| format!("nobody in {} sends to {}", cluster.name(), pod.name))?;
+                .with_context(|| format!("no pod in {} sends to {}", cluster.name(), pod.name))?;
             prepare_namespace(request, cluster, upstream).await?;
             Ok(upstream.name.namespace())
         }

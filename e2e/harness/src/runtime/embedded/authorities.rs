@@ -22,7 +22,7 @@ async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let answer = Request::get(address, path).send().await?;
     if answer.status != 200 {
         bail!(
-            "`{path}` answers {} {}",
+            "`{path}` returned {} {}",
             answer.status,
             answer.text().trim()
         );

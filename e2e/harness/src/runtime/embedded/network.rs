@@ -64,9 +64,12 @@ impl Network {
         }
         let cause = last.map_or_else(String::new, |error| format!(": {error}"));
         Err(Failure::infrastructure(format!(
-            "no loopback network is free in 127.{FIRST_SECOND_OCTET}.0.0/10{cause}"
+            "no free loopback network in 127.{FIRST_SECOND_OCTET}.0.0/10{cause}"
         ))
-        .hint("`cargo xtask sweep` removes what killed runs left; the addresses need Linux's `lo` with 127.0.0.0/8")
+        .hint(
+            "run `cargo xtask sweep` to remove what killed runs left behind; check that `lo` \
+               has 127.0.0.0/8",
+        )
         .into())
     }
 
@@ -188,9 +191,9 @@ pub(super) fn networks(
                 });
             if let Some((other, _)) = other {
                 return Err(Failure::usage(format!(
-                    "{name} and {other} both want port {port} of this machine"
+                    "{name} and {other} both use port {port} of this machine"
                 ))
-                .hint("give a pod of one of them another `port` in its blueprint")
+                .hint("change `port` of a pod of one of them in its blueprint")
                 .into());
             }
             sockets.insert(port, socket);
@@ -296,7 +299,7 @@ pub(super) fn place_pods(
             Failure::usage(format!(
                 "{cluster} has more pods than one loopback network has addresses"
             ))
-            .hint("spread them over more clusters")
+            .hint("distribute the pods over more clusters")
         })?;
         used.insert(ip);
         place(pod, ip)?;
@@ -378,8 +381,8 @@ fn shared() -> anyhow::Result<SocketAddr> {
     }
     let cause = last.map_or_else(String::new, |error| format!(": {error}"));
     Err(
-        Failure::infrastructure(format!("no port of [::1] is free{cause}"))
-            .hint("see that this machine has IPv6: `ip -6 address show dev lo` must show `::1`")
+        Failure::infrastructure(format!("no free port on [::1]{cause}"))
+            .hint("enable IPv6: `ip -6 address show dev lo` must show `::1`")
             .into(),
     )
 }

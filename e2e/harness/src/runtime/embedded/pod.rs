@@ -76,7 +76,7 @@ impl PodFile {
     pub(super) fn launch(&self, container: Container) -> anyhow::Result<&Launch> {
         self.containers
             .get(&container)
-            .with_context(|| format!("it is not known how to start {container}"))
+            .with_context(|| format!("no recorded command to start {container}"))
     }
 }
 

@@ -41,7 +41,7 @@ async fn obstacle(address: &PeerAddress, path: &str) -> Option<String> {
             let obstacle = readiness.and_then(|readiness| readiness.obstacle());
             Some(obstacle.unwrap_or_else(|| {
                 format!(
-                    "`{path}` answers {} {}",
+                    "`{path}` returned {} {}",
                     answer.status,
                     answer.text().trim()
                 )
@@ -108,7 +108,7 @@ fn crash(whose: &str, ended: &ProcessRecord) -> Failure {
         "mend what its log says; where the environment is kept, `cargo xtask logs` shows all of it"
     };
     Failure::infrastructure(format!(
-        "{whose}: {} ended by itself; the end of its log:\n{tail}",
+        "{whose}: {} has crashed; end of its log:\n{tail}",
         ended.container
     ))
     .hint(hint)
@@ -123,7 +123,7 @@ fn wait<'a>(what: String, step: &'a Step) -> Wait<'a> {
     Wait::until(what)
         .within(LIMIT)
         .looking_every(PAUSE)
-        .hint("where the environment is kept, `cargo xtask logs` shows what its containers say")
+        .hint("if the environment is kept, run `cargo xtask logs` for the containers' logs")
         .showing(step)
 }
 
@@ -288,7 +288,7 @@ mod tests {
         let error = crash_of("it hurts").await;
         assert!(
             format!("{error:#}").ends_with(
-                ": cluster-b: `sink`: app ended by itself; the end of its log:\nfirst\nit hurts"
+                ": cluster-b: `sink`: app has crashed; end of its log:\nfirst\nit hurts"
             ),
             "{error:#}"
         );

@@ -30,7 +30,8 @@ impl FromStr for AddressOf {
         });
         parsed.ok_or_else(|| {
             Failure::usage(format!(
-                "`{text}` is not CLUSTER=HOST[:PORT], such as `cluster-b=203.0.113.7` or `cluster-b=[2001:db8::7]:30200`"
+                "invalid `{text}`: expected CLUSTER=HOST[:PORT], such as `cluster-b=203.0.113.7` \
+                 or `cluster-b=[2001:db8::7]:30200`"
             ))
         })
     }
@@ -61,11 +62,11 @@ pub(super) fn check(given: &[AddressOf], plan: &Plan, flag: &str) -> anyhow::Res
         if pods == 0 {
             let known: Vec<_> = plan.pods.iter().map(pod_key).collect();
             return Err(Failure::usage(format!(
-                "`{flag} {}=…` names no cluster and no pod",
+                "`{flag} {}=…` matches no cluster and no pod",
                 one.of
             ))
             .hint(format!(
-                "name one of {}, or a pod: {}",
+                "use one of {}, or a pod: {}",
                 super::names(plan),
                 known.join(", ")
             ))
@@ -73,11 +74,11 @@ pub(super) fn check(given: &[AddressOf], plan: &Plan, flag: &str) -> anyhow::Res
         }
         if pods > 1 && one.port.is_some() {
             return Err(Failure::usage(format!(
-                "`{flag} {}=…:{}` gives {pods} pods one port",
+                "`{flag} {}=…:{}` gives {pods} pods the same port",
                 one.of,
                 one.port.unwrap_or_default()
             ))
-            .hint("leave the port out, or name the pod as BLUEPRINT/POD")
+            .hint("omit the port, or name the pod as BLUEPRINT/POD")
             .into());
         }
         if given[..index].iter().any(|earlier| earlier.of == one.of) {
@@ -180,9 +181,9 @@ mod tests {
     #[test]
     fn an_address_of_nobody_or_of_too_many_is_refused() {
         for (given, says) in [
-            (&["cluster-z=x"][..], "names no cluster"),
-            (&["x/middle=x"], "names no cluster"),
-            (&["cluster-b=x:1"], "gives 2 pods one port"),
+            (&["cluster-z=x"][..], "matches no cluster"),
+            (&["x/middle=x"], "matches no cluster"),
+            (&["cluster-b=x:1"], "gives 2 pods the same port"),
             (&["cluster-b=x", "cluster-b=y"], "is given twice"),
         ] {
             let error = check(&parse(given).unwrap(), &plan(), "--reach").unwrap_err();

@@ -83,8 +83,8 @@ pub(crate) async fn refresh(
 
 fn settle(request: &UpRequest) -> anyhow::Result<Settled<'_>> {
     let destination = request.existing.as_ref().ok_or_else(|| {
-        Failure::usage("the existing runtime needs `--context CLUSTER=NAME` for each cluster")
-            .hint("`kubectl config get-contexts` lists yours")
+        Failure::usage("the existing runtime requires `--context CLUSTER=NAME` for each cluster")
+            .hint("run `kubectl config get-contexts` to list the contexts")
     })?;
     let mut plan = Plan::of(&request.blueprints, request.ports, &|_| Sockets::in_pod())?;
     let contexts = destination.contexts(&plan)?;
@@ -99,8 +99,10 @@ fn settle(request: &UpRequest) -> anyhow::Result<Settled<'_>> {
         }
     }
     let services = destination.image.clone().ok_or_else(|| {
-        Failure::usage("no image is named for the nodes to pull: `--image REGISTRY/NAME:TAG` is missing")
-            .hint("`cargo xtask image --tag REGISTRY/NAME:TAG` builds it, `docker push` brings it to the registry")
+        Failure::usage("missing `--image REGISTRY/NAME:TAG`, which the nodes pull").hint(
+            "build it with `cargo xtask image --tag REGISTRY/NAME:TAG`, then upload it \
+                   with `docker push`",
+        )
     })?;
     let (images, credentials) = pulled_images(
         services,
@@ -147,8 +149,8 @@ pub(crate) fn pulled_images(
         programs: None,
     };
     if let Some(bad) = images.all().iter().find(|image| !is_image(image)) {
-        return Err(Failure::usage(format!("`{bad}` is no image name"))
-            .hint("name it as REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:…")
+        return Err(Failure::usage(format!("invalid image name `{bad}`"))
+            .hint("use the form REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:…")
             .into());
     }
     let credentials = pull_secret.map(|path| pull_secret::read(path, &images));
@@ -207,7 +209,7 @@ fn refuse_another(environment: &Environment, settled: &Settled<'_>) -> anyhow::R
     let name = environment.name();
     Err(Failure::usage(format!("environment `{name}` {other}"))
         .hint(format!(
-            "`cargo xtask undeploy --name {name}` removes it; or choose another `--name`"
+            "remove it with `cargo xtask undeploy --name {name}`, or pass another `--name`"
         ))
         .into())
 }

@@ -30,12 +30,14 @@ pub(super) async fn check(
             Ok(uid) => {
                 if let Some(other) = seen.insert(uid, name) {
                     return Err(Failure::usage(format!(
-                        "contexts {} and {} are one cluster: namespace kube-system is the same",
+                        "contexts {} and {} lead to the same cluster: their namespaces \
+                         kube-system have the same UID",
                         context(other),
                         context(name)
                     ))
                     .hint(
-                        "give each cluster of the blueprint a cluster of its own; `kubectl config view` shows where contexts lead",
+                        "pass a context of a different cluster for each; run `kubectl config \
+                         view` to see their clusters",
                     )
                     .into());
                 }

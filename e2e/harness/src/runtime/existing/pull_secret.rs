@@ -20,8 +20,9 @@ const DOCKER_HUB: [&str; 2] = ["docker.io", "index.docker.io"];
 pub(super) fn read(path: &Path, images: &Images) -> anyhow::Result<String> {
     let refused = |cause: &str| {
         Failure::usage(format!("`{}`: {cause}", path.display())).hint(
-            "name a Docker `config.json` with the credentials in it; `kubectl create secret docker-registry x --dry-run=client \
-             -o jsonpath='{.data.\\.dockerconfigjson}' … | base64 -d` makes one",
+            "pass a Docker `config.json` that contains the credentials; create one with `kubectl \
+             create secret docker-registry x --dry-run=client -o \
+             jsonpath='{.data.\\.dockerconfigjson}' … | base64 -d`",
         )
     };
     let config = text::read(path).map_err(|error| refused(&error.to_string()))?;

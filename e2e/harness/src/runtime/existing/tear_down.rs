@@ -52,20 +52,23 @@ async fn delete(
             of_cluster.push(&pod.namespace);
         }
     }
-    let clusters = namespaces.into_iter().map(|(cluster, namespaces)| async move {
-        delete_in(environment, cluster, &namespaces, when, timeline)
-            .await
-            .map_err(|error| {
-                error.context(Failure::infrastructure(format!(
-                    "the namespaces of `{}` in {cluster} are not all gone",
+    let clusters = namespaces
+        .into_iter()
+        .map(|(cluster, namespaces)| async move {
+            delete_in(environment, cluster, &namespaces, when, timeline)
+                .await
+                .map_err(|error| {
+                    error.context(Failure::infrastructure(format!(
+                    "not all namespaces of `{}` in {cluster} were deleted",
                     environment.name()
                 ))
                 .hint(format!(
-                    "run it again when {cluster} answers; if that cluster is gone for good, delete the folder `{}`",
+                    "run the command again when {cluster} responds; if that cluster no longer \
+                     exists, delete the folder `{}`",
                     environment.layout().root().display()
                 )))
-            })
-    });
+                })
+        });
     // To the end in each cluster, whatever becomes of the others.
     let counts: anyhow::Result<Vec<_>> = join_all(clusters).await.into_iter().collect();
     Ok(counts?.into_iter().sum())

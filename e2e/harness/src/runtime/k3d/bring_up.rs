@@ -96,7 +96,7 @@ async fn settle_place(timeline: &Timeline) -> anyhow::Result<()> {
     match place {
         Place::Here => Ok(()),
         Place::Elsewhere(why) | Place::Unknown(why) => Err(Failure::infrastructure(format!(
-            "{why}: its clusters would not be reached"
+            "{why}, so k3d's clusters would be unreachable"
         ))
         .hint(ENGINE_ELSEWHERE)
         .into()),
@@ -235,7 +235,7 @@ async fn bring_up(
     })
     .await?;
     // After a restart, k3d's load balancer leaves a node out for 10 s once it was refused.
-    let hint = "`cargo xtask status` shows how it is, `cargo xtask logs` what it says";
+    let hint = "run `cargo xtask status` for its state and `cargo xtask logs` for its log";
     clusters::answer_here(&environment.record.pods, hint, timeline).await
 }
 

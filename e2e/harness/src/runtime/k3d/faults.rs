@@ -30,11 +30,11 @@ pub(crate) async fn signal(
         return Ok(());
     }
     Err(Failure::infrastructure(format!(
-        "{}: {container} of {} cannot be sent SIG{signal} on node {node}: {}",
+        "{}: cannot send SIG{signal} to {container} of {} on node {node}: {}",
         pod.cluster(),
         pod.pod(),
         done.tail(5)
     ))
-    .hint("`cargo xtask status` shows whether it runs")
+    .hint("run `cargo xtask status` to check that it is running")
     .into())
 }

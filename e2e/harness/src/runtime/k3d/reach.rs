@@ -141,18 +141,22 @@ fn firewall(
         some => format!("let the clusters' Docker networks in: {}", some.join(", ")),
     };
     Failure::infrastructure(format!(
-        "{}: a firewall of this machine keeps them out",
+        "{}: a firewall of this machine blocks them",
         blocked(unreached, obstacle, here)
     ))
-    .hint(format!("{open}; then run it again"))
+    .hint(format!("{open}; then run the command again"))
 }
 
 fn no_userland_proxy(unreached: &Unreached, obstacle: Obstacle, here: &PeerAddress) -> Failure {
     Failure::infrastructure(format!(
-        "{}: the Docker engine runs without its userland proxy, so that no network of it reaches a port that another publishes",
+        "{}: the Docker engine runs without its userland proxy, so its networks cannot reach \
+         each other's published ports",
         blocked(unreached, obstacle, here)
     ))
-    .hint("take `\"userland-proxy\": false` out of `/etc/docker/daemon.json` and restart Docker (`sudo systemctl restart docker`), or use `--runtime embedded`")
+    .hint(
+        "remove `\"userland-proxy\": false` from `/etc/docker/daemon.json` and restart Docker \
+           (`sudo systemctl restart docker`), or pass `--runtime embedded`",
+    )
 }
 
 /// Whether an engine of this machine publishes the port, and no proxy of it listens there. That of another port, which may be

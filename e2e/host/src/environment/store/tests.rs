@@ -36,7 +36,7 @@ fn a_name_is_given_once() {
     let lock = store.try_lock(&name).unwrap().unwrap();
     store.create(&lock, draft()).unwrap();
     let error = store.create(&lock, draft()).unwrap_err();
-    assert_eq!(error.to_string(), "there is an environment `local` already");
+    assert_eq!(error.to_string(), "environment `local` already exists");
     assert_eq!(Failure::exit_code(&error), 2);
 }
 
@@ -48,7 +48,7 @@ fn an_absent_environment_is_a_usage_failure_that_names_the_others() {
     let lock = store.try_lock(&name).unwrap().unwrap();
     store.create(&lock, draft()).unwrap();
     let error = store.load(&"other".parse().unwrap()).unwrap_err();
-    assert_eq!(hint(&error), "choose one of `local`");
+    assert_eq!(hint(&error), "pass one of `local`");
     assert_eq!(Failure::exit_code(&error), 2);
 }
 
