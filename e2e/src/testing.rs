@@ -1,4 +1,5 @@
-//! For tests: a body between set-up and evidence, and check functions. Not for the command line.
+//! Test library: runs a body between set-up and evidence, and has check functions. Not for the
+//! command line.
 
 mod check;
 mod counters;

@@ -1,4 +1,4 @@
-//! Whether what was read makes sense. Each check looks only at what is there: what a gap would explain is not said again.
+//! Checks a draft for consistency. A check skips gaps, so that one mistake is reported once.
 
 mod targets;
 

@@ -1,4 +1,5 @@
-//! Whether the connections make sense: known pods, the right direction for their roles, routes from gateways to sinks.
+//! Checks the connections: known pods, directions that fit the roles, routes from gateways to
+//! sinks.
 
 use std::collections::BTreeMap;
 

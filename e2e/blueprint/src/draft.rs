@@ -1,4 +1,4 @@
-//! A blueprint with gaps: what could be read of a file.
+//! A blueprint with gaps for the values that could not be read.
 
 use std::path::Path;
 

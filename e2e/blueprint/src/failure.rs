@@ -1,4 +1,4 @@
-//! What went wrong, whose fault it is, and what to do next. The kind alone decides the exit code.
+//! Failures: cause, kind and hint. The kind decides the exit code.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Directed graphs of pods, by index. Nothing here recurses, so a long chain cannot exhaust the stack.
+//! Directed graphs of pods, by index. Uses no recursion, so a long chain cannot exhaust the
+//! stack.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! The keys of the format. A test holds them against the schema.
+//! The keys of the format. A test compares them with the schema.
 
 /// A key that the format knows.
 pub(super) struct KnownKey {

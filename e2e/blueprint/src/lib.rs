@@ -1,4 +1,5 @@
-//! The blueprint: one small YAML file that says what is to run, and whether it makes sense.
+//! The blueprint: one small YAML file that names clusters, pods and connections, and its
+//! checks.
 //!
 //! A [`Blueprint`] comes out of [`Blueprint::parse`] only, so one that exists has passed every check: names are DNS labels, references resolve, the connections form routes from gateways to sinks.
 

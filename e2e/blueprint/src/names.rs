@@ -1,4 +1,4 @@
-//! What the names of a blueprint become, and the rule of each: the one place that knows.
+//! The rules for names in a blueprint, derived from the objects that they name.
 //!
 //! A new object that carries a name of a blueprint gets a line in [`OBJECTS`]; the check of blueprints, and the tests that hold
 //! every rendered object against the rules of the API server, follow from it.

@@ -1,4 +1,5 @@
-//! What a set of blueprints means for one environment: addresses, ports, names, order. Pure: no I/O, no clock.
+//! Plans an environment from blueprints: addresses, ports, names, order. Does no I/O and reads
+//! no clock.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! What is wrong with a blueprint: every problem with its line and its fix, shown together.
+//! Problems of a blueprint: all of them together, each with its line and its fix.
 
 use std::{fmt, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! From the tree to a draft: every value of the right type in its place, or a problem said and a gap left.
+//! Reads a draft from the tree: each value of the right type, or a problem and a gap.
 
 mod targets;
 

@@ -1,4 +1,4 @@
-//! What was reserved for a pod's load balancer before it is deployed, target by target.
+//! Addresses reserved for a pod's load balancer before deployment, by platform.
 
 use std::{fmt, str::FromStr};
 

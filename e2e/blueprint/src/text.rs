@@ -1,4 +1,4 @@
-//! Text that people bring, as the editors and shells of any system write it.
+//! Reads text as any editor or shell writes it.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! YAML text as a small tree that knows its lines. Aliases are refused, never expanded, so no file grows beyond its size.
+//! Parses YAML into a small tree with line numbers. Rejects aliases, so no file expands beyond
+//! its size.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 

@@ -1,5 +1,5 @@
-//! Images on the nodes: built or fetched, streamed into every node, and compared there with what is on this machine.
-//! An exit status is never taken as proof of arrival.
+//! Images on the nodes: builds or pulls them, streams them to every node, and compares the ids
+//! there. An exit status is not taken as proof of arrival.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 

@@ -1,4 +1,5 @@
-//! The user's kubeconfig, as `kubectl` finds and merges it. Each file of it is read once; none is written.
+//! Finds and merges the user's kubeconfig as `kubectl` does. Reads each file once and writes
+//! none.
 
 use std::{
     collections::BTreeMap,

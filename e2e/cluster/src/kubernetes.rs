@@ -1,4 +1,4 @@
-//! One cluster's API server: apply, watch, read. Nobody else speaks to it.
+//! One cluster's API server: applies, watches, reads. The only module that talks to it.
 
 mod caught_up;
 mod connection;

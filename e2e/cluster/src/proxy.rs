@@ -1,4 +1,5 @@
-//! Which proxy leads to a server: what `kubectl` would take. Pure; the variables come in as a map.
+//! Chooses the proxy to a server as `kubectl` does. Does no I/O; the variables come in as a
+//! map.
 //!
 //! * `proxy-url` of the kubeconfig comes first, and no exception holds for it: it was written for that one cluster.
 //! * Else `HTTPS_PROXY` leads to `https` servers and `HTTP_PROXY` to `http` ones, in either case of letters, upper case first;

@@ -1,5 +1,5 @@
-//! The client of a boundary pod's pinhole: `/trigger` of a gateway, `/output` of a sink; by HTTPS, so that the token never
-//! travels in plaintext.
+//! Client of a pod's pinhole: `/trigger` of a gateway, `/output` of a sink, over HTTPS so that
+//! the token is never sent in plaintext.
 
 use std::{path::PathBuf, time::Duration};
 

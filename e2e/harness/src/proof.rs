@@ -1,5 +1,5 @@
-//! Proof that a blueprint works: its gateways report every message as acknowledged by the far end, and what the sinks
-//! have stored bears it out.
+//! Proves a blueprint: its gateways report an acknowledgement for every message, and the sinks'
+//! output confirms it.
 
 mod evidence;
 mod report;

@@ -1,5 +1,6 @@
-//! What a sink has stored, held against what must be there: each message once over each route, in order, intact, with
-//! a trail of live pods whose signatures go back to the environment's root. Pure: it reads no file and no clock.
+//! Checks a sink's output against the expected messages: each once over each route, in order,
+//! intact, with a trail of running pods that verifies up to the root. Reads no file and no
+//! clock.
 
 use std::{collections::BTreeSet, time::Duration};
 

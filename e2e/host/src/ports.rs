@@ -1,4 +1,4 @@
-//! Ports of this machine: who has one, and which is free.
+//! Ports of this machine: which process holds one, and which are free.
 
 use std::{
     collections::BTreeSet,

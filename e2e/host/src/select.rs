@@ -1,4 +1,4 @@
-//! Which blueprints somebody means where none is named, and which pod of an environment.
+//! Selects blueprints and pods by the names given on the command line.
 
 use blueprint::{Blueprint, failure::Failure};
 use messages::Role;

@@ -1,5 +1,5 @@
-//! What happened, when, for how long, and why it failed. The harness records here and never prints; the command line
-//! shows what an [`Observer`] is told.
+//! Records steps with start, duration and failure. The harness never prints; the command line
+//! shows what an [`Observer`] receives.
 
 use std::{
     fmt,

@@ -1,4 +1,5 @@
-//! The one way to wait: a description, a deadline, progress, and an early end on a state that cannot recover.
+//! The only way to wait: a description, a deadline, progress, and an early end on a state that
+//! cannot recover.
 
 use std::{future::Future, time::Duration};
 

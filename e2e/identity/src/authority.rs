@@ -1,3 +1,5 @@
+//! A pod's authority, from which `wosp` mints identities.
+
 use std::{fmt, path::Path};
 
 use anyhow::Context as _;

@@ -1,5 +1,5 @@
-//! Files with keys: mode 0600 in folders of mode 0700, replaced by rename so that no reader sees half of one, and those that
-//! belong together by one rename.
+//! Reads and writes files with keys: mode 0600 in folders of mode 0700, replaced by rename.
+//! Files that belong together are replaced by one rename.
 
 use std::{
     fs::{self, DirBuilder},

@@ -1,4 +1,4 @@
-//! Authorities that an operator's own CA has signed, checked before anything of them is put in force.
+//! Checks authorities that an operator's CA has signed, before any pod uses them.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Certificates of an environment: its root, one authority per pod, a server's for each pinhole, and for tests the leaves that a pod (or an attacker)
-//! would make of one. In a running pod only `wosp` makes leaves.
+//! Certificates of an environment: its root, an authority for each pod, a server certificate
+//! for each pinhole. In a running pod only `wosp` mints leaves; tests mint them here.
 //!
 //! All keys are ECDSA P-256. An authority's certificate has path length 0 and critical name constraints (RFC 5280, 4.2.1.10)
 //! that permit its own pod's DNS name only, so that a stolen authority cannot speak for another pod.

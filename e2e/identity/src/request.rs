@@ -1,4 +1,5 @@
-//! Requests for authorities that an operator's own CA signs (PKCS #10, RFC 2986). The key stays in the state folder.
+//! Requests (PKCS #10, RFC 2986) for authorities that an operator's CA signs. The keys stay in
+//! the state folder.
 
 use std::{
     fs,

@@ -1,3 +1,5 @@
+//! The root of an environment.
+
 use std::{fmt, path::Path};
 
 use anyhow::Context as _;

@@ -1,4 +1,4 @@
-//! Identities as a peer sees them: a sample of an authority's, verified against the roots.
+//! Verifies a sample identity of an authority against the roots, as a peer does.
 
 use std::{path::Path, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The certificate of a pinhole's HTTPS: proves a server's name and nothing else.
+//! The certificate of a pinhole's HTTPS, valid for its server name only.
 
 use std::{fmt, path::Path};
 

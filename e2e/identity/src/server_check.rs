@@ -1,5 +1,4 @@
-//! Whether the certificate of a pinhole that an operator brings can be what clients look for: everything that a client of it
-//! would find, found before it is put in force.
+//! Checks an operator's pinhole certificate as its clients would, before Envoy uses it.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! One root follows another. What is to come is written down whole before anything of it is put in force, so that a command
-//! that is killed can be run again to the same end.
+//! Replaces a root. The new state is written completely before any pod uses it, so that an
+//! interrupted command can be repeated.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Envoy's configuration from a plan: pure, JSON in the shape of Envoy's v3 API.
+//! Builds Envoy's configuration from a plan, as JSON of Envoy's v3 API. Does no I/O.
 //!
 //! * [`bootstrap`]: the one Envoy of a pod. Ingress takes the tunnel (mutual TLS), plaintext `/health` and, told by its server
 //!   name, the pinhole's HTTPS on one port, egress takes the pod's plaintext and carries it to exactly one peer.

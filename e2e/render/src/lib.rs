@@ -1,4 +1,4 @@
-//! Kubernetes objects from a plan. Pure: no API server, no files; what comes out is the same every time.
+//! Renders Kubernetes objects from a plan, deterministically and without I/O.
 //!
 //! The same objects are applied by the harness and written beside each blueprint, one file per kind in the order they
 //! must be applied.

@@ -1,4 +1,4 @@
-//! Which nodes a pod may go to: those that can run its images.
+//! Selects the nodes that can run a pod's images.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 

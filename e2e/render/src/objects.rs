@@ -1,4 +1,4 @@
-//! The objects around a workload.
+//! Renders the objects around a workload.
 
 use std::collections::BTreeMap;
 

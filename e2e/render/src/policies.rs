@@ -1,4 +1,4 @@
-//! Who may speak to whom by the cluster's network: nothing that is not named here, in either direction.
+//! NetworkPolicies: they deny every connection that is not permitted here, in both directions.
 //!
 //! No rule lets the kubelet's probes in, since what comes from a pod's own node is always let in; and none can name a load
 //! balancer, whose packets may carry any address. So the tunnel's port is open to all, and Envoy decides there.

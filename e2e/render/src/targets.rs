@@ -1,4 +1,4 @@
-//! The Service of a pod, for each target: how it asks for the load balancer and the address that were reserved.
+//! A pod's Service on each platform: how it requests the reserved load balancer and address.
 
 mod aks;
 mod commands;

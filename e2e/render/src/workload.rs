@@ -1,4 +1,4 @@
-//! The Deployment: `wosp`, then Envoy, then the service, each up before the next starts.
+//! Renders the Deployment: `wosp`, then Envoy, then the service, started in this order.
 
 use std::{collections::BTreeMap, path::Path};
 

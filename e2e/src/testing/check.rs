@@ -1,4 +1,4 @@
-//! One check function per idea, each with a "must" sentence and the whole value in its message.
+//! Check functions, each with a "must" sentence and the whole value in its message.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 

@@ -1,3 +1,5 @@
+//! Parses Envoy's counters and gauges.
+
 use std::collections::BTreeMap;
 
 /// Envoy's counters and gauges by name.

@@ -1,4 +1,4 @@
-//! Programs of others that some tests need, and what a test does where they are not there.
+//! External programs that some tests need, and what a test does if they are missing.
 
 use std::path::PathBuf;
 

@@ -1,3 +1,5 @@
+//! Connects tests to the `app` of each pod, through a forwarded port on clusters.
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},

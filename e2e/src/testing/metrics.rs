@@ -1,3 +1,5 @@
+//! Parses Prometheus metrics.
+
 use std::{collections::BTreeMap, fmt};
 
 /// A metric, or those of its series that have all of these labels, as the statistics port of an Envoy shows them.

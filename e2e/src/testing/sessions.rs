@@ -1,3 +1,5 @@
+//! Reads tunnel sessions from the access logs of Envoy.
+
 use messages::{CertificateReport, Timestamp};
 use percent_encoding::percent_decode_str;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};

@@ -1,3 +1,5 @@
+//! Settings that a test gives its pods.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use blueprint::failure::Failure;

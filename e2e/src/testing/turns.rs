@@ -1,4 +1,5 @@
-//! Turns of tests that must not all run at once, whichever processes they run in: `cargo nextest` gives each test its own.
+//! Serialises tests across processes by file locks, since `cargo nextest` runs each test in a
+//! separate process.
 
 use std::{
     borrow::Cow,

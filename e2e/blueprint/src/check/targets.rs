@@ -1,4 +1,4 @@
-//! Whether reserved addresses can be asked for as they are written.
+//! Checks that the Services can request the reserved addresses as written.
 
 use std::{collections::BTreeMap, net::IpAddr};
 

@@ -1,4 +1,4 @@
-//! Which public port each pod gets on its cluster's load balancer.
+//! Assigns the public ports of pods on their clusters' load balancers.
 
 use std::collections::BTreeMap;
 

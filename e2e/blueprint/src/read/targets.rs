@@ -1,4 +1,4 @@
-//! The `targets` of a blueprint.
+//! Reads the `targets` of a blueprint.
 
 use super::{
     super::{

@@ -1,4 +1,4 @@
-//! Processor architectures, in the words of Go, which images and Kubernetes use.
+//! Processor architectures by their Go names, as in images and Kubernetes.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What goes into the image: the programs, and the loader and libraries of this machine that they need, so that they
-//! always fit together and no base image is needed.
+//! Collects the files of the services' image: programs with this machine's loader and
+//! libraries, so that it needs no base image.
 
 use std::{
     collections::BTreeMap,

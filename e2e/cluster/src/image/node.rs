@@ -1,4 +1,4 @@
-//! What a node has, from `ctr images list`. Pure.
+//! Parses `ctr images list` of a node. Does no I/O.
 //!
 //! containerd lists an image under its name with the digest of its manifest. The kubelet's side of containerd adds a row
 //! named by the digest of the configuration, which is the image's id for Docker and for Kubernetes; once that row is

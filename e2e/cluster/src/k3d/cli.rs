@@ -1,4 +1,4 @@
-//! The calls of `k3d`.
+//! Runs `k3d`.
 
 use std::{path::Path, time::Duration};
 

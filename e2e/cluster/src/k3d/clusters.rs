@@ -1,4 +1,4 @@
-//! Clusters side by side: taken as they are, created, started, deleted, and never somebody else's.
+//! Creates, reuses, starts and deletes clusters, but only those of Ferry.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
-//! Creates a cluster: settles its ports, tries twice, and says what its containers tell about a failure.
+//! Creates a cluster: chooses its ports, tries twice, and adds its containers' logs to a
+//! failure.
 
 use anyhow::Context as _;
 use blueprint::failure::Failure;

@@ -1,4 +1,4 @@
-//! Deletes clusters of an environment until nothing of them is left.
+//! Deletes an environment's clusters and checks that nothing of them is left.
 
 use std::{
     collections::BTreeSet,

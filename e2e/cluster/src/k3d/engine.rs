@@ -1,5 +1,5 @@
-//! Which k3d speaks to which Docker engine. An engine gives up old versions of its interface, and each k3d knows none that is
-//! newer than itself. Pure.
+//! Compatibility of k3d and Docker versions: an engine drops old API versions, and a k3d
+//! release knows none newer than itself. Does no I/O.
 
 use host::docker::{ApiVersion, Engine};
 

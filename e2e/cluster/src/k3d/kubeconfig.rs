@@ -1,4 +1,5 @@
-//! The kubeconfig files of an environment: one per cluster and one with all of them. The user's own is never touched.
+//! Writes the kubeconfig files of an environment: one per cluster and one with all. Never
+//! changes the user's.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Whose a cluster is, and whether it is whole: read from its containers. Pure but for [`owners`].
+//! Reads a cluster's owner and completeness from its containers. Does no I/O except in
+//! [`owners`].
 
 use std::collections::BTreeMap;
 

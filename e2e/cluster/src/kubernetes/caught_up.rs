@@ -1,4 +1,4 @@
-//! An API server whose word counts again after nodes were started anew.
+//! Waits until the API server's node status is fresh after a restart of the nodes.
 //!
 //! Until a node's kubelet has reported, its pods stand there as they were before it stopped: running and ready.
 

@@ -1,4 +1,4 @@
-//! The connection to an API server, as `kubectl` would make it of the same kubeconfig and environment.
+//! Connects to an API server as `kubectl` would with the same kubeconfig and environment.
 //!
 //! The client library decides for itself by which proxy it goes, and decides otherwise than `kubectl`: it is handed a decided
 //! way instead, and asked nothing about it.

@@ -1,4 +1,4 @@
-//! What a pod's status says: on its way, or in a state that will not heal. Pure.
+//! Classifies a pod's status: progressing, or in a state that waiting cannot fix. Does no I/O.
 
 use blueprint::failure::Failure;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};

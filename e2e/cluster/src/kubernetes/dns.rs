@@ -1,4 +1,4 @@
-//! Cluster DNS that knows this machine's name before anybody asks for it.
+//! Makes cluster DNS serve its current ConfigMap, which has the name of this machine.
 
 use std::time::Duration;
 

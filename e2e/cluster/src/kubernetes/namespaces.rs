@@ -1,4 +1,4 @@
-//! Namespaces: whose they are, and their end.
+//! Namespaces: their owner and their deletion.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The nodes themselves, asked past whatever balances between them.
+//! Waits until each node answers on a public port, dialled directly and not through a load balancer.
 
 use std::time::Duration;
 

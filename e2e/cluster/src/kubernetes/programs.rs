@@ -1,4 +1,4 @@
-//! What a workload's pods are made to run.
+//! Reads the images and programs of a workload.
 
 use anyhow::Context as _;
 use blueprint::container::Container;

@@ -1,4 +1,4 @@
-//! What a pod answers by itself, and a Secret of it replaced.
+//! Queries a pod through a forwarded port, and replaces its Secrets.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A cluster that somebody else made: found by a context, asked whether it answers and can run Ferry's pods.
+//! Connects to an existing cluster by its context, and checks that it can run Ferry's pods.
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -1,4 +1,5 @@
-//! Waits on a cluster: they watch, have a deadline, and end early on what will not heal.
+//! Waits for objects on a cluster: watches with a deadline, and an early end if waiting cannot
+//! help.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `NO_PROXY`: the servers that are reached without one.
+//! `NO_PROXY`: the servers that are reached directly.
 
 use std::net::IpAddr;
 

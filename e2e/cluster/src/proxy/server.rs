@@ -1,4 +1,4 @@
-//! The server that a client wants to reach.
+//! The server that a client connects to.
 
 use std::{fmt, net::IpAddr};
 

@@ -1,4 +1,4 @@
-//! The URL of a proxy. What stands before its `@` is secret: neither `Debug` nor an error shows it.
+//! The URL of a proxy. Neither `Debug` nor errors show its credentials.
 
 use std::{fmt, net::Ipv6Addr};
 

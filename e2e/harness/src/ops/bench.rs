@@ -1,5 +1,5 @@
-//! How fast messages cross, measured in ratios: every scenario runs on the same machine within one run, and is held against
-//! the first. Absolute numbers of two machines, or of two days, say nothing about Ferry.
+//! Measures latency and throughput. Each scenario is compared with the first one of the same
+//! run, since absolute numbers of two machines or two days are not comparable.
 
 use std::{collections::BTreeMap, time::Instant};
 

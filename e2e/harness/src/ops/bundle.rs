@@ -1,5 +1,5 @@
-//! A blueprint for somebody who has `kubectl` and nothing else: a folder, or a `.tar.gz`, with manifests, keys of the pods, a
-//! README and scripts.
+//! Bundles: a folder or `.tar.gz` with manifests, the pods' keys, a README and scripts, which
+//! deploys a blueprint with nothing but `kubectl`.
 //!
 //! The key of the root is never in it. It is in a folder of its own, laid out as an environment's state folder, which stays with
 //! the operator; the same folder and the same request make the same bundle, byte for byte.

@@ -1,4 +1,4 @@
-//! Which runtime is taken, and why.
+//! Chooses the runtime and gives the reason.
 
 use blueprint::failure::Failure;
 use cluster::{image, k3d};

@@ -1,4 +1,5 @@
-//! Whether this machine can run Ferry: each check with what was found and the exact fix. Decides nothing, starts nothing.
+//! Checks whether this machine can run Ferry; each check has a finding and a fix. Changes
+//! nothing.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

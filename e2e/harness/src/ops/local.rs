@@ -1,4 +1,4 @@
-//! The environment that stays: what `local-up` takes where nothing is said, and when it must be made anew.
+//! Defaults for `local-up`, and when it must recreate the environment.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! `report.html` of a state folder: what was proven or why not, what runs where, and how long each step took, on one page
-//! without scripts that can be sent around. Holds no secrets.
+//! Writes `report.html`: what was proven or why not, the pods, and the duration of each step,
+//! on one page without scripts or secrets.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Authorities and roots of an environment that is up: looked at, replaced under traffic, signed by somebody else's CA.
+//! Shows, rotates, exports and imports the authorities and roots of a running environment under
+//! traffic.
 //!
 //! What is to be in force is written into the state folder first, then brought to the pods, then seen there: in what `wosp`
 //! publishes and in what Envoy has taken of it. So a command that is killed can be run again to the same end.

@@ -1,4 +1,4 @@
-//! One whole run: an environment that this command owns, from its making to evidence and clean-up.
+//! One run: an environment owned by this command, from creation to evidence and tear-down.
 
 use std::{
     fmt::Write as _,

@@ -1,4 +1,5 @@
-//! A new blueprint and all that belongs to it: its test, the line that names the test, its rendered manifests.
+//! Writes a new blueprint with its test, the line that declares the test, and its rendered
+//! manifests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

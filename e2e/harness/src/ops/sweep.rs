@@ -1,4 +1,4 @@
-//! Environments that nobody needs any more: which they are, and their end.
+//! Finds and removes environments that were left behind by killed commands.
 
 use std::{
     collections::BTreeMap,

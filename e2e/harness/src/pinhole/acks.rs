@@ -1,4 +1,4 @@
-//! What a gateway answers to `/trigger`: acknowledgements, a line each.
+//! Parses a gateway's response to `/trigger`: one acknowledgement per line.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a sink holds, audited against the environment's roots; and what was kept of it in a file, against roots in a file.
+//! Audits a sink's output, or a file with it, against roots.
 
 use std::path::Path;
 

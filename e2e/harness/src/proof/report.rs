@@ -1,4 +1,4 @@
-//! What a gateway reports of its auto-trigger.
+//! Reads a gateway's report on its first messages.
 
 use std::time::Duration;
 

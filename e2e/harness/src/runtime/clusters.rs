@@ -1,4 +1,4 @@
-//! What all runtimes on clusters share: connections, what the pods there are doing, secrets, what is written down.
+//! Shared by the runtimes on clusters: connections, pod states, secrets, records.
 
 pub mod deploy;
 mod pods;

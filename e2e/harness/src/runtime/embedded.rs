@@ -1,4 +1,5 @@
-//! Pods as processes on this machine: the real services, the real `wosp`, a real Envoy each; no Docker, no root.
+//! The embedded runtime: pods as local processes with the real services, `wosp` and Envoy;
+//! needs no Docker and no root.
 //!
 //! Each cluster has a loopback network of its own with a load balancer in it, each pod an address there. The processes
 //! outlive the command. What a later command needs to know of a pod is in `pods/<pod>/pod.json`.

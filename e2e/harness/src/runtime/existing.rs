@@ -1,4 +1,4 @@
-//! Clusters that somebody else made, named by kubeconfig contexts.
+//! The existing runtime: clusters named by kubeconfig contexts.
 //!
 //! Nothing is created or deleted there but the namespaces of the blueprints' pods, and those only under this environment's
 //! label: one of the same name without it is refused. The kubeconfig is only read; what can be read once only is kept in the

@@ -1,4 +1,4 @@
-//! Faults of single containers. What a runtime cannot keep in force it refuses.
+//! Faults of single containers. Fails on a runtime that would undo the fault.
 
 use blueprint::{container::Container, failure::Failure};
 use host::{

@@ -1,3 +1,5 @@
+//! Reads and follows the logs of containers.
+
 use std::{io::ErrorKind, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;

@@ -1,4 +1,4 @@
-//! What a runtime is asked for: the request, and the record of a pod that is planned.
+//! The request to a runtime, and the record of a planned pod.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What anybody can tell of a sink's output with nothing but the roots: an auditor who was not there, and does not know
-//! what was sent. `services/messages/docs/signature.md` describes each check for other languages.
+//! Audits a sink's output with nothing but the roots, without knowing what was sent.
+//! `services/messages/docs/signature.md` describes each check for other languages.
 
 use std::{collections::HashMap, fmt};
 

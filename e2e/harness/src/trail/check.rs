@@ -1,3 +1,5 @@
+//! Checks the messages of one sink against the expected ones.
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     time::Duration,

@@ -1,3 +1,5 @@
+//! The result of a successful check, with one row per message.
+
 use std::{
     fmt::{self, Write as _},
     time::Duration,

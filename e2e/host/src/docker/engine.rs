@@ -1,4 +1,4 @@
-//! The engine: what it says of itself, which versions of its interface it takes, and whether it is Docker at all.
+//! Docker engine: its description, its API versions, and whether it is Docker.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Images: look, pull, build, and stream into containers.
+//! Images: inspects, pulls, builds, and streams them into containers.
 
 use std::{collections::BTreeMap, process::Stdio, time::Duration};
 

@@ -1,5 +1,4 @@
-//! Whether the engine is on this machine: whether a port that it publishes arrives here. Found out, not guessed, as far as
-//! there is anything to find it out by.
+//! Finds out whether the engine runs on this machine, by dialling a port that it publishes.
 
 use std::{
     net::{IpAddr, TcpListener},

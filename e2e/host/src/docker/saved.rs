@@ -1,4 +1,5 @@
-//! What `docker save` writes of an image, where the image's id alone does not tell what arrives on a node.
+//! Parses the output of `docker save`, for images whose id alone does not identify what arrives
+//! on a node.
 
 use std::{fs::File, io::Read, process::Stdio, time::Duration};
 

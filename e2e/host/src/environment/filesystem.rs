@@ -1,5 +1,5 @@
-//! Whether a file system can keep an environment. Some keep no modes, no links or no sockets: `/mnt/c` of WSL2, exFAT, shares
-//! of other systems.
+//! Checks that a file system supports modes, links and sockets. `/mnt/c` of WSL2, exFAT and
+//! some network shares do not.
 
 use std::{
     fmt,

@@ -1,4 +1,5 @@
-//! Folders and files of an environment: made for their owner alone, and taken away whole or not at all.
+//! Creates folders and files of an environment, readable by their owner only, and removes them
+//! completely or not at all.
 
 use std::{
     fs::{self, DirBuilder},

@@ -1,3 +1,5 @@
+//! Locks an environment, so that one command at a time changes it.
+
 use std::{
     fs::{File, OpenOptions},
     io::{Read as _, Seek as _, Write as _},

@@ -1,3 +1,5 @@
+//! Names of environments.
+
 use std::{fmt, str::FromStr};
 
 use messages::is_dns_label;

@@ -1,4 +1,4 @@
-//! Records of every version that was ever written, read as the current one.
+//! Reads records of every earlier version as the current one.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};

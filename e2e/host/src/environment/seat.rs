@@ -1,4 +1,4 @@
-//! Where the numbers of processes mean something: one boot of one machine, and one PID namespace of it.
+//! The scope of process ids: one boot and one PID namespace of a machine.
 
 use std::{fs, sync::OnceLock};
 

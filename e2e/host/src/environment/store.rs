@@ -1,3 +1,5 @@
+//! Stores: folders that hold environments.
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,

@@ -1,4 +1,5 @@
-//! The tool cache: `<root>/envoy-1.40.0/envoy` and beside it `wheel.json`, which says what it was made from.
+//! The tool cache: `<root>/envoy-1.40.0/envoy`, and `wheel.json` beside it, which names its
+//! source.
 //!
 //! Made in a folder of its own, verified, then moved into place by one rename. A lock on `<root>/envoy.lock` lets one
 //! process install at a time; a reader needs no lock.

@@ -1,4 +1,5 @@
-//! `pip`, wherever this machine has one: in a Python on the PATH, through `uv`, or out of what a Python bundles.
+//! Runs `pip`: from a Python on the PATH, through `uv`, or from the wheel that a Python
+//! bundles.
 //!
 //! Indexes, mirrors, proxies and credentials are those that `pip` is set up for. What is made for installing packages, and
 //! stops a mere download, is left out: guards against installing outside of a virtual environment, and other targets.

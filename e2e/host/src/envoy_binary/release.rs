@@ -1,4 +1,4 @@
-//! Which Envoy, and how it is known to be that one.
+//! The pinned release of Envoy and its checksums.
 
 /// The version that is installed.
 pub const ENVOY_VERSION: &str = "1.40.0";

@@ -1,4 +1,4 @@
-//! TLS of the client: which server is meant, and whose word counts for it.
+//! Client TLS: server name and trusted roots.
 
 use std::{fmt, path::Path, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Who has a port, and what to do about it.
+//! The holder of a port, and a hint to free it.
 
 use std::{
     fmt,

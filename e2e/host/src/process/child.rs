@@ -1,4 +1,5 @@
-//! A command that ends when this process ends, whatever ends it, and all that the command has started with it.
+//! A child command that ends with this process, together with everything that the child has
+//! started.
 //!
 //! The command joins the process group of a watcher, a shell that waits for the end of a pipe whose other end this process
 //! alone holds. The kernel closes that end with this process, after SIGKILL too, and the watcher then kills the whole

@@ -1,4 +1,4 @@
-//! Processes that outlive the command that started them, and are found again by a later one.
+//! Processes that outlive their command and that later commands find again.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
-//! Processes found again without a record: by their working folder, and by the label that [`super::Launch`] gives each.
+//! Finds processes without a record: by their working folder, and by the label that
+//! [`super::Launch`] sets.
 
 use std::{
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},

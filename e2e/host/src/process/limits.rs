@@ -1,4 +1,4 @@
-//! What the system lets this process, and those that it starts, have.
+//! Resource limits of this process and its children.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 

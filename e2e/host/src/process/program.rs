@@ -1,5 +1,5 @@
-//! Whether a process still is what it is wanted to be. Content decides, never the times of files: a build that changes
-//! nothing, a checkout and a copy all write files anew.
+//! Checks whether a running process matches its definition, by content and never by file times:
+//! builds, checkouts and copies rewrite files without changing them.
 
 use std::{fs::File, io::Read as _, os::unix::fs::MetadataExt as _, path::Path};
 

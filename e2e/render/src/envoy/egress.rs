@@ -1,4 +1,4 @@
-//! The way out: one plaintext port per connection, each to exactly one peer.
+//! Egress: one plaintext port per connection, each to exactly one peer.
 
 use std::{net::IpAddr, time::Duration};
 

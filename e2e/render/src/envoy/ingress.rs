@@ -1,4 +1,5 @@
-//! The way in: one port for the tunnel and for plaintext HTTP, told apart by the first bytes; and the statistics port.
+//! Ingress: one port for the tunnel and plaintext HTTP, distinguished by their first bytes; and
+//! the statistics port.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,5 @@
-//! What stands for a cluster's load balancer on one machine: bytes from a public port to a pod's ingress, nothing else.
+//! An Envoy that replaces a cluster's load balancer on one machine: it forwards bytes from a
+//! public port to a pod's ingress.
 
 use std::{net::SocketAddr, path::Path};
 

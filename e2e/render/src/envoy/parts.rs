@@ -1,4 +1,4 @@
-//! Pieces that every configuration is put together from.
+//! Parts that all configurations share.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

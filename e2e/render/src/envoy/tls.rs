@@ -1,5 +1,5 @@
-//! TLS, 1.3 only and without resumption: mutual for the tunnel, with exact names and the identity of the moment for each
-//! session; for the pinhole the server's certificate alone.
+//! TLS 1.3 without resumption: mutual for the tunnel, with exact names and the current
+//! identity; server certificate only for the pinhole.
 
 use blueprint::plan::{SERVER_CERTIFICATE, SERVER_KEY};
 use messages::{

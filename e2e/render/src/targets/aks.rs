@@ -1,4 +1,4 @@
-//! Azure Kubernetes Service: a static public address by its name, or an internal one.
+//! Azure Kubernetes Service: a static public address by name, or an internal one.
 
 use blueprint::{AksAddress, plan::PodPlan};
 

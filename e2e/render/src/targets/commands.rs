@@ -1,5 +1,5 @@
-//! The providers' own commands that reserve, show and release what a blueprint needs. A script for a person to read and to
-//! run piece by piece: what the blueprint does not say is a variable, and stops the shell where it is not set.
+//! Writes the providers' commands that reserve, show and release a blueprint's addresses, for
+//! an operator to review and run. Unset variables stop the shell.
 
 use blueprint::{
     AksAddress, EksAddress, GenericAddress, GkeAddress, Target,

@@ -1,5 +1,5 @@
-//! Amazon EKS with the AWS Load Balancer Controller: a Network Load Balancer with Elastic IP addresses, or one that is
-//! there already, bound by its target group.
+//! Amazon EKS with the AWS Load Balancer Controller: a Network Load Balancer with Elastic IP
+//! addresses, or an existing one by its target group.
 
 use blueprint::{EksAddress, plan::PodPlan};
 use k8s_openapi::{

@@ -1,4 +1,4 @@
-//! Any cluster whose load balancers take an address from the Service.
+//! Any cluster whose load balancers take the address from the Service.
 
 use blueprint::{GenericAddress, plan::PodPlan};
 

@@ -1,4 +1,4 @@
-//! A program that has the credentials of a user: the `exec` of a kubeconfig.
+//! Runs a kubeconfig's `exec` plugin, which prints a user's credentials.
 //!
 //! What it prints is a secret, and what it is started with may be one. Neither is shown; what it says on its standard error is.
 

@@ -1,4 +1,4 @@
-//! The URL of an API server, as `kubectl` reads it.
+//! Parses the URL of an API server as `kubectl` does.
 
 use blueprint::failure::Failure;
 use hyper::Uri;

@@ -1,4 +1,4 @@
-//! Asks a SOCKS 5 proxy for a server, RFC 1928 and RFC 1929. A name is resolved by the proxy.
+//! SOCKS 5 client (RFC 1928, RFC 1929). The proxy resolves names.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
-//! The way to a server: direct, or through a proxy. Each byte that a proxy carries is between client and server; what the proxy
-//! itself is told is the server's name and its own credentials.
+//! Connects to a server, directly or through a proxy. A proxy sees only the server's name and
+//! its own credentials.
 
 use std::{
     future::Future,

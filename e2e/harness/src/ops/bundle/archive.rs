@@ -1,4 +1,4 @@
-//! A `.tar.gz` that is the same for the same files: sorted, without times, without owners.
+//! Writes a reproducible `.tar.gz`: sorted, without times and owners.
 
 use std::{collections::BTreeSet, io::Write, path::Path};
 

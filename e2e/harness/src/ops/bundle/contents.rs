@@ -1,4 +1,4 @@
-//! The files of a bundle. Pure but for the blueprint's own file, which is copied.
+//! Builds the files of a bundle. Does no I/O except for copying the blueprint's file.
 
 use std::{collections::BTreeMap, fs};
 

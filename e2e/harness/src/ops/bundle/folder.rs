@@ -1,4 +1,4 @@
-//! A bundle as a folder.
+//! Writes a bundle as a folder.
 
 use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt as _, path::Path};
 

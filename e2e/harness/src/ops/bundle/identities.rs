@@ -1,4 +1,4 @@
-//! The operator's folder: the root with its key, and what was made of it for each pod.
+//! The operator's identity folder: the root with its key, and the authority of each pod.
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -1,4 +1,4 @@
-//! The README of a bundle.
+//! Builds the README of a bundle.
 
 use blueprint::{Target, plan::PodPlan};
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! The scripts: templates filled with what is known of the pods. Every value goes in quoted for the shell.
+//! Builds the scripts from templates. Every value is quoted for the shell.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! In which order the scripts of the clusters are run. Pure.
+//! Order in which the clusters' scripts run. Does no I/O.
 
 use std::collections::BTreeSet;
 

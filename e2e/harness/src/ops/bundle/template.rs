@@ -1,4 +1,4 @@
-//! Templates of a bundle's scripts and pages, and the words that go into them.
+//! Templates of a bundle's scripts and pages, and the values that fill them.
 
 use anyhow::Context as _;
 use messages::WorkloadName;

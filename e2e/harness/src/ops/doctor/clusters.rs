@@ -1,4 +1,4 @@
-//! The Docker engine, and what is on it.
+//! Checks the Docker engine and its clusters.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The machine: disk, memory, limits of the kernel.
+//! Checks the machine: disk, memory, kernel limits.
 
 use std::path::Path;
 

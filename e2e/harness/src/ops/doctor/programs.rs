@@ -1,4 +1,4 @@
-//! Programs that have to be there.
+//! Checks the required programs.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Authorities and server certificates of pods on clusters: the Secret replaced, the kubelet told, the pods asked through the API server. The same
-//! for every runtime that has clusters.
+//! Authorities and server certificates of pods on clusters: replaces the Secret, notifies
+//! kubelet, queries the pods.
 
 use blueprint::{
     failure::Failure,

@@ -1,4 +1,4 @@
-//! What a pod has in force at this moment, by its own account.
+//! Reads the identities that a pod currently serves.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Certificates of the pinholes' HTTPS, which go back to the same root as the authorities. One of the operator's own, whose
-//! `ca.crt` has no root of the environment, is left alone.
+//! Replaces the pinholes' certificates together with the root. An operator's certificate, whose
+//! `ca.crt` has no root of the environment, is kept.
 
 use anyhow::Context as _;
 use blueprint::{failure::Failure, pinhole_name};

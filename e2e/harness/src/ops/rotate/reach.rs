@@ -1,4 +1,4 @@
-//! How the pods of an environment are reached: the one place that knows which runtime it is.
+//! Connects to the pods of an environment on its runtime.
 
 use std::{collections::BTreeMap, fs, path::Path};
 

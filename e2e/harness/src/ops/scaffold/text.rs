@@ -1,4 +1,4 @@
-//! The texts of the files of a new blueprint.
+//! Texts of a new blueprint's files.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,5 @@
-//! Makes a plan real on clusters, in the only order that works: the farthest pods first, each with its address known and
-//! dialled from inside the upstream cluster before the upstream pod's objects exist.
+//! Deploys a plan to clusters, farthest pods first: each pod's address is known and dialled
+//! from the upstream cluster before the upstream pod's objects exist.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

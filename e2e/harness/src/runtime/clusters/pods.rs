@@ -1,4 +1,4 @@
-//! What the pods of an environment on clusters are doing, by their API servers' account.
+//! Reads the state of pods on clusters from their API servers.
 
 use std::collections::BTreeMap;
 

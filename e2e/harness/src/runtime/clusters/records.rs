@@ -1,4 +1,4 @@
-//! What is written down of pods on clusters: first what is going to be, then what came of it.
+//! Writes pod records: the plan before deployment, the outcome after it.
 
 use anyhow::Context as _;
 use blueprint::plan::{PeerAddress, Plan, PodPlan};

@@ -1,4 +1,5 @@
-//! The authorities and tokens of pods on clusters, made in the state folder, or in an operator's.
+//! Creates the authorities and tokens of pods on clusters, in the state folder or an operator's
+//! folder.
 
 use std::collections::BTreeMap;
 

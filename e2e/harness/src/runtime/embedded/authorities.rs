@@ -1,4 +1,4 @@
-//! What `wosp` and Envoy of a pod say of its identity.
+//! Reads the identity that a pod's `wosp` and Envoy report.
 
 use std::net::SocketAddr;
 

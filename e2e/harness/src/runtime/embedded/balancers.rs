@@ -1,4 +1,4 @@
-//! The load balancers: an Envoy for each cluster, on its public ports.
+//! Load balancers: one Envoy per cluster, on its public ports.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 

@@ -1,4 +1,4 @@
-//! From blueprints to ready pods, in the only order that works.
+//! Brings pods up from blueprints, farthest first.
 
 use std::collections::BTreeMap;
 

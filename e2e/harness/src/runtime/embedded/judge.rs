@@ -1,4 +1,4 @@
-//! Which processes are as they are wanted, and which must be started, for what reason.
+//! Decides which processes must be started, and why.
 
 use std::fmt;
 

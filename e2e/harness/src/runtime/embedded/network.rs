@@ -1,4 +1,4 @@
-//! Addresses on this machine: a loopback network per cluster, an address per pod.
+//! Addresses on this machine: one loopback network per cluster, one address per pod.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

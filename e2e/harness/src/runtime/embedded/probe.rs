@@ -1,4 +1,4 @@
-//! Whether containers answer, and what they wait for.
+//! Probes containers and reads what they wait for.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 

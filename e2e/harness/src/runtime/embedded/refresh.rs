@@ -1,5 +1,5 @@
-//! An environment that is there, brought to what is wanted: what has ended or changed is started again alone, in its own
-//! folder. Keys, tokens, public ports and what sinks have stored stay.
+//! Reconciles a running environment: restarts only what has exited or changed, in place. Keys,
+//! tokens, public ports and stored messages are kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! The record and the clocks of an environment that several tasks change.
+//! The record and clocks of an environment, shared by concurrent tasks.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,4 @@
-//! The end of an environment, whatever state it is in.
+//! Removes an environment in any state.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Where pods are reached where their load balancers' own addresses do not do. Pure.
+//! Addresses that replace those of load balancers. Does no I/O.
 
 use std::{net::IpAddr, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! From blueprints to ready pods on clusters that are there. What is there already is changed to what is wanted.
+//! Brings pods up on existing clusters; updates those that exist.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

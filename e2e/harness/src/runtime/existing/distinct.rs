@@ -1,4 +1,4 @@
-//! Two contexts may lead to one cluster, where a trail over two would prove nothing.
+//! Rejects two contexts of the same cluster, since a trail across them would prove nothing.
 
 use std::collections::BTreeMap;
 

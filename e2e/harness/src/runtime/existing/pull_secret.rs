@@ -1,4 +1,4 @@
-//! Registries' credentials, from a file that Docker writes.
+//! Reads registry credentials from a Docker `config.json`.
 
 use std::path::Path;
 

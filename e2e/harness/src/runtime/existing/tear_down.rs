@@ -1,4 +1,4 @@
-//! The end of an environment on clusters that stay: its namespaces with all that is in them, then its files.
+//! Removes a deployment: its namespaces with their contents, then its files.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,5 +1,5 @@
-//! From blueprints to ready pods on clusters of this machine. What is there already is taken as it is, so that doing it
-//! again changes what has changed and heals what is broken.
+//! Brings pods up on k3d clusters. Existing parts are reused, so a repetition updates what has
+//! changed and repairs what is broken.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 

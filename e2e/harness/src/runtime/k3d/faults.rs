@@ -1,4 +1,5 @@
-//! Signals to the processes of one container. Sent on its node, since inside a container nobody may, and nothing there could.
+//! Sends signals to the processes of one container, from its node, since the container itself
+//! may not.
 
 use std::time::Duration;
 

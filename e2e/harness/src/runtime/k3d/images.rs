@@ -1,5 +1,5 @@
-//! Which image each pod runs: the newest, unless the pod that is there runs the same programs out of an earlier one. A pod is
-//! then left alone, with what it has stored.
+//! Chooses each pod's image: the newest, or the running one if its programs are the same. The
+//! pod then keeps running with its stored messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Why pods of one cluster do not reach a published port of another, while this machine does: a firewall of this machine, or an
-//! engine without its userland proxy.
+//! Explains why pods cannot reach another cluster's published port: a firewall of this machine,
+//! or an engine without its userland proxy.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! How the clusters of an environment are, by Docker's account.
+//! Reads the state of an environment's clusters from Docker.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! The end of an environment on k3d: its clusters with all that is in them, then its files.
+//! Removes an environment on k3d: its clusters, then its files.
 
 use std::path::Path;
 

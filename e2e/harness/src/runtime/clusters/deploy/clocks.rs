@@ -1,5 +1,5 @@
-//! Clocks of pods that come up, held against those of the pods that are up already: with clocks too far apart there is no
-//! handshake, and the reason of that is better said than waited for.
+//! Compares the clocks of starting pods with those of running ones, since handshakes fail if
+//! clocks are too far apart.
 
 use std::{
     future::pending,
