@@ -84,7 +84,7 @@ fn phases(mut args: impl Iterator<Item = String>) -> anyhow::Result<Vec<Phase>> 
 async fn on_environment(phases: &[Phase]) -> anyhow::Result<()> {
     let users_files = users_files();
     let store = Store::find()?;
-    let mut run = Run::new(store.clone(), Name::unique("test")?, Timeline::silent());
+    let mut run = Run::new(store.clone(), Name::unique("test")?, Timeline::default());
     let outcome = tokio::select! {
         outcome = run_all(&mut run, phases) => outcome,
         signal = ended() => Err(signal.map_or_else(Into::into, |signal| anyhow::anyhow!("ended by {signal}"))),
@@ -135,11 +135,11 @@ async fn run_all(run: &mut Run, phases: &[Phase]) -> anyhow::Result<()> {
     for (index, phase) in phases.iter().enumerate() {
         if index > 0 {
             let request = request(run.name(), phase.settings)?;
-            let timeline = Timeline::silent();
+            let timeline = Timeline::default();
             runtime::refresh(run.store(), &mut environment, &request, &timeline).await?;
         }
         for blueprint in BLUEPRINTS {
-            proof::auto_trigger(&environment, blueprint, &Timeline::silent()).await?;
+            proof::auto_trigger(&environment, blueprint, &Timeline::default()).await?;
         }
         let status = run_one(run, &phase.command).await?;
         ensure!(status.success(), "`{}` failed: {status}", phase.command);

@@ -1,14 +1,18 @@
 //! Test library: runs a body between set-up and evidence, and has check functions. Not for the
 //! command line.
 
+mod cases;
 mod check;
 mod counters;
+mod faults;
 mod ferry;
 mod helpers;
 mod inside;
 mod metrics;
+mod pod;
 mod sessions;
 mod settings;
+mod traffic;
 mod turns;
 
 use anyhow::Context as _;
@@ -26,19 +30,22 @@ use host::{
     timeline::Timeline,
 };
 
-use ferry::Origin;
-use settings::Needs;
-
+pub use cases::{Route, own_messages_cross, triggered_messages_cross};
 pub use check::{
     assert_all_delivered, assert_delivered, assert_rejected, assert_route, assert_routes, payload,
     payload_of, payloads,
 };
 pub use counters::Counters;
+pub use faults::Faults;
 pub use ferry::Ferry;
-pub use helpers::{or_untested, program};
+use ferry::Origin;
+pub use helpers::{or_untested, program, soak};
 pub use metrics::{Metric, Samples};
+pub use pod::Pod;
 pub use sessions::{End, TunnelSession};
+use settings::Needs;
 pub use settings::{LASTING_IDENTITIES, QUICK_IDENTITIES};
+pub use traffic::Messages;
 pub use turns::{Turn, Turns};
 
 /// Names an environment that is up, for tests to attach to instead of making their own.
@@ -63,6 +70,8 @@ where
 #[derive(Clone, Debug)]
 pub struct Setup {
     blueprint: Source,
+    /// Blueprints under `manifests/` in the same environment.
+    more: Vec<String>,
     store: Option<Store>,
     needs: Needs,
     /// Turns that it takes on an environment that is shared.
@@ -87,9 +96,17 @@ impl Setup {
         Self::new(Source::Parsed(Box::new(blueprint)))
     }
 
+    /// Another blueprint under `manifests/` in the same environment; see [`Ferry::other`].
+    #[must_use]
+    pub fn and(mut self, blueprint: &str) -> Self {
+        self.more.push(blueprint.into());
+        self
+    }
+
     fn new(blueprint: Source) -> Self {
         Self {
             blueprint,
+            more: vec![],
             store: None,
             needs: Needs::default(),
             turns: AT_ONCE,
@@ -153,13 +170,14 @@ impl Setup {
 
     /// The run that [`Self::run`] would make, for a test of runs themselves.
     pub fn prepare(self, name: Name) -> anyhow::Result<(Run, UpRequest)> {
-        let blueprint = match self.blueprint {
+        let folder = workspace_root()?.join("manifests");
+        let mut blueprints = vec![match self.blueprint {
             Source::Parsed(blueprint) => *blueprint,
-            Source::Named(name) => {
-                let path = manifests::find(&workspace_root()?.join("manifests"), &name)?;
-                manifests::load(path)?
-            }
-        };
+            Source::Named(name) => manifests::load(manifests::find(&folder, &name)?)?,
+        }];
+        for name in &self.more {
+            blueprints.push(manifests::load(manifests::find(&folder, name)?)?);
+        }
         let store = match self.store {
             Some(store) => store,
             None => Store::find()?,
@@ -167,7 +185,7 @@ impl Setup {
         let request = UpRequest {
             name: name.clone(),
             runtime: RuntimeKind::Embedded,
-            blueprints: vec![blueprint],
+            blueprints,
             ports: Ports::Spread,
             public: self.public,
             lifetime: Lifetime::Command,
@@ -175,7 +193,7 @@ impl Setup {
             settings: self.needs.these,
             existing: None,
         };
-        Ok((Run::new(store, name, Timeline::silent()), request))
+        Ok((Run::new(store, name, Timeline::default()), request))
     }
 
     /// See [`with_environment`].
@@ -191,7 +209,10 @@ impl Setup {
         if let (Some(name), Source::Named(blueprint), None) = (attach, &self.blueprint, &self.store)
         {
             // Tests that share an environment take turns: each counts what arrives.
-            let _turn = Turns::of_blueprint(blueprint).take().await?;
+            let mut turns = vec![];
+            for blueprint in [blueprint].into_iter().chain(&self.more) {
+                turns.push(Turns::of_blueprint(blueprint).take().await?);
+            }
             let _turns = TURNS.take_many(self.turns).await?;
             process::raise_open_files()?;
             let (mut store, name) = (Store::find()?, name.parse()?);
@@ -214,20 +235,20 @@ where
 {
     process::raise_open_files()?;
     let _turn = TURNS.take().await?;
-    let blueprint = request
-        .blueprints
-        .first()
-        .map(|blueprint| blueprint.name.clone());
+    let blueprints = request.blueprints.iter();
+    let blueprints: Vec<_> = blueprints.map(|blueprint| blueprint.name.clone()).collect();
     let ferry = Ferry::new(
         run.store().clone(),
         run.name().clone(),
-        blueprint.unwrap_or_default(),
+        blueprints.first().cloned().unwrap_or_default(),
         Origin::Made,
     );
     let work = async {
         let environment = run.up(request).await?;
         // Settled before the body begins: what the gateways send by themselves must not mix with what a test sends.
-        proof::auto_trigger(&environment, ferry.blueprint(), &Timeline::silent()).await?;
+        for blueprint in &blueprints {
+            proof::auto_trigger(&environment, blueprint, &Timeline::default()).await?;
+        }
         body(ferry.clone()).await
     };
     // A panic of the body is its verdict; evidence and clean-up come all the same.

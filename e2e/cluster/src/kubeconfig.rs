@@ -231,7 +231,7 @@ mod tests {
         std::fs::write(&other, ONE.replace("name: one", "name: two")).unwrap();
         let (once, _open) = pipe(ONE);
         let files = [other.clone(), once];
-        let timeline = Timeline::silent();
+        let timeline = Timeline::default();
         // A command may look at it several times.
         for _ in 0..2 {
             let found = read(&files).unwrap();

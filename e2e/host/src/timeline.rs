@@ -78,6 +78,13 @@ impl Observer for Silent {
     fn observe(&self, _event: &Event<'_>) {}
 }
 
+/// Records, and reports nothing.
+impl Default for Timeline {
+    fn default() -> Self {
+        Self::new(Silent)
+    }
+}
+
 impl Timeline {
     pub fn new(observer: impl Observer + 'static) -> Self {
         Self(Arc::new(Inner {
@@ -86,11 +93,6 @@ impl Timeline {
             entries: Mutex::default(),
             observer: Box::new(observer),
         }))
-    }
-
-    /// Records, tells nobody.
-    pub fn silent() -> Self {
-        Self::new(Silent)
     }
 
     /// When the timeline began.
@@ -248,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_step_that_is_left_early_has_failed() {
-        let timeline = Timeline::silent();
+        let timeline = Timeline::default();
         timeline.step("good").done();
         drop(timeline.step("left"));
         timeline.run("ran", |_| async { Ok(()) }).await.unwrap();

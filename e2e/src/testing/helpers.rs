@@ -24,6 +24,17 @@ pub fn or_untested<T>(needed: anyhow::Result<T>, untested: &str) -> anyhow::Resu
     settle(needed, untested, is_ci, show)
 }
 
+/// Set for large volumes, which take minutes.
+const SOAK: &str = "FERRY_TEST_SOAK";
+
+/// Returns `large` in a soak, else `small`.
+pub fn soak(large: u64, small: u64) -> u64 {
+    match std::env::var(SOAK).is_ok_and(|value| is_set(&value)) {
+        true => large,
+        false => small,
+    }
+}
+
 fn is_set(value: &str) -> bool {
     !matches!(value, "" | "0" | "false")
 }

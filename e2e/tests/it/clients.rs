@@ -42,10 +42,10 @@ async fn a_client_with_the_gateways_identity_gets_its_acks(
     };
     with_environment(blueprint, |ferry| async move {
         // What is there already must not be mistaken for the client's.
-        ferry.prove().await?;
+        ferry.messages().prove().await?;
         let name = ferry.gateway()?.name;
         let leaf = leaf(&ferry, &name)?;
-        let mark = ferry.last_index().await?;
+        let mark = ferry.messages().last_index().await?;
         let payloads = [
             payload(r#"{"deck": 1, "text": "grüße"}"#),
             payload("[1,  2.50, null]"),
@@ -112,7 +112,7 @@ async fn a_client_with_the_gateways_identity_gets_its_acks(
         let root = root(&ferry)?;
         trail::check(
             &expectation,
-            &ferry.output(mark).await?,
+            &ferry.messages().output(mark).await?,
             &[root.certificate_der().clone()],
         )?;
         Ok(())
@@ -142,8 +142,8 @@ async fn a_stranger_gets_no_ack(
         return Ok(());
     };
     with_environment(blueprint, |ferry| async move {
-        ferry.prove().await?;
-        let mark = ferry.last_index().await?;
+        ferry.messages().prove().await?;
+        let mark = ferry.messages().last_index().await?;
         let name = WorkloadName::new(ferry.blueprint(), "cluster-a", "stowaway")?;
         let own = leaf(&ferry, &name)?;
         let signer = Signer::from_pem(&own.certificate_chain_pem, &own.key_pem)?;
@@ -159,7 +159,7 @@ async fn a_stranger_gets_no_ack(
             done.stdout
         );
         assert_eq!(
-            ferry.last_index().await?,
+            ferry.messages().last_index().await?,
             mark,
             "nothing of {stranger:?} must be stored"
         );

@@ -24,7 +24,7 @@ const PAGES: [&str; 5] = [
 const EXAMPLE: &str = "island-ferry";
 
 /// Names that stand for themselves in a test.
-const OF_TESTS: [&str; 2] = ["FERRY_TEST", "FERRY_TEST_STRANGER"];
+const OF_TESTS: [&str; 3] = ["FERRY_TEST", "FERRY_TEST_STRANGER", "FERRY_X"];
 
 #[test]
 fn every_command_of_ferry_is_there_with_its_flags() {

@@ -38,11 +38,11 @@ fn request(name: &str, blueprints: &[&str], lifetime: Lifetime) -> UpRequest {
 }
 
 async fn up(store: &Store, request: UpRequest) -> anyhow::Result<Environment> {
-    runtime::up(store, request, &Timeline::silent()).await
+    runtime::up(store, request, &Timeline::default()).await
 }
 
 async fn down(store: &Store, environment: &Environment) {
-    let timeline = Timeline::silent();
+    let timeline = Timeline::default();
     runtime::down(store, environment.name(), State::Remove, &timeline)
         .await
         .unwrap();
@@ -85,7 +85,7 @@ async fn both_blueprints_come_up_in_one_environment_and_leave_nothing() {
         .await
         .unwrap_err();
     assert_eq!(Failure::exit_code(&again), 2, "{again:#}");
-    let swept = sweep::sweep(&store, &Timeline::silent()).await.unwrap();
+    let swept = sweep::sweep(&store, &Timeline::default()).await.unwrap();
     assert!(swept.is_empty(), "{swept:?}");
     assert_all_ready(&found).await;
 
@@ -130,7 +130,7 @@ async fn app_of(environment: &Environment, pod: &WorkloadName) -> Liveness {
 async fn a_crash_is_told_from_a_stop_and_both_are_mended_by_a_start() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::at(folder.path());
-    let quiet = Timeline::silent();
+    let quiet = Timeline::default();
     let mut environment = up(
         &store,
         request("faults", &["international-ferry"], Lifetime::Command),
@@ -210,7 +210,7 @@ async fn what_a_killed_command_left_is_swept_with_or_without_a_record() {
     }
     let kept = one("kept", Lifetime::Stays).await.unwrap();
 
-    let swept = sweep::sweep(&store, &Timeline::silent()).await.unwrap();
+    let swept = sweep::sweep(&store, &Timeline::default()).await.unwrap();
     // Nothing tells any more what the keys of the second are for.
     let folders: Vec<_> = swept.iter().filter_map(|one| one.kept.clone()).collect();
     let [folder] = &folders[..] else {

@@ -31,8 +31,8 @@ async fn a_ferry_crosses_by_ipv6_alone(#[case] blueprint: &str) -> anyhow::Resul
                 let answer = Request::get(address, "/health").send().await?;
                 assert_eq!(answer.status, 200, "{}", pod.name);
             }
-            assert_delivered(&ferry.prove().await?, 5);
-            assert_delivered(&ferry.deliver(payloads(20)).await?, 20);
+            assert_delivered(&ferry.messages().prove().await?, 5);
+            assert_delivered(&ferry.messages().deliver(payloads(20)).await?, 20);
             Ok(())
         })
         .await

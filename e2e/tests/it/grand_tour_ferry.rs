@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use blueprint::container::Container;
-use e2e::testing::{
-    assert_all_delivered, assert_delivered, assert_route, payloads, with_environment,
-};
+use e2e::testing::{assert_all_delivered, assert_route, payloads, with_environment};
 use harness::{pinhole::Trigger, runtime::Ending};
 use rstest::rstest;
 
@@ -16,31 +14,7 @@ const PATH: [(&str, &str); 3] = [
     ("cluster-c", "sink"),
 ];
 
-#[tokio::test]
-async fn five_messages_cross_by_themselves() -> anyhow::Result<()> {
-    with_environment(BLUEPRINT, |ferry| async move {
-        let verdict = ferry.prove().await?;
-        assert_delivered(&verdict, 5);
-        assert_route(&verdict, &PATH);
-        Ok(())
-    })
-    .await
-}
-
-#[rstest]
-#[case::one(1)]
-#[case::a_few(5)]
-#[case::more_than_a_window(1500)]
-#[tokio::test]
-async fn triggered_messages_cross(#[case] count: usize) -> anyhow::Result<()> {
-    with_environment(BLUEPRINT, |ferry| async move {
-        let verdict = ferry.deliver(payloads(count)).await?;
-        assert_delivered(&verdict, u64::try_from(count)?);
-        assert_route(&verdict, &PATH);
-        Ok(())
-    })
-    .await
-}
+e2e::blueprint_tests!(BLUEPRINT, PATH);
 
 #[tokio::test]
 async fn the_far_end_is_deployed_first() -> anyhow::Result<()> {
@@ -73,24 +47,27 @@ async fn a_processor_that_restarts_in_the_middle_loses_and_repeats_nothing(
     #[case] ending: Ending,
 ) -> anyhow::Result<()> {
     with_environment(BLUEPRINT, |ferry| async move {
-        let mark = ferry.last_index().await?;
+        let mark = ferry.messages().last_index().await?;
         let sending = Trigger::Each(payloads(TRAFFIC));
         let inside = ferry.inside().await?;
-        let mut acks = inside.begin(&sending).await?;
+        let mut acks = inside.messages().begin(&sending).await?;
         let mut all = Vec::from_iter(acks.next().await?);
-        ferry.stop("processor", Container::App, ending).await?;
-        let before = ferry.output(mark).await?.len();
+        ferry
+            .faults()
+            .stop("processor", Container::App, ending)
+            .await?;
+        let before = ferry.messages().output(mark).await?.len();
         assert!(
             (1..TRAFFIC).contains(&before),
             "the processor must have ended in the middle, not after {before} messages"
         );
-        ferry.start("processor", Container::App).await?;
+        ferry.faults().start("processor", Container::App).await?;
         while let Some(ack) = acks.next().await? {
             all.push(ack);
         }
         assert_all_delivered(&all, TRAFFIC);
 
-        let stored = ferry.output(mark).await?;
+        let stored = ferry.messages().output(mark).await?;
         let sent: Vec<_> = all.iter().map(|ack| ack.id).collect();
         let arrived: Vec<_> = stored.iter().map(|stored| stored.message.id).collect();
         let distinct: BTreeSet<_> = arrived.iter().collect();
@@ -100,7 +77,7 @@ async fn a_processor_that_restarts_in_the_middle_loses_and_repeats_nothing(
             "{TRAFFIC} messages must be stored once each, in the order they were sent; {} are",
             arrived.len()
         );
-        assert_route(&ferry.deliver(payloads(5)).await?, &PATH);
+        assert_route(&ferry.messages().deliver(payloads(5)).await?, &PATH);
         Ok(())
     })
     .await

@@ -22,31 +22,7 @@ const SOUTH: [(&str, &str); 3] = [
     ("cluster-d", "sink"),
 ];
 
-#[tokio::test]
-async fn five_messages_cross_by_themselves_over_both_branches() -> anyhow::Result<()> {
-    with_environment(BLUEPRINT, |ferry| async move {
-        let verdict = ferry.prove().await?;
-        assert_delivered(&verdict, 5);
-        assert_routes(&verdict, &[&NORTH, &SOUTH]);
-        Ok(())
-    })
-    .await
-}
-
-#[rstest]
-#[case::one(1)]
-#[case::a_few(5)]
-#[case::more_than_a_window(1500)]
-#[tokio::test]
-async fn triggered_messages_cross_over_both_branches(#[case] count: usize) -> anyhow::Result<()> {
-    with_environment(BLUEPRINT, |ferry| async move {
-        let verdict = ferry.deliver(payloads(count)).await?;
-        assert_delivered(&verdict, u64::try_from(count)?);
-        assert_routes(&verdict, &[&NORTH, &SOUTH]);
-        Ok(())
-    })
-    .await
-}
+e2e::blueprint_tests!(BLUEPRINT, NORTH, SOUTH);
 
 /// Less than a window: past that a branch that is down holds up the other.
 const MISSED: usize = 200;
@@ -70,9 +46,12 @@ async fn one_branch_goes_on_while_the_other_is_down_which_then_catches_up(
     #[case] other_cluster: &str,
 ) -> anyhow::Result<()> {
     with_environment(BLUEPRINT, |ferry| async move {
-        let mark = ferry.last_index().await?;
-        ferry.stop(broken, Container::App, Ending::Abrupt).await?;
-        let missing = ferry.not_ready("gateway").await?;
+        let mark = ferry.messages().last_index().await?;
+        ferry
+            .faults()
+            .stop(broken, Container::App, Ending::Abrupt)
+            .await?;
+        let missing = ferry.pod("gateway").not_ready().await?;
         assert!(
             missing.len() == 1 && missing[0].contains(broken),
             "the gateway must miss {broken} only: {missing:?}"
@@ -80,10 +59,10 @@ async fn one_branch_goes_on_while_the_other_is_down_which_then_catches_up(
 
         let sending = Trigger::Each(payloads(MISSED));
         let inside = ferry.inside().await?;
-        let mut acks = inside.begin(&sending).await?;
+        let mut acks = inside.messages().begin(&sending).await?;
         let meanwhile = Wait::until(format!("{MISSED} messages through {other_cluster}"))
             .poll(|| async {
-                let stored = ferry.output(mark).await?;
+                let stored = ferry.messages().output(mark).await?;
                 Ok(if stored.len() < MISSED {
                     Seen::Waiting(format!("{} are there", stored.len()))
                 } else {
@@ -96,13 +75,13 @@ async fn one_branch_goes_on_while_the_other_is_down_which_then_catches_up(
         let early = through(&meanwhile, its_cluster);
         assert!(early.is_empty(), "{broken} is down: {early:?}");
 
-        ferry.start(broken, Container::App).await?;
+        ferry.faults().start(broken, Container::App).await?;
         let mut all = vec![];
         while let Some(ack) = acks.next().await? {
             all.push(ack);
         }
         assert_all_delivered(&all, 2 * MISSED);
-        let stored = ferry.output(mark).await?;
+        let stored = ferry.messages().output(mark).await?;
         assert_eq!(stored.len(), 2 * MISSED, "once over each branch");
         assert_eq!(
             through(&stored, its_cluster),
@@ -110,7 +89,10 @@ async fn one_branch_goes_on_while_the_other_is_down_which_then_catches_up(
             "once each, in order"
         );
         assert_eq!(through(&stored, other_cluster), numbers);
-        assert_routes(&ferry.deliver(payloads(5)).await?, &[&NORTH, &SOUTH]);
+        assert_routes(
+            &ferry.messages().deliver(payloads(5)).await?,
+            &[&NORTH, &SOUTH],
+        );
         Ok(())
     })
     .await
@@ -139,7 +121,7 @@ async fn a_processor_fans_out_like_a_gateway() -> anyhow::Result<()> {
             let start = [("cluster-a", "gateway"), ("cluster-b", "fork")];
             let left = [start[0], start[1], ("cluster-c", "left")];
             let right = [start[0], start[1], ("cluster-d", "right")];
-            let verdict = ferry.deliver(payloads(5)).await?;
+            let verdict = ferry.messages().deliver(payloads(5)).await?;
             assert_delivered(&verdict, 5);
             assert_routes(&verdict, &[&left, &right]);
             Ok(())

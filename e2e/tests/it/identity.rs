@@ -43,7 +43,7 @@ async fn under_traffic(
         loop {
             // Looked at before the batch, so that one whole batch follows the change.
             let last = ended.load(Ordering::Relaxed);
-            assert_delivered(&ferry.deliver(payloads(100)).await?, 100);
+            assert_delivered(&ferry.messages().deliver(payloads(100)).await?, 100);
             if last {
                 return anyhow::Ok(());
             }
@@ -113,12 +113,12 @@ async fn new_authorities_and_a_new_root_cost_no_message(
 ) -> anyhow::Result<()> {
     busy(blueprint)
         .run(|ferry| async move {
-            let (store, silent) = (Store::find()?, Timeline::silent());
+            let (store, silent) = (Store::find()?, Timeline::default());
             let environment = ferry.environment()?;
             let (name, folder) = (environment.name(), environment.layout().identity());
             let first = show(&ferry).await?;
             let first_root = Root::load(&folder)?.certificate_pem().to_owned();
-            let mark = ferry.last_index().await?;
+            let mark = ferry.messages().last_index().await?;
 
             under_traffic(&ferry, async {
                 rotate::rotate(&store, name, None, &silent).await?;
@@ -137,7 +137,7 @@ async fn new_authorities_and_a_new_root_cost_no_message(
                 standings(&second, Standing::Current),
                 "the root must stay"
             );
-            let old_messages = ferry.output(mark).await?;
+            let old_messages = ferry.messages().output(mark).await?;
 
             under_traffic(&ferry, rotate::rotate_root(&store, name, &silent)).await?;
             let third = show(&ferry).await?;
@@ -175,9 +175,9 @@ async fn new_authorities_and_a_new_root_cost_no_message(
                 "a trail of before must not go back to the new root"
             );
             verify_trail(old.id, &old.trail, &all)?;
-            let mark = ferry.last_index().await?;
-            assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
-            for stored in ferry.output(mark).await? {
+            let mark = ferry.messages().last_index().await?;
+            assert_delivered(&ferry.messages().deliver(payloads(5)).await?, 5);
+            for stored in ferry.messages().output(mark).await? {
                 verify_trail(stored.message.id, &stored.message.trail, &alone)?;
             }
             Ok(())
@@ -188,7 +188,7 @@ async fn new_authorities_and_a_new_root_cost_no_message(
 #[tokio::test]
 async fn a_new_root_that_is_cut_short_is_completed_by_the_next_try() -> anyhow::Result<()> {
     with_environment("international-ferry", |ferry| async move {
-        let (store, silent) = (Store::find()?, Timeline::silent());
+        let (store, silent) = (Store::find()?, Timeline::default());
         let environment = ferry.environment()?;
         let (name, folder) = (environment.name(), environment.layout().identity());
         let retired = || std::fs::read_dir(folder.join("retired")).map_or(0, Iterator::count);
@@ -224,7 +224,7 @@ async fn a_new_root_that_is_cut_short_is_completed_by_the_next_try() -> anyhow::
             let refused = rotate::rotate(&store, name, None, &silent).await;
             let refused = refused.unwrap_err();
             assert_eq!(Failure::exit_code(&refused), 2, "{refused:#}");
-            assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
+            assert_delivered(&ferry.messages().deliver(payloads(5)).await?, 5);
         }
 
         rotate::rotate_root(&store, name, &silent).await?;
@@ -234,7 +234,7 @@ async fn a_new_root_that_is_cut_short_is_completed_by_the_next_try() -> anyhow::
         let root = Root::load(&folder)?.certificate_pem().to_owned();
         assert_eq!(trusted()?, root);
         assert!(shows(&sink, &root).await?);
-        assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
+        assert_delivered(&ferry.messages().deliver(payloads(5)).await?, 5);
         Ok(())
     })
     .await
@@ -248,7 +248,7 @@ async fn show_unchecked(ferry: &Ferry) -> anyhow::Result<Overview> {
 #[tokio::test]
 async fn a_stolen_authority_ends_with_its_root_and_not_with_its_successor() -> anyhow::Result<()> {
     with_environment("fast-international-ferry", |ferry| async move {
-        let (store, silent) = (Store::find()?, Timeline::silent());
+        let (store, silent) = (Store::find()?, Timeline::default());
         let environment = ferry.environment()?;
         let gateway = ferry.gateway()?.name;
         let stolen = Authority::load(&environment.layout().authority(&gateway))?;
@@ -260,7 +260,7 @@ async fn a_stolen_authority_ends_with_its_root_and_not_with_its_successor() -> a
         Door::of_sink(&ferry)?
             .refused(Some(&leaf()?), Version::Tls13)
             .await?;
-        assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
+        assert_delivered(&ferry.messages().deliver(payloads(5)).await?, 5);
         Ok(())
     })
     .await
@@ -271,7 +271,7 @@ async fn with_an_agent_down_nothing_is_replaced() -> anyhow::Result<()> {
     Setup::of("international-ferry")
         .run(|ferry| async move {
             let environment = ferry.environment()?;
-            let (store, silent, name) = (Store::find()?, Timeline::silent(), environment.name());
+            let (store, silent, name) = (Store::find()?, Timeline::default(), environment.name());
             let before = show(&ferry).await?;
             let sink = ferry.sink()?.name.pod().to_owned();
             let with_it_away = async {
@@ -292,10 +292,16 @@ async fn with_an_agent_down_nothing_is_replaced() -> anyhow::Result<()> {
                 );
                 Ok(())
             };
-            ferry.without(&sink, Container::Wosp, with_it_away).await?;
+            ferry
+                .faults()
+                .without(&sink, Container::Wosp, with_it_away)
+                .await?;
             let rotated = rotate::rotate(&store, name, Some(&sink), &silent).await?;
             assert_eq!(rotated, 1, "one pod only");
-            let acks = ferry.trigger(&Trigger::Default { count: 1 }).await?;
+            let acks = ferry
+                .messages()
+                .trigger(&Trigger::Default { count: 1 })
+                .await?;
             assert_eq!(acks.len(), 1);
             Ok(())
         })
@@ -306,7 +312,7 @@ async fn with_an_agent_down_nothing_is_replaced() -> anyhow::Result<()> {
 async fn an_operators_own_certificate_outlives_the_root() -> anyhow::Result<()> {
     with_environment("fast-international-ferry", |ferry| async move {
         let environment = ferry.environment()?;
-        let (store, silent, sink) = (Store::find()?, Timeline::silent(), ferry.sink()?);
+        let (store, silent, sink) = (Store::find()?, Timeline::default(), ferry.sink()?);
         let folder = pinhole_folder(&ferry, &sink)?;
         let operator = Root::create("operator")?;
         give_certificate(&ferry, &sink, &operator).await?;
@@ -316,7 +322,7 @@ async fn an_operators_own_certificate_outlives_the_root() -> anyhow::Result<()> 
                 .to_vec()
         };
         let own = files();
-        ferry.output(0).await?;
+        ferry.messages().output(0).await?;
 
         rotate::rotate_root(&store, environment.name(), &silent).await?;
         assert!(files() == own, "the operator's files must stay as they are");
@@ -324,11 +330,11 @@ async fn an_operators_own_certificate_outlives_the_root() -> anyhow::Result<()> 
         let root = Root::load(&environment.layout().identity())?;
         assert!(!shows(&sink, root.certificate_pem()).await?);
         assert!(shows(&ferry.gateway()?, root.certificate_pem()).await?);
-        assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
+        assert_delivered(&ferry.messages().deliver(payloads(5)).await?, 5);
 
         // Others may attach to the same environment.
         give_certificate(&ferry, &sink, &root).await?;
-        ferry.output(0).await?;
+        ferry.messages().output(0).await?;
         Ok(())
     })
     .await
@@ -351,7 +357,7 @@ async fn under_a_root_of_somebody_elses_the_pinholes_keep_their_certificates() -
     ))
     .await?;
     with_environment("fast-international-ferry", |ferry| async move {
-        let (store, silent) = (Store::find()?, Timeline::silent());
+        let (store, silent) = (Store::find()?, Timeline::default());
         let environment = ferry.environment()?;
         let (name, sink) = (environment.name(), ferry.sink()?);
         let roots_file = pinhole_folder(&ferry, &sink)?.join(ROOTS);
@@ -371,14 +377,14 @@ async fn under_a_root_of_somebody_elses_the_pinholes_keep_their_certificates() -
         assert_eq!(std::fs::read_to_string(&roots_file)?, before);
         assert!(shows(&sink, &before).await?);
         assert!(!shows(&sink, theirs.certificate_pem()).await?);
-        assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
+        assert_delivered(&ferry.messages().deliver(payloads(5)).await?, 5);
 
         // And a root of Ferry's own takes them back.
         rotate::rotate_root(&store, name, &silent).await?;
         let root = Root::load(&environment.layout().identity())?;
         assert_eq!(std::fs::read_to_string(&roots_file)?, root.certificate_pem());
         assert!(shows(&sink, root.certificate_pem()).await?);
-        assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
+        assert_delivered(&ferry.messages().deliver(payloads(5)).await?, 5);
         Ok(())
     })
     .await

@@ -80,7 +80,7 @@ pub(crate) async fn give_certificate(
 pub(crate) async fn running(ferry: &Ferry, pod: &PodRecord) -> anyhow::Result<Vec<String>> {
     let environment = ferry.environment()?;
     if environment.record.runtime == RuntimeKind::Embedded {
-        let processes = ferry.pod(pod.name.pod())?.processes;
+        let processes = ferry.pod(pod.name.pod()).record()?.processes;
         return Ok(processes
             .iter()
             .filter(|process| process.id.is_running())

@@ -304,7 +304,7 @@ async fn a_certificate_of_the_operators_own_is_taken_without_a_restart() -> anyh
         let before = running(&ferry, &sink).await?;
         give_certificate(&ferry, &sink, &operator).await?;
         // The commands trust what is beside it, and the environment's root does not stand for it.
-        ferry.output(0).await?;
+        ferry.messages().output(0).await?;
         let environment = Tls::of(
             root(&ferry)?.certificate_pem().as_bytes(),
             &pinhole_name(&sink.name),
@@ -318,7 +318,7 @@ async fn a_certificate_of_the_operators_own_is_taken_without_a_restart() -> anyh
         );
         // Others may attach to the same environment.
         give_certificate(&ferry, &sink, &root(&ferry)?).await?;
-        ferry.output(0).await?;
+        ferry.messages().output(0).await?;
         Ok(())
     })
     .await

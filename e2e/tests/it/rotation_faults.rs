@@ -66,7 +66,7 @@ impl Scene {
         Wait::until(format!("`/ready` of {} to say `{what}`", self.broken()))
             .looking_every(Duration::from_millis(100))
             .poll(|| async {
-                Ok(match self.ferry.app_lacks(self.broken()).await? {
+                Ok(match self.ferry.pod(self.broken()).app_lacks().await? {
                     Some(text) if text.contains(what) => Seen::Ready(text),
                     Some(text) => Seen::Waiting(text),
                     None => Seen::Waiting("it is ready".into()),
@@ -77,7 +77,7 @@ impl Scene {
 
     /// Handshakes of the tunnel that the sink has completed.
     async fn handshakes(&self) -> anyhow::Result<u64> {
-        let counters = self.ferry.counters(&self.sink).await?;
+        let counters = self.ferry.pod(&self.sink).counters().await?;
         Ok(counters.sum(&HANDSHAKES) - counters.sum(&PINHOLE))
     }
 
@@ -92,12 +92,12 @@ impl Scene {
                 (&self.gateway, NOT_CONNECTED)
             }
         };
-        Ok(self.ferry.counters(pod).await?.sum(&metric))
+        Ok(self.ferry.pod(pod).counters().await?.sum(&metric))
     }
 
     /// Asks the gateway's Envoy for one more session; returns when that was closed again.
     async fn one_more_session(&self) -> anyhow::Result<()> {
-        let mut stream = self.ferry.egress(&self.gateway).await?;
+        let mut stream = self.ferry.pod(&self.gateway).egress().await?;
         // Nothing is said on it, so an answer would be one to somebody else.
         match stream.read_u8().await {
             Err(_) => Ok(()),
@@ -116,7 +116,7 @@ impl Scene {
             text.contains("a new workload identity: this one is valid for "),
             "the pod must warn while its identity is valid: {text}"
         );
-        assert_delivered(&ferry.deliver(payloads(3)).await?, 3);
+        assert_delivered(&ferry.messages().deliver(payloads(3)).await?, 3);
 
         // After it: no new session, and the running one stays.
         self.lacks("the last one was valid until").await?;
@@ -131,11 +131,12 @@ impl Scene {
                 })
             })
             .await?;
-        let mark = ferry.last_index().await?;
+        let mark = ferry.messages().last_index().await?;
         let waiting = match self.side {
             // What cannot be signed is not taken in the first place.
             Side::Gateway => {
                 let error = ferry
+                    .messages()
                     .trigger(&Trigger::Each(payloads(1)))
                     .await
                     .unwrap_err();
@@ -146,10 +147,10 @@ impl Scene {
                 None
             }
             // What the sink cannot sign waits for it.
-            Side::Sink => Some(ferry.begin(&Trigger::Each(payloads(3))).await?),
+            Side::Sink => Some(ferry.messages().begin(&Trigger::Each(payloads(3))).await?),
         };
         assert_eq!(
-            ferry.last_index().await?,
+            ferry.messages().last_index().await?,
             mark,
             "nothing must be stored without a signature"
         );
@@ -162,52 +163,68 @@ impl Scene {
     }
 }
 
+/// One side of a ferry loses its `wosp` for longer than an identity lives.
+async fn lose_wosp(ferry: &Ferry, side: Side) -> anyhow::Result<()> {
+    let scene = Scene::new(ferry, side).await?;
+    let ferry = &scene.ferry;
+    assert_delivered(&ferry.messages().deliver(payloads(3)).await?, 3);
+    let handshakes = scene.handshakes().await?;
+
+    let waiting = ferry
+        .faults()
+        .without(
+            scene.broken(),
+            Container::Wosp,
+            scene.live_without_wosp(handshakes),
+        )
+        .await?;
+    if let Some(mut waiting) = waiting {
+        let mut acks = vec![];
+        while let Some(ack) = waiting.next().await? {
+            acks.push(ack);
+        }
+        assert_all_delivered(&acks, 3);
+    }
+    assert_delivered(&ferry.messages().deliver(payloads(5)).await?, 5);
+    assert_eq!(
+        scene.handshakes().await?,
+        handshakes,
+        "all of it must have come by the one session"
+    );
+
+    ferry.faults().restart(&scene.gateway).await?;
+    assert_delivered(&ferry.messages().deliver(payloads(5)).await?, 5);
+    assert!(
+        scene.handshakes().await? > handshakes,
+        "a new session must be made again"
+    );
+    Ok(())
+}
+
+/// By both protocols side by side: it is a long wait for the end of an identity.
 #[rstest]
+#[case::gateway(Side::Gateway)]
+#[case::sink(Side::Sink)]
 #[tokio::test]
 async fn without_wosp_sessions_go_on_new_ones_fail_after_a_warning_and_all_heals(
-    #[values(Side::Gateway, Side::Sink)] side: Side,
-    #[values("fast-international-ferry", "international-ferry")] blueprint: &str,
+    #[case] side: Side,
 ) -> anyhow::Result<()> {
-    let setup = Setup::of(blueprint)
+    const WEBSOCKET: &str = "fast-international-ferry";
+    const GRPC: &str = "international-ferry";
+    let lose = async |ferry: Ferry| {
+        // Two of them are too large for the stack of a test.
+        let lost = Box::pin(lose_wosp(&ferry, side)).await;
+        lost.with_context(|| format!("{side:?} of {}", ferry.blueprint()))
+    };
+    Setup::of(WEBSOCKET)
+        .and(GRPC)
         .lasting_identities()
         .no_other_settings()
-        .beside_others();
-    setup
         .run(|ferry| async move {
-            let scene = Scene::new(&ferry, side).await?;
-            let ferry = &scene.ferry;
-            assert_delivered(&ferry.deliver(payloads(3)).await?, 3);
-            let handshakes = scene.handshakes().await?;
-
-            let waiting = ferry
-                .without(
-                    scene.broken(),
-                    Container::Wosp,
-                    scene.live_without_wosp(handshakes),
-                )
-                .await?;
-            if let Some(mut waiting) = waiting {
-                let mut acks = vec![];
-                while let Some(ack) = waiting.next().await? {
-                    acks.push(ack);
-                }
-                assert_all_delivered(&acks, 3);
-            }
-            assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
-            assert_eq!(
-                scene.handshakes().await?,
-                handshakes,
-                "all of it must have come by the one session"
-            );
-
-            ferry.restart(&scene.gateway).await?;
-            assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
-            assert!(
-                scene.handshakes().await? > handshakes,
-                "a new session must be made again"
-            );
-            Ok(())
+            let grpc = ferry.other(GRPC);
+            // Not `try_join`: each brings its own `wosp` back.
+            let (websocket, grpc) = tokio::join!(lose(ferry), lose(grpc));
+            websocket.and(grpc)
         })
         .await
-        .with_context(|| format!("{side:?}"))
 }

@@ -72,7 +72,7 @@ async fn an_idle_environment_keeps_its_identities_fresh_and_delivers(
             show(&format!(
                 "{blueprint}: idle for {idle:?}, at {looks} looks the oldest identity was {oldest:.1} s old"
             ));
-            assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
+            assert_delivered(&ferry.messages().deliver(payloads(5)).await?, 5);
             Ok(())
         })
         .await
@@ -82,7 +82,7 @@ async fn an_idle_environment_keeps_its_identities_fresh_and_delivers(
 async fn identity_age(ferry: &Ferry, pod: &str) -> anyhow::Result<f64> {
     Wait::until(format!("the age of the identity of {pod}"))
         .poll(|| async {
-            Ok(match ferry.identity_age(pod).await {
+            Ok(match ferry.pod(pod).identity_age().await {
                 Ok(age) => Seen::Ready(age),
                 Err(error) => Seen::Waiting(format!("{error:#}")),
             })

@@ -33,7 +33,7 @@ async fn a_test_that_panics_leaves_evidence_and_no_process() -> anyhow::Result<(
     let (_folder, store) = state();
     let setup = Setup::of("international-ferry").state(store.clone());
     let panicked = tokio::spawn(setup.run(|ferry| async move {
-        assert_delivered(&ferry.prove().await?, 5);
+        assert_delivered(&ferry.messages().prove().await?, 5);
         panic!("on purpose");
     }));
     assert!(panicked.await.unwrap_err().is_panic());

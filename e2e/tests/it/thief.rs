@@ -20,7 +20,7 @@ use render::AUTHORITY_SECRET;
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 
 use crate::attackers::{
-    attack::{Attack, Errand, Sign, withstand},
+    attack::{Attack, Errand, Sign, attack, errand, withstand},
     door::{Door, Version, root},
     strangers::{CHAIN, ingress},
 };
@@ -34,77 +34,76 @@ const PIN: Metric = ingress("envoy_listener_ssl_fail_verify_san");
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 pub(crate) const ATTACKS: &[Attack] = &[
-    constrained("a leaf with the sink's name", |ferry| {
-        Box::pin(async move { named(&ferry, &ferry.sink()?.name).await })
-    }),
+    constrained(
+        "a leaf with the sink's name",
+        errand!(async |ferry| { named(&ferry, &ferry.sink()?.name).await }),
+    ),
     constrained(
         "a leaf with the name of another pod of its cluster",
-        |ferry| Box::pin(async move { named(&ferry, &neighbour(&ferry)?).await }),
+        errand!(async |ferry| { named(&ferry, &neighbour(&ferry)?).await }),
     ),
-    constrained("the gateway's URI with another pod's DNS name", |ferry| {
-        Box::pin(async move {
+    constrained(
+        "the gateway's URI with another pod's DNS name",
+        errand!(async |ferry| {
             let mut request = LeafRequest::of(&neighbour(&ferry)?);
             request.uris = vec![ferry.gateway()?.name.spiffe_id()];
             minted(&ferry, &request).await
-        })
-    }),
-    pinned("a leaf with a name below its own", |ferry| {
-        Box::pin(async move {
+        }),
+    ),
+    pinned(
+        "a leaf with a name below its own",
+        errand!(async |ferry| {
             let name = ferry.gateway()?.name;
             let mut request = LeafRequest::of(&name);
             request.dns_names = vec![format!("admin.{name}")];
             minted(&ferry, &request).await
-        })
-    }),
-    pinned("the gateway's URI without a DNS name", |ferry| {
-        Box::pin(async move {
+        }),
+    ),
+    pinned(
+        "the gateway's URI without a DNS name",
+        errand!(async |ferry| {
             let mut request = LeafRequest::of(&ferry.gateway()?.name);
             request.dns_names.clear();
             minted(&ferry, &request).await
-        })
-    }),
-    Attack {
-        name: "a leaf of a second authority below the stolen one",
-        refused_by: "the sink's Envoy: no authority below an authority",
-        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy("CERTIFICATE_VERIFY_FAILED")],
-        run: |ferry| {
-            Box::pin(async move {
-                let name = ferry.gateway()?.name;
-                let mut below = LeafRequest::of(&name);
-                below.kind = identity::CertificateKind::Authority;
-                below.key_usages = vec![identity::KeyUsagePurpose::KeyCertSign];
-                below.common_name = Some("second".into());
-                let second = stolen(&ferry).await?.subordinate(&below)?;
-                let leaf = second.leaf(&LeafRequest::of(&name))?;
-                Door::of_sink(&ferry)?
-                    .refused(Some(&leaf), Version::Tls13)
-                    .await
-            })
-        },
-    },
-    Attack {
-        name: "a leaf of ten years, once the authority it was minted from has expired",
-        refused_by: "the sink's Envoy: every certificate of the chain must be valid",
-        seen_in: &[Sign::Rises(CHAIN), Sign::Envoy("certificate_has_expired")],
-        run: |ferry| {
-            Box::pin(async move {
-                let name = ferry.gateway()?.name;
-                let now = Timestamp::now();
-                // What the stolen one will be when its time is over.
-                let over = Validity {
-                    not_before: now - Duration::from_secs(60 * 60),
-                    not_after: now - Duration::from_secs(2),
-                };
-                let authority =
-                    root(&ferry)?.authority_as_asked(&AuthorityRequest::of(&name, over))?;
-                let mut request = LeafRequest::of(&name);
-                request.validity = Validity::lasting(10 * YEAR);
-                Door::of_sink(&ferry)?
-                    .refused(Some(&authority.leaf(&request)?), Version::Tls13)
-                    .await
-            })
-        },
-    },
+        }),
+    ),
+    attack!(
+        "a leaf of a second authority below the stolen one",
+        "the sink's Envoy: no authority below an authority",
+        [Sign::Rises(CHAIN), Sign::Envoy("CERTIFICATE_VERIFY_FAILED")],
+        async |ferry| {
+            let name = ferry.gateway()?.name;
+            let mut below = LeafRequest::of(&name);
+            below.kind = identity::CertificateKind::Authority;
+            below.key_usages = vec![identity::KeyUsagePurpose::KeyCertSign];
+            below.common_name = Some("second".into());
+            let second = stolen(&ferry).await?.subordinate(&below)?;
+            let leaf = second.leaf(&LeafRequest::of(&name))?;
+            Door::of_sink(&ferry)?
+                .refused(Some(&leaf), Version::Tls13)
+                .await
+        }
+    ),
+    attack!(
+        "a leaf of ten years, once the authority it was minted from has expired",
+        "the sink's Envoy: every certificate of the chain must be valid",
+        [Sign::Rises(CHAIN), Sign::Envoy("certificate_has_expired")],
+        async |ferry| {
+            let name = ferry.gateway()?.name;
+            let now = Timestamp::now();
+            // What the stolen one will be when its time is over.
+            let over = Validity {
+                not_before: now - Duration::from_secs(60 * 60),
+                not_after: now - Duration::from_secs(2),
+            };
+            let authority = root(&ferry)?.authority_as_asked(&AuthorityRequest::of(&name, over))?;
+            let mut request = LeafRequest::of(&name);
+            request.validity = Validity::lasting(10 * YEAR);
+            Door::of_sink(&ferry)?
+                .refused(Some(&authority.leaf(&request)?), Version::Tls13)
+                .await
+        }
+    ),
 ];
 
 const fn constrained(name: &'static str, run: Errand) -> Attack {
@@ -155,7 +154,7 @@ async fn stolen(ferry: &Ferry) -> anyhow::Result<Authority> {
     let gateway = ferry.gateway()?;
     let environment = ferry.environment()?;
     if environment.record.runtime == RuntimeKind::Embedded {
-        let folder = ferry.pod_folder(gateway.name.pod())?.join("authority");
+        let folder = ferry.pod(gateway.name.pod()).folder()?.join("authority");
         return Authority::load(&folder);
     }
     let cluster = cluster(ferry, gateway.name.cluster()).await?;
@@ -279,7 +278,7 @@ async fn what_is_within(
 ) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     let mut within = BTreeMap::new();
     if ferry.environment()?.record.runtime == RuntimeKind::Embedded {
-        for path in files(&ferry.pod_folder(pod.name.pod())?)? {
+        for path in files(&ferry.pod(pod.name.pod()).folder()?)? {
             within.insert(path.display().to_string(), std::fs::read(&path)?);
         }
         return Ok(within);

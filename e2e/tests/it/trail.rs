@@ -139,7 +139,7 @@ async fn each_way_to_tamper_with_a_live_sinks_output_is_named(
 ) -> anyhow::Result<()> {
     let python = Python::ready().await?;
     with_environment(blueprint, |ferry| async move {
-        ferry.prove().await?;
+        ferry.messages().prove().await?;
         let live = proof::audit_sink(&ferry.environment()?, &ferry.sink()?).await?;
         assert_eq!(live.findings, [], "what pods have stored must be good");
         assert!(
@@ -148,7 +148,7 @@ async fn each_way_to_tamper_with_a_live_sinks_output_is_named(
         );
 
         // In an environment that was attached to, indexes do not start at 1.
-        let mut good = ferry.output(0).await?;
+        let mut good = ferry.messages().output(0).await?;
         good.drain(..good.len() - 5);
         for (index, stored) in (1..).zip(&mut good) {
             stored.index = index;

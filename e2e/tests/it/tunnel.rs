@@ -6,7 +6,6 @@ use e2e::testing::{
     with_environment,
 };
 use harness::{pinhole::Trigger, runtime::Ending};
-use messages::Timestamp;
 use rstest::rstest;
 
 /// What an Envoy counts of the tunnel, whichever end it is: the sink's as `listener.ingress`, the gateway's as `cluster.peer/…`.
@@ -63,17 +62,20 @@ async fn messages_cross_two_envoys_by_tls_1_3(#[case] blueprint: &str) -> anyhow
             |counters: &Counters| counters.sum("cluster.peer/", ".upstream_cx_tx_bytes_total");
         let inside = |counters: &Counters| counters.sum("cluster.", ".upstream_cx_tx_bytes_total");
         let before = (
-            ferry.envoy_counters(&gateway).await?,
-            ferry.envoy_counters(&sink).await?,
+            ferry.pod(&gateway).envoy_counters().await?,
+            ferry.pod(&sink).envoy_counters().await?,
         );
 
         // 32 messages of 8 KiB: more than anything else that passes meanwhile.
-        let verdict = ferry.deliver(vec![payload_of(8 * 1024); 32]).await?;
+        let verdict = ferry
+            .messages()
+            .deliver(vec![payload_of(8 * 1024); 32])
+            .await?;
         assert_delivered(&verdict, 32);
 
         let after = (
-            ferry.envoy_counters(&gateway).await?,
-            ferry.envoy_counters(&sink).await?,
+            ferry.pod(&gateway).envoy_counters().await?,
+            ferry.pod(&sink).envoy_counters().await?,
         );
         let sent = out(&after.0) - out(&before.0);
         assert!(
@@ -105,16 +107,17 @@ async fn a_new_session_is_a_new_handshake(#[case] blueprint: &str) -> anyhow::Re
             let before = assert_modern_sessions_only(
                 "the sink's Envoy",
                 "listener.ingress",
-                &ferry.envoy_counters(&sink).await?,
+                &ferry.pod(&sink).envoy_counters().await?,
             );
             ferry
+                .faults()
                 .stop(&gateway, Container::App, Ending::Graceful)
                 .await?;
-            ferry.start(&gateway, Container::App).await?;
+            ferry.faults().start(&gateway, Container::App).await?;
             let after = assert_modern_sessions_only(
                 "the sink's Envoy",
                 "listener.ingress",
-                &ferry.envoy_counters(&sink).await?,
+                &ferry.pod(&sink).envoy_counters().await?,
             );
             assert!(
                 after > before,
@@ -143,35 +146,36 @@ async fn without_either_envoy_no_message_crosses_and_with_it_again_all_do(
             Side::Gateway => &gateway,
             Side::Sink => &sink,
         };
-        let mark = ferry.last_index().await?;
-        ferry.stop(broken, Container::Envoy, Ending::Abrupt).await?;
-        ferry.not_ready(&gateway).await?;
+        let mark = ferry.messages().last_index().await?;
+        ferry
+            .faults()
+            .stop(broken, Container::Envoy, Ending::Abrupt)
+            .await?;
+        ferry.pod(&gateway).not_ready().await?;
 
         // Past the gateway's Envoy, which may be the one that is gone: the messages are with the gateway, and only there.
         let inside = ferry.inside().await?;
         let sending = Trigger::Each(payloads(3));
-        let mut acks = inside.begin(&sending).await?;
-        let healed_at = Timestamp::now();
-        ferry.start(broken, Container::Envoy).await?;
+        let mut acks = inside.messages().begin(&sending).await?;
+        let stored = inside.messages().output(mark).await?;
+        assert!(
+            stored.is_empty(),
+            "nothing must cross before the Envoy is back: {stored:#?}"
+        );
+        ferry.faults().start(broken, Container::Envoy).await?;
 
         let mut all = vec![];
         while let Some(ack) = acks.next().await? {
             all.push(ack);
         }
         assert_all_delivered(&all, 3);
-        let stored = ferry.output(mark).await?;
+        let stored = ferry.messages().output(mark).await?;
         assert_eq!(
             stored.len(),
             3,
             "each message must be stored once: {stored:#?}"
         );
-        for message in &stored {
-            assert!(
-                message.stored_at >= healed_at,
-                "nothing must cross before the Envoy is back at {healed_at}: {message:#?}"
-            );
-        }
-        assert_delivered(&ferry.deliver(payloads(5)).await?, 5);
+        assert_delivered(&ferry.messages().deliver(payloads(5)).await?, 5);
         Ok(())
     })
     .await

@@ -1,16 +1,18 @@
 //! Many messages, and the largest ones.
 
 use e2e::testing::{
-    Setup, assert_delivered, assert_rejected, payload, payload_of, payloads, with_environment,
+    Setup, assert_delivered, assert_rejected, payload, payload_of, payloads, soak, with_environment,
 };
 use harness::pinhole::Trigger;
 use messages::{Payload, limits::MAX_PAYLOAD_BYTES};
 use rstest::rstest;
 
-const MANY: usize = 10_000;
+const MANY: u64 = 2_000;
+/// As many in a soak.
+const SOAK: u64 = 10_000;
 
 /// A payload of so many bytes that is like no other.
-fn numbered(number: usize, bytes: usize) -> Payload {
+fn numbered(number: u64, bytes: usize) -> Payload {
     let start = format!(r#"{{"number":{number},"filling":""#);
     let filling = "x".repeat(bytes - start.len() - 2);
     payload(&format!("{start}{filling}\"}}"))
@@ -24,9 +26,10 @@ async fn ten_thousand_messages_of_a_kib_arrive_once_each(
     #[case] blueprint: &str,
 ) -> anyhow::Result<()> {
     with_environment(blueprint, |ferry| async move {
-        let all = (1..=MANY).map(|number| numbered(number, 1024)).collect();
-        let verdict = ferry.deliver(all).await?;
-        assert_delivered(&verdict, u64::try_from(MANY)?);
+        let many = soak(SOAK, MANY);
+        let all = (1..=many).map(|number| numbered(number, 1024)).collect();
+        let verdict = ferry.messages().deliver(all).await?;
+        assert_delivered(&verdict, many);
         Ok(())
     })
     .await
@@ -44,22 +47,25 @@ async fn the_largest_payload_passes_and_one_byte_more_is_refused(
         .run(|ferry| async move {
             let sink = ferry.sink()?.name.pod().to_owned();
             assert_delivered(
-                &ferry.deliver(vec![payload_of(MAX_PAYLOAD_BYTES)]).await?,
+                &ferry
+                    .messages()
+                    .deliver(vec![payload_of(MAX_PAYLOAD_BYTES)])
+                    .await?,
                 1,
             );
 
-            let mark = ferry.last_index().await?;
-            let sessions = ferry.envoy_counters(&sink).await?.tunnel_handshakes();
+            let mark = ferry.messages().last_index().await?;
+            let sessions = ferry.pod(&sink).envoy_counters().await?.tunnel_handshakes();
             let too_large = Trigger::Each(vec![payload_of(MAX_PAYLOAD_BYTES + 1)]);
-            assert_rejected(&ferry.trigger(&too_large).await?, "1048576");
+            assert_rejected(&ferry.messages().trigger(&too_large).await?, "1048576");
             assert_eq!(
-                ferry.last_index().await?,
+                ferry.messages().last_index().await?,
                 mark,
                 "what is refused must not be stored"
             );
 
-            assert_delivered(&ferry.deliver(payloads(3)).await?, 3);
-            let after = ferry.envoy_counters(&sink).await?.tunnel_handshakes();
+            assert_delivered(&ferry.messages().deliver(payloads(3)).await?, 3);
+            let after = ferry.pod(&sink).envoy_counters().await?.tunnel_handshakes();
             assert_eq!(after, sessions, "the connection must live on");
             Ok(())
         })

@@ -389,7 +389,7 @@ async fn create_namespace(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
 }
 
 async fn gone(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
-    let silent = Timeline::silent();
+    let silent = Timeline::default();
     let step = silent.step("delete a namespace");
     cluster.namespace_gone(namespace, LIMIT, &step).await?;
     step.done();

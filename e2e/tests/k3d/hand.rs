@@ -145,7 +145,7 @@ impl Hand {
         let kubeconfig = self.kubeconfig().display().to_string();
         self.k3d(&["kubeconfig", "merge", &a, &b, "--output", &kubeconfig])
             .await?;
-        let envoy = image::envoy(&Timeline::silent()).await?;
+        let envoy = image::envoy(&Timeline::default()).await?;
         self.k3d(&[
             "image",
             "import",

@@ -43,7 +43,7 @@ impl Scene {
             folder,
             name,
             clusters,
-            timeline: Timeline::silent(),
+            timeline: Timeline::default(),
         }
     }
 
@@ -269,9 +269,9 @@ async fn assert_foreign(cluster: &Cluster) {
         name: cluster.name.clone(),
         ports: vec![],
     };
-    let error = other.up(&[spec], &Timeline::silent()).await.unwrap_err();
+    let error = other.up(&[spec], &Timeline::default()).await.unwrap_err();
     assert_infrastructure(&error, &[&cluster.name, "belongs to the environment"]);
-    other.down(&Timeline::silent()).await.unwrap();
+    other.down(&Timeline::default()).await.unwrap();
     assert!(
         other.delete(&cluster.name).await.is_err(),
         "a cluster of somebody else must not be deleted"
@@ -384,7 +384,7 @@ async fn killed_creation_leaves_nothing() {
 #[tokio::test]
 #[ignore = "needs k3d: .ci/k3d"]
 async fn service_image_is_built_once_and_runs() {
-    let timeline = Timeline::silent();
+    let timeline = Timeline::default();
     let binaries = binaries::binaries(&timeline).await.unwrap();
     let first = image::services(&binaries, &timeline).await.unwrap();
     let steps = timeline.entries().len();

@@ -64,7 +64,7 @@ impl Scene {
         Ok(Self {
             environment,
             clusters,
-            timeline: Timeline::silent(),
+            timeline: Timeline::default(),
             _turn: turn,
         })
     }

@@ -165,7 +165,8 @@ impl Bench {
         const SCRIPT: &str = r#"
             trap '' INT TERM HUP
             cat >/dev/null
-            if [ -d "$1" ]; then FERRY_STATE=$1/state "$2" local-down --all; rm -rf "$1"; fi"#;
+            if [ -d "$1/state" ]; then FERRY_STATE=$1/state "$2" local-down --all || true; fi
+            rm -rf "$1""#;
         let xtask = env!("CARGO_BIN_EXE_xtask");
         let mut guard = Command::new("sh");
         guard
@@ -174,6 +175,8 @@ impl Bench {
         guard
             .arg(xtask)
             .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .process_group(0)
             .spawn()
             .unwrap()

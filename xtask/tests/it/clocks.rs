@@ -96,7 +96,7 @@ impl Clocks {
             .output()
             .unwrap();
         assert!(compiled.status.success(), "{compiled:?}");
-        let silent = Timeline::silent();
+        let silent = Timeline::default();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let services = runtime.block_on(binaries::binaries(&silent)).unwrap();
         for (name, program) in services.all() {

@@ -374,7 +374,10 @@ mod tests {
                 name: name.into(),
                 ports: vec![],
             };
-            let error = clusters.up(&[spec], &Timeline::silent()).await.unwrap_err();
+            let error = clusters
+                .up(&[spec], &Timeline::default())
+                .await
+                .unwrap_err();
             assert_eq!(Failure::exit_code(&error), 2, "{error}");
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

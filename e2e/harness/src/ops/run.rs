@@ -280,7 +280,7 @@ async fn kill(store: &Store, name: &Name) -> anyhow::Result<()> {
             process::stop(&recorded, Duration::ZERO).await?;
             if environment.record.runtime != RuntimeKind::Embedded {
                 // Deleting clusters is killing them: there is no grace in it to leave out. Namespaces end by themselves.
-                let ended = runtime::kill(environment, &Timeline::silent()).await;
+                let ended = runtime::kill(environment, &Timeline::default()).await;
                 return ended.map(drop);
             }
             None

@@ -187,7 +187,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::at(folder.path());
         let name: Name = "local".parse().unwrap();
-        let first = store.lock(&name, &Timeline::silent()).await.unwrap();
+        let first = store.lock(&name, &Timeline::default()).await.unwrap();
 
         let steps = Arc::new(std::sync::Mutex::new(vec![]));
         let timeline = Timeline::new(Seen(steps.clone()));

@@ -73,7 +73,7 @@ impl Machine {
     }
 
     async fn envoy(&self) -> anyhow::Result<PathBuf> {
-        self.cache.envoy(&Timeline::silent()).await
+        self.cache.envoy(&Timeline::default()).await
     }
 
     /// What the cache holds.

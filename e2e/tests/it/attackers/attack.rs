@@ -21,6 +21,32 @@ pub(crate) struct Attack {
     pub(crate) run: Errand,
 }
 
+/// An attack by its name, who refuses it, where it shows, and what is done.
+macro_rules! attack {
+    ($name:expr, $refused_by:expr, [$($seen_in:expr),+ $(,)?], $run:expr $(,)?) => {
+        $crate::attackers::attack::Attack {
+            name: $name,
+            refused_by: $refused_by,
+            seen_in: &[$($seen_in),+],
+            run: $crate::attackers::attack::errand!($run),
+        }
+    };
+}
+pub(crate) use attack;
+
+/// An [`Errand`] of an `async` closure.
+macro_rules! errand {
+    ($run:expr) => {
+        |ferry| Box::pin(async move { $crate::attackers::attack::typed($run)(ferry).await })
+    };
+}
+pub(crate) use errand;
+
+/// Tells the compiler what the closure of an [`errand!`] takes.
+pub(crate) fn typed<F: AsyncFn(Ferry) -> anyhow::Result<String>>(run: F) -> F {
+    run
+}
+
 pub(crate) type Errand = fn(Ferry) -> BoxFuture<'static, anyhow::Result<String>>;
 
 /// Where an attack shows.
@@ -75,12 +101,12 @@ impl Look {
     async fn at(ferry: &Ferry) -> anyhow::Result<Self> {
         let (gateway, sink) = (ferry.gateway()?.name, ferry.sink()?.name);
         Ok(Self {
-            sink: ferry.counters(sink.pod()).await?,
-            app: ferry.metrics(sink.pod(), Container::App).await?,
-            gateway: ferry.counters(gateway.pod()).await?,
-            envoy_lines: ferry.envoy_log(sink.pod()).await?.len(),
-            app_lines: ferry.log(sink.pod(), Container::App).await?.len(),
-            last_index: ferry.last_index().await?,
+            sink: ferry.pod(sink.pod()).counters().await?,
+            app: ferry.pod(sink.pod()).metrics(Container::App).await?,
+            gateway: ferry.pod(gateway.pod()).counters().await?,
+            envoy_lines: ferry.pod(sink.pod()).envoy_log().await?.len(),
+            app_lines: ferry.pod(sink.pod()).log(Container::App).await?.len(),
+            last_index: ferry.messages().last_index().await?,
             app_memory_kib: memory_kib(ferry)?,
         })
     }
@@ -118,8 +144,12 @@ async fn withstand_one(ferry: &Ferry, attack: &Attack) -> anyhow::Result<()> {
         shown(ferry, &before, *sign, &told).await?;
     }
     // Only what the gateway itself has sent meanwhile, by the name of its running pod.
-    let gateway = ferry.state(ferry.gateway()?.name.pod()).await?.pod_name;
-    for stored in ferry.output(before.last_index).await? {
+    let gateway = ferry
+        .pod(ferry.gateway()?.name.pod())
+        .state()
+        .await?
+        .pod_name;
+    for stored in ferry.messages().output(before.last_index).await? {
         let first = stored.message.trail.first();
         ensure!(
             first.is_some_and(|hop| hop.pod == gateway),
@@ -133,8 +163,8 @@ async fn withstand_one(ferry: &Ferry, attack: &Attack) -> anyhow::Result<()> {
         );
     }
     // The sink lives on, and whom it is for is served.
-    assert_delivered(&ferry.deliver(payloads(3)).await?, 3);
-    let state = ferry.state(ferry.sink()?.name.pod()).await?;
+    assert_delivered(&ferry.messages().deliver(payloads(3)).await?, 3);
+    let state = ferry.pod(ferry.sink()?.name.pod()).state().await?;
     ensure!(
         state.readiness == Readiness::Ready,
         "the sink must stay ready: {state:#?}"
@@ -153,33 +183,33 @@ async fn shown(ferry: &Ferry, before: &Look, sign: Sign, told: &str) -> anyhow::
         .poll(|| async {
             Ok(match sign {
                 Sign::Rises(metric) => {
-                    let now = ferry.counters(sink.pod()).await?;
+                    let now = ferry.pod(sink.pod()).counters().await?;
                     let rises = now.sum(&metric) > before.sink.sum(&metric);
                     seen(rises, format!("{:#?}", now.risen_since(&before.sink)))
                 }
                 Sign::RisesInApp(metric) => {
-                    let now = ferry.metrics(sink.pod(), Container::App).await?;
+                    let now = ferry.pod(sink.pod()).metrics(Container::App).await?;
                     let rises = now.sum(&metric) > before.app.sum(&metric);
                     seen(rises, format!("{:#?}", now.risen_since(&before.app)))
                 }
                 Sign::RisesAtGateway(metric) => {
-                    let now = ferry.counters(gateway.pod()).await?;
+                    let now = ferry.pod(gateway.pod()).counters().await?;
                     let rises = now.sum(&metric) > before.gateway.sum(&metric);
                     seen(rises, format!("{:#?}", now.risen_since(&before.gateway)))
                 }
                 Sign::Stays(metric) => {
-                    let now = ferry.counters(sink.pod()).await?;
+                    let now = ferry.pod(sink.pod()).counters().await?;
                     let (was, is) = (before.sink.sum(&metric), now.sum(&metric));
                     ensure!(was == is, "{metric} was {was} and is {is}");
                     Seen::Ready(())
                 }
                 Sign::Envoy(text) => {
-                    let log = ferry.envoy_log(sink.pod()).await?;
+                    let log = ferry.pod(sink.pod()).envoy_log().await?;
                     let new = log.get(before.envoy_lines..).unwrap_or_default();
                     seen(has(new, text), new.join("\n"))
                 }
                 Sign::App(text) => {
-                    let log = ferry.log(sink.pod(), Container::App).await?;
+                    let log = ferry.pod(sink.pod()).log(Container::App).await?;
                     let new = log.get(before.app_lines..).unwrap_or_default();
                     seen(has(new, text), new.join("\n"))
                 }

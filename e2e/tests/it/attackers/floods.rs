@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    attack::{Attack, Sign, withstand},
+    attack::{Attack, Sign, attack, withstand},
     door::Door,
     strangers::{gateways, ingress},
 };
@@ -42,49 +42,42 @@ const TOO_MANY: Metric = Metric::named("envoy_connection_limit_limited_connectio
 const PATIENCE: Duration = HANDSHAKE_LIMIT.saturating_mul(12);
 
 pub(crate) const ATTACKS: &[Attack] = &[
-    Attack {
-        name: "2,000 connections that say nothing",
-        refused_by: "the sink's Envoy: 5 s to the first bytes, 4,096 connections",
-        seen_in: &[Sign::Rises(SILENCE_ENDED)],
-        run: |ferry| {
-            Box::pin(async move { flood(&ferry, b"", SILENT, CONNECTIONS, SILENCE_ENDED).await })
-        },
-    },
-    Attack {
-        name: "2,000 handshakes that begin and do not go on",
-        refused_by: "the sink's Envoy: 5 s for a handshake, 4,096 connections",
-        seen_in: &[Sign::Rises(SILENCE_ENDED)],
-        run: |ferry| {
+    attack!(
+        "2,000 connections that say nothing",
+        "the sink's Envoy: 5 s to the first bytes, 4,096 connections",
+        [Sign::Rises(SILENCE_ENDED)],
+        async |ferry| { flood(&ferry, b"", SILENT, CONNECTIONS, SILENCE_ENDED).await }
+    ),
+    attack!(
+        "2,000 handshakes that begin and do not go on",
+        "the sink's Envoy: 5 s for a handshake, 4,096 connections",
+        [Sign::Rises(SILENCE_ENDED)],
+        async |ferry| {
             // The head of a TLS record, of which 512 bytes shall follow.
-            Box::pin(async move {
-                let head = b"\x16\x03\x01\x02\x00\x01";
-                flood(&ferry, head, SILENT, CONNECTIONS, SILENCE_ENDED).await
-            })
-        },
-    },
-    Attack {
-        name: "2,000 handshakes whose client does not answer the sink",
-        refused_by: "the sink's Envoy: 5 s for a handshake, 4,096 connections",
-        seen_in: &[Sign::Rises(HANDSHAKE_ENDED)],
-        run: |ferry| {
-            Box::pin(async move {
-                let hello = client_hello(&ferry)?;
-                flood(&ferry, &hello, OPEN, CONNECTIONS, HANDSHAKE_ENDED).await
-            })
-        },
-    },
-    Attack {
-        name: "2,000 requests whose head has no end",
-        refused_by: "the sink's Envoy: 5 s for a head, 512 connections without TLS",
-        seen_in: &[Sign::Rises(HEAD_ENDED), Sign::Rises(TOO_MANY)],
-        run: |ferry| {
-            Box::pin(async move {
-                let head = b"GET /health HTTP/1.1\r\nhost: sink\r\nx: ";
-                let held = MAX_PLAINTEXT_CONNECTIONS / 2;
-                flood(&ferry, head, OPEN, held, HEAD_ENDED).await
-            })
-        },
-    },
+
+            let head = b"\x16\x03\x01\x02\x00\x01";
+            flood(&ferry, head, SILENT, CONNECTIONS, SILENCE_ENDED).await
+        }
+    ),
+    attack!(
+        "2,000 handshakes whose client does not answer the sink",
+        "the sink's Envoy: 5 s for a handshake, 4,096 connections",
+        [Sign::Rises(HANDSHAKE_ENDED)],
+        async |ferry| {
+            let hello = client_hello(&ferry)?;
+            flood(&ferry, &hello, OPEN, CONNECTIONS, HANDSHAKE_ENDED).await
+        }
+    ),
+    attack!(
+        "2,000 requests whose head has no end",
+        "the sink's Envoy: 5 s for a head, 512 connections without TLS",
+        [Sign::Rises(HEAD_ENDED), Sign::Rises(TOO_MANY)],
+        async |ferry| {
+            let head = b"GET /health HTTP/1.1\r\nhost: sink\r\nx: ";
+            let held = MAX_PLAINTEXT_CONNECTIONS / 2;
+            flood(&ferry, head, OPEN, held, HEAD_ENDED).await
+        }
+    ),
 ];
 
 /// Holds connections that say `bytes` and no more, each opened anew when the sink has closed it. While `open` shows that
@@ -97,7 +90,7 @@ async fn flood(
     ended: Metric,
 ) -> anyhow::Result<String> {
     let sink = ferry.sink()?.name;
-    let before = ferry.counters(sink.pod()).await?.sum(&ended);
+    let before = ferry.pod(sink.pod()).counters().await?.sum(&ended);
     let door = Door::of_sink(ferry)?;
     let nearer = door.clone().behind_k3d(ferry).await?;
     let mut connections = JoinSet::new();
@@ -113,7 +106,10 @@ async fn flood(
     }
     in_force(ferry, open, held).await?;
     // By the acknowledgements: what the sink has stored is read without TLS, where a flood may have every place.
-    let acks = ferry.trigger(&Trigger::Each(payloads(50))).await?;
+    let acks = ferry
+        .messages()
+        .trigger(&Trigger::Each(payloads(50)))
+        .await?;
     assert_all_delivered(&acks, 50);
     door.admitted(&gateways(ferry)?).await?;
     // It was not over before.
@@ -151,7 +147,7 @@ async fn reaches(ferry: &Ferry, metric: Metric, wanted: RangeInclusive<u64>) -> 
     let sink = ferry.sink()?.name;
     Wait::until(format!("{metric} of the sink within {wanted:?}"))
         .poll(|| async {
-            let now = ferry.counters(sink.pod()).await?.sum(&metric);
+            let now = ferry.pod(sink.pod()).counters().await?.sum(&metric);
             Ok(match wanted.contains(&now) {
                 true => Seen::Ready(()),
                 false => Seen::Waiting(now.to_string()),

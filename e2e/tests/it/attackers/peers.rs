@@ -6,7 +6,7 @@ use rstest::rstest;
 use uuid::Uuid;
 
 use super::{
-    attack::{Attack, Sign, withstand},
+    attack::{Attack, Sign, attack, withstand},
     door::Door,
     speech::{
         BINARY, PING, Socket, TEXT, call, field, frame, frame_head, grpc_frame, grpc_frame_of,
@@ -31,143 +31,123 @@ const MILLION: usize = 1_000_000;
 const HOP: &str = r#"{"pod":"p","role":"processor","cluster":"c","namespace":"n","node":"x","at":"2026-01-01T00:00:00.000000Z","signature":""}"#;
 
 pub(crate) const ATTACKS: &[Attack] = &[
-    Attack {
-        name: "garbage (WebSocket)",
-        refused_by: PROTOCOL,
-        seen_in: &[BROKE, Sign::Told("closed with 1007: frame cannot be read")],
-        run: |ferry| Box::pin(async move { socket(&ferry, frame(TEXT, b"}{ garbage")).await }),
-    },
-    Attack {
-        name: "a binary frame (WebSocket)",
-        refused_by: PROTOCOL,
-        seen_in: &[
+    attack!(
+        "garbage (WebSocket)",
+        PROTOCOL,
+        [BROKE, Sign::Told("closed with 1007: frame cannot be read")],
+        async |ferry| { socket(&ferry, frame(TEXT, b"}{ garbage")).await }
+    ),
+    attack!(
+        "a binary frame (WebSocket)",
+        PROTOCOL,
+        [
             BROKE,
             Sign::Told("closed with 1008: binary frames carry nothing"),
         ],
-        run: |ferry| Box::pin(async move { socket(&ferry, frame(BINARY, &[0xff; 64])).await }),
-    },
-    Attack {
-        name: "a frame that says it has 4 EiB (WebSocket)",
-        refused_by: LIMITS,
-        seen_in: &[BROKE, Sign::Told("closed with 1009")],
-        run: |ferry| Box::pin(async move { socket(&ferry, frame_head(TEXT, 1 << 62)).await }),
-    },
-    Attack {
-        name: "a trail of a million hops, all empty (WebSocket)",
-        refused_by: LIMITS,
-        seen_in: &[REJECTED, Sign::Told("cannot be read: missing field")],
-        run: |ferry| {
-            Box::pin(async move {
-                let text = message(&ferry, "1", &vec!["{}"; MILLION].join(","));
-                socket(&ferry, frame(TEXT, text.as_bytes())).await
-            })
-        },
-    },
-    Attack {
-        name: "a trail of 50,000 whole hops (WebSocket)",
-        refused_by: LIMITS,
-        seen_in: &[
+        async |ferry| { socket(&ferry, frame(BINARY, &[0xff; 64])).await }
+    ),
+    attack!(
+        "a frame that says it has 4 EiB (WebSocket)",
+        LIMITS,
+        [BROKE, Sign::Told("closed with 1009")],
+        async |ferry| { socket(&ferry, frame_head(TEXT, 1 << 62)).await }
+    ),
+    attack!(
+        "a trail of a million hops, all empty (WebSocket)",
+        LIMITS,
+        [REJECTED, Sign::Told("cannot be read: missing field")],
+        async |ferry| {
+            let text = message(&ferry, "1", &vec!["{}"; MILLION].join(","));
+            socket(&ferry, frame(TEXT, text.as_bytes())).await
+        }
+    ),
+    attack!(
+        "a trail of 50,000 whole hops (WebSocket)",
+        LIMITS,
+        [
             REJECTED,
             Sign::Told("trail of more than 32 hops is over the limit"),
         ],
-        run: |ferry| {
-            Box::pin(async move {
-                let text = message(&ferry, "1", &vec![HOP; 50_000].join(","));
-                socket(&ferry, frame(TEXT, text.as_bytes())).await
-            })
-        },
-    },
-    Attack {
-        name: "JSON half a million levels deep (WebSocket)",
-        refused_by: LIMITS,
-        seen_in: &[
+        async |ferry| {
+            let text = message(&ferry, "1", &vec![HOP; 50_000].join(","));
+            socket(&ferry, frame(TEXT, text.as_bytes())).await
+        }
+    ),
+    attack!(
+        "JSON half a million levels deep (WebSocket)",
+        LIMITS,
+        [
             REJECTED,
             Sign::Told("nested arrays and objects is over the limit"),
         ],
-        run: |ferry| {
-            Box::pin(async move {
-                let text = message(&ferry, &deep(500_000), "");
-                socket(&ferry, frame(TEXT, text.as_bytes())).await
-            })
-        },
-    },
-    Attack {
-        name: "a flood of 100,000 control frames (WebSocket)",
-        refused_by: PROTOCOL,
-        seen_in: &[
+        async |ferry| {
+            let text = message(&ferry, &deep(500_000), "");
+            socket(&ferry, frame(TEXT, text.as_bytes())).await
+        }
+    ),
+    attack!(
+        "a flood of 100,000 control frames (WebSocket)",
+        PROTOCOL,
+        [
             BROKE,
             Sign::App("more than 256 control frames without a message"),
         ],
-        run: |ferry| {
-            Box::pin(async move { socket(&ferry, frame(PING, &[7; 125]).repeat(100_000)).await })
-        },
-    },
-    Attack {
-        name: "garbage (gRPC)",
-        refused_by: PROTOCOL,
-        seen_in: &[BROKE, Sign::Told("grpc-status 3: ")],
-        run: |ferry| Box::pin(async move { grpc(&ferry, grpc_frame(&[0xff; 64])).await }),
-    },
-    Attack {
-        name: "a protobuf message of another kind (gRPC)",
-        refused_by: PROTOCOL,
-        seen_in: &[BROKE, Sign::Told("grpc-status 3: ")],
-        run: |ferry| {
-            Box::pin(async move {
-                // Right fields, none of which has what belongs there.
-                let other: Vec<_> = (1..=5).flat_map(|number| field(number, b"other")).collect();
-                grpc(&ferry, grpc_frame(&other)).await
-            })
-        },
-    },
-    Attack {
-        name: "a frame that says it has 4 GiB (gRPC)",
-        refused_by: LIMITS,
-        seen_in: &[BROKE, Sign::Told("grpc-status 8: ")],
-        run: |ferry| {
-            Box::pin(
-                async move { grpc(&ferry, grpc_frame_of(u64::from(u32::MAX), &[0; 64])).await },
-            )
-        },
-    },
-    Attack {
-        name: "a trail of a million hops, all empty (gRPC)",
-        refused_by: LIMITS,
-        seen_in: &[REJECTED, Sign::Told("cannot be read: trail[0]")],
-        run: |ferry| {
-            Box::pin(async move {
-                let hops = field(5, b"").repeat(MILLION);
-                let content = [protobuf(&ferry, "1"), hops].concat();
-                grpc(&ferry, grpc_frame(&content)).await
-            })
-        },
-    },
-    Attack {
-        name: "JSON half a million levels deep (gRPC)",
-        refused_by: LIMITS,
-        seen_in: &[
+        async |ferry| { socket(&ferry, frame(PING, &[7; 125]).repeat(100_000)).await }
+    ),
+    attack!(
+        "garbage (gRPC)",
+        PROTOCOL,
+        [BROKE, Sign::Told("grpc-status 3: ")],
+        async |ferry| { grpc(&ferry, grpc_frame(&[0xff; 64])).await }
+    ),
+    attack!(
+        "a protobuf message of another kind (gRPC)",
+        PROTOCOL,
+        [BROKE, Sign::Told("grpc-status 3: ")],
+        async |ferry| {
+            // Right fields, none of which has what belongs there.
+            let other: Vec<_> = (1..=5).flat_map(|number| field(number, b"other")).collect();
+            grpc(&ferry, grpc_frame(&other)).await
+        }
+    ),
+    attack!(
+        "a frame that says it has 4 GiB (gRPC)",
+        LIMITS,
+        [BROKE, Sign::Told("grpc-status 8: ")],
+        async |ferry| { grpc(&ferry, grpc_frame_of(u64::from(u32::MAX), &[0; 64])).await }
+    ),
+    attack!(
+        "a trail of a million hops, all empty (gRPC)",
+        LIMITS,
+        [REJECTED, Sign::Told("cannot be read: trail[0]")],
+        async |ferry| {
+            let hops = field(5, b"").repeat(MILLION);
+            let content = [protobuf(&ferry, "1"), hops].concat();
+            grpc(&ferry, grpc_frame(&content)).await
+        }
+    ),
+    attack!(
+        "JSON half a million levels deep (gRPC)",
+        LIMITS,
+        [
             REJECTED,
             Sign::Told("nested arrays and objects is over the limit"),
         ],
-        run: |ferry| {
-            Box::pin(async move {
-                let content = protobuf(&ferry, &deep(500_000));
-                grpc(&ferry, grpc_frame(&content)).await
-            })
-        },
-    },
-    Attack {
-        name: "a method that is not there (gRPC)",
-        refused_by: PROTOCOL,
-        seen_in: &[Sign::Told("grpc-status 12: ")],
-        run: |ferry| {
-            Box::pin(async move {
-                let (door, leaf) = (Door::of_sink(&ferry)?, gateways(&ferry)?);
-                let called = call(&door, &leaf, "/ferry.v1.Relay/Drop", grpc_frame(&[])).await?;
-                Ok(called.told())
-            })
-        },
-    },
+        async |ferry| {
+            let content = protobuf(&ferry, &deep(500_000));
+            grpc(&ferry, grpc_frame(&content)).await
+        }
+    ),
+    attack!(
+        "a method that is not there (gRPC)",
+        PROTOCOL,
+        [Sign::Told("grpc-status 12: ")],
+        async |ferry| {
+            let (door, leaf) = (Door::of_sink(&ferry)?, gateways(&ferry)?);
+            let called = call(&door, &leaf, "/ferry.v1.Relay/Drop", grpc_frame(&[])).await?;
+            Ok(called.told())
+        }
+    ),
 ];
 
 async fn socket(ferry: &Ferry, bytes: Vec<u8>) -> anyhow::Result<String> {

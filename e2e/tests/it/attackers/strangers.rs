@@ -7,7 +7,7 @@ use identity::{Leaf, LeafRequest, Root, Validity};
 use jiff::Timestamp;
 
 use super::{
-    attack::{Attack, Errand, Sign, withstand},
+    attack::{Attack, Errand, Sign, attack, errand, withstand},
     door::{Door, Version, root},
 };
 
@@ -24,31 +24,26 @@ const HANDSHAKES: Metric = ingress("envoy_listener_ssl_handshake");
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 pub(crate) const ATTACKS: &[Attack] = &[
-    Attack {
-        name: "no certificate",
-        refused_by: MUTUAL_TLS,
-        seen_in: &[
+    attack!(
+        "no certificate",
+        MUTUAL_TLS,
+        [
             Sign::Rises(NO_CERTIFICATE),
             Sign::Envoy("PEER_DID_NOT_RETURN_A_CERTIFICATE"),
         ],
-        run: |ferry| {
-            Box::pin(async move { Door::of_sink(&ferry)?.refused(None, Version::Tls13).await })
-        },
-    },
+        async |ferry| { Door::of_sink(&ferry)?.refused(None, Version::Tls13).await }
+    ),
     stranger(
         "a certificate that signs itself",
         &[Sign::Rises(CHAIN), Sign::Envoy("self_signed_certificate")],
-        |ferry| {
-            Box::pin(async move {
-                let signed =
-                    rcgen::generate_simple_self_signed([ferry.gateway()?.name.to_string()])?;
-                let leaf = Leaf {
-                    certificate_chain_pem: signed.cert.pem(),
-                    key_pem: signed.signing_key.serialize_pem(),
-                };
-                show(&ferry, &leaf).await
-            })
-        },
+        errand!(async |ferry| {
+            let signed = rcgen::generate_simple_self_signed([ferry.gateway()?.name.to_string()])?;
+            let leaf = Leaf {
+                certificate_chain_pem: signed.cert.pem(),
+                key_pem: signed.signing_key.serialize_pem(),
+            };
+            show(&ferry, &leaf).await
+        }),
     ),
     stranger(
         "the gateway's name by another environment's root",
@@ -56,23 +51,19 @@ pub(crate) const ATTACKS: &[Attack] = &[
             Sign::Rises(CHAIN),
             Sign::Envoy("unable_to_get_local_issuer_certificate"),
         ],
-        |ferry| {
-            Box::pin(async move {
-                let name = ferry.gateway()?.name;
-                let elsewhere = Root::create("elsewhere")?.authority(&name)?;
-                show(&ferry, &elsewhere.leaf(&LeafRequest::of(&name))?).await
-            })
-        },
+        errand!(async |ferry| {
+            let name = ferry.gateway()?.name;
+            let elsewhere = Root::create("elsewhere")?.authority(&name)?;
+            show(&ferry, &elsewhere.leaf(&LeafRequest::of(&name))?).await
+        }),
     ),
     stranger(
         "an identity that has expired",
         &[Sign::Rises(CHAIN), Sign::Envoy("certificate_has_expired")],
-        |ferry| {
-            Box::pin(async move {
-                let now = Timestamp::now();
-                valid(&ferry, now - 2 * HOUR, now - Duration::from_secs(2)).await
-            })
-        },
+        errand!(async |ferry| {
+            let now = Timestamp::now();
+            valid(&ferry, now - 2 * HOUR, now - Duration::from_secs(2)).await
+        }),
     ),
     stranger(
         "an identity that is not valid yet",
@@ -80,42 +71,36 @@ pub(crate) const ATTACKS: &[Attack] = &[
             Sign::Rises(CHAIN),
             Sign::Envoy("certificate_is_not_yet_valid"),
         ],
-        |ferry| {
-            Box::pin(async move {
-                let now = Timestamp::now();
-                valid(&ferry, now + HOUR, now + 2 * HOUR).await
-            })
-        },
+        errand!(async |ferry| {
+            let now = Timestamp::now();
+            valid(&ferry, now + HOUR, now + 2 * HOUR).await
+        }),
     ),
-    Attack {
-        name: "the gateway's identity by TLS 1.2",
-        refused_by: "the sink's Envoy: TLS 1.3 only",
-        seen_in: &[Sign::Rises(TLS_ERROR), Sign::Envoy("UNSUPPORTED_PROTOCOL")],
-        run: |ferry| {
-            Box::pin(async move {
-                let leaf = gateways(&ferry)?;
-                Door::of_sink(&ferry)?
-                    .refused(Some(&leaf), Version::Tls12)
-                    .await
-            })
-        },
-    },
-    Attack {
-        name: "the gateway's identity in a resumed session",
-        refused_by: "the sink's Envoy: it gives no ticket, each handshake is a full one",
-        seen_in: &[Sign::Rises(HANDSHAKES), Sign::Stays(REUSED)],
-        run: |ferry| {
-            Box::pin(async move {
-                let (kind, tickets) = Door::of_sink(&ferry)?.twice(&gateways(&ferry)?).await?;
-                anyhow::ensure!(tickets == 0, "no ticket must be given, {tickets} were");
-                anyhow::ensure!(
-                    kind != tokio_rustls::rustls::HandshakeKind::Resumed,
-                    "the second handshake must be a full one too"
-                );
-                Ok(format!("{kind:?}"))
-            })
-        },
-    },
+    attack!(
+        "the gateway's identity by TLS 1.2",
+        "the sink's Envoy: TLS 1.3 only",
+        [Sign::Rises(TLS_ERROR), Sign::Envoy("UNSUPPORTED_PROTOCOL")],
+        async |ferry| {
+            let leaf = gateways(&ferry)?;
+            Door::of_sink(&ferry)?
+                .refused(Some(&leaf), Version::Tls12)
+                .await
+        }
+    ),
+    attack!(
+        "the gateway's identity in a resumed session",
+        "the sink's Envoy: it gives no ticket, each handshake is a full one",
+        [Sign::Rises(HANDSHAKES), Sign::Stays(REUSED)],
+        async |ferry| {
+            let (kind, tickets) = Door::of_sink(&ferry)?.twice(&gateways(&ferry)?).await?;
+            anyhow::ensure!(tickets == 0, "no ticket must be given, {tickets} were");
+            anyhow::ensure!(
+                kind != tokio_rustls::rustls::HandshakeKind::Resumed,
+                "the second handshake must be a full one too"
+            );
+            Ok(format!("{kind:?}"))
+        }
+    ),
 ];
 
 /// A metric of the listener behind the public port.

@@ -104,7 +104,7 @@ async fn envoy_accepts_the_configuration(
     )]
     case: &str,
 ) {
-    let envoy = envoy_binary::envoy(&Timeline::silent()).await.unwrap();
+    let envoy = envoy_binary::envoy(&Timeline::default()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     // Validation reads the files that the configuration names, so the paths of a pod become relative ones.
     let text = as_bootstrap(generated(case))

@@ -277,7 +277,7 @@ mod tests {
             made_of: None,
         };
         let nobody = address("127.0.0.1:1".parse().unwrap());
-        let step = Timeline::silent().step("test");
+        let step = Timeline::default().step("test");
         wait_for_answer("cluster-b: `sink`", &nobody, "/ready", &[process], &step)
             .await
             .unwrap_err()

@@ -99,7 +99,7 @@ impl Envoy {
     }
 
     async fn spawn(&mut self) -> &mut Child {
-        let envoy = envoy_binary::envoy(&Timeline::silent()).await.unwrap();
+        let envoy = envoy_binary::envoy(&Timeline::default()).await.unwrap();
         let log = std::fs::File::create(self.file("log")).unwrap();
         let child = Command::new(envoy)
             .args(arguments("envoy.json".as_ref()))
