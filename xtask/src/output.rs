@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_shows_its_cause_the_causes_below_and_the_next_step() {
+    fn error_shows_causes_and_hint() {
         let error = Err::<(), _>(anyhow::anyhow!("connection refused"))
             .context("cannot reach 127.0.0.1:30200")
             .context(

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_count_from_the_far_end_along_the_longest_route() {
+    fn stages_count_from_far_end_by_longest_route() {
         // 0 → 1 → 2 → 3, 0 → 3, 4 → 2
         let graph = vec![vec![1, 3], vec![2], vec![3], vec![], vec![2]];
         assert_eq!(
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn each_knot_shows_a_cycle_and_what_leads_there_does_not() {
+    fn cycle_excludes_pods_that_lead_to_it() {
         // 0 → 1 ⇄ 2, 3 → 4 → 5 → 3, 5 → 6
         let graph = vec![
             vec![1],
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_a_hundred_thousand_and_a_ladder_of_routes_are_no_trouble() {
+    fn large_graphs_are_walked() {
         let chain: Successors = (0..100_000)
             .map(|pod| if pod < 99_999 { vec![pod + 1] } else { vec![] })
             .collect();

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_finds_its_word_and_another_word_does_not() {
+    fn misspelt_key_suggests_nearest_word() {
         let known = ["port", "pinhole", "cluster", "role"];
         assert_eq!(nearest("prot", known), Some("port"));
         assert_eq!(nearest("pinhol", known), Some("pinhole"));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_is_short_and_cannot_steer_the_terminal() {
+    fn quote_is_short_and_escaped() {
         assert_eq!(quote("it's \"fine\""), "`it's \"fine\"`");
         assert_eq!(quote("\u{1b}[31m\n"), "`\\u{1b}[31m\\n`");
         assert_eq!(quote(&"x".repeat(1000)).chars().count(), 70 + 3);

@@ -221,10 +221,7 @@ fn what_is_allowed_passes(#[case] lines: &[(usize, &str)]) {
 #[case::second_document(&[(23, "    to: [end]\n---\nname: x")], &["24: a second document begins here; keep one blueprint a file and remove the `---`"])]
 #[case::too_deep(&[(23, "    to: [[[[[[[[[end]]]]]]]]]")], &["23: nested more than 8 levels deep; a blueprint needs four: check the brackets and the indentation"])]
 #[case::control_character(&[(23, "    to: [end]\n# \u{0}")], &["24: control character U+0000; remove it, or write the file again as UTF-8 text"])]
-fn what_is_wrong_is_said_with_its_line_and_its_fix(
-    #[case] lines: &[(usize, &str)],
-    #[case] expected: &[&str],
-) {
+fn problems_show_line_and_fix(#[case] lines: &[(usize, &str)], #[case] expected: &[&str]) {
     assert_problems(&with(lines), expected);
 }
 
@@ -275,7 +272,7 @@ fn problems_of_every_kind_are_said_in_one_go() {
 }
 
 #[test]
-fn what_stands_before_a_syntax_error_is_checked_too() {
+fn text_before_syntax_error_is_checked() {
     assert_problems(
         &with(&[(8, "    role: gatewy"), (9, "    cluster: a: b")]),
         &[
@@ -326,7 +323,7 @@ fn routes_are_limited_in_length_and_number() {
 }
 
 #[test]
-fn a_blueprint_in_the_manifests_has_the_name_of_its_folder() {
+fn blueprint_name_matches_its_folder() {
     let named =
         |path: &str| Blueprint::parse(GOOD, Path::new(path)).map_err(|error| error.to_string());
     assert_eq!(

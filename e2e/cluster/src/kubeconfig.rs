@@ -182,7 +182,7 @@ mod tests {
         contexts:\n- name: one\n  context: { cluster: c, user: u }\n";
 
     #[test]
-    fn files_are_merged_and_an_unknown_context_is_answered_with_the_known_ones() {
+    fn files_merge_and_unknown_context_lists_known() {
         let folder = tempfile::tempdir().unwrap();
         let files: Vec<_> = ["one", "two"]
             .map(|name| {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_once_is_kept_for_later_commands() {
+    fn one_time_input_is_kept_for_later_commands() {
         let folder = tempfile::tempdir().unwrap();
         let other = folder.path().join("other");
         std::fs::write(&other, ONE.replace("name: one", "name: two")).unwrap();

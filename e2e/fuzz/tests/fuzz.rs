@@ -141,7 +141,7 @@ fn identity() {
 }
 
 #[test]
-fn the_engine_finds_what_hides_behind_two_changes_and_keeps_it() {
+fn engine_finds_bug_behind_two_changes() {
     /// Breaks on `!` after `?`, which no seed has.
     fn fragile(input: &[u8]) -> String {
         let asked = input.contains(&b'?');

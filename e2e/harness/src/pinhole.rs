@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn roots_that_are_replaced_before_the_handshake_are_taken_anew() {
+    async fn roots_replaced_before_handshake_are_reread() {
         use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         use tokio_rustls::{TlsAcceptor, rustls};

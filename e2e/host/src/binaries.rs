@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_outer_cargo_set_is_kept_from_the_build() {
+    fn outer_cargo_variables_alone_are_removed() {
         assert!(is_of_the_outer_cargo("CARGO_PKG_NAME"));
         for name in [
             "CARGO_TARGET_DIR",

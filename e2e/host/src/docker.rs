@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_engine_that_is_not_there_is_told_from_a_command_that_failed() {
+    fn missing_engine_differs_from_failed_command() {
         for stderr in [
             "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
             "failed to connect to the docker API at unix:///var/run/docker.sock; check if the path is correct",

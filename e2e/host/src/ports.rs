@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_outgoing_connection_that_has_the_port_is_named() {
+    async fn outgoing_connection_on_port_is_named() {
         let there = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let remote = there.local_addr().unwrap();
         // As the kernel would choose a port for it, had it been told to choose among all.
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_holder_of_a_port_is_named_whatever_the_address() {
+    async fn port_holder_is_named_on_any_address() {
         for bind in ["127.0.0.1:0", "0.0.0.0:0", "127.9.9.9:0"] {
             let listener = TcpListener::bind(bind).unwrap();
             let port = listener.local_addr().unwrap().port();

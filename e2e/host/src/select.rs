@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn without_names_clusters_carry_the_small_blueprints_and_processes_all() {
+    fn default_selection_depends_on_runtime() {
         let folder = crate::environment::workspace_root()
             .unwrap()
             .join("manifests");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_found_by_its_name_its_own_name_and_with_its_blueprint() {
+    fn pod_is_found_by_each_of_its_names() {
         let record = record();
         let count = |wanted| pods(&record, wanted).unwrap().len();
         assert_eq!(count(None), 3);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_pod_is_answered_with_the_ones_there_are() {
+    fn unknown_pod_lists_known_ones() {
         let error = pods(&record(), Some("snik")).unwrap_err();
         assert_eq!(error.to_string(), "environment `local` has no pod `snik`");
         assert_eq!(Failure::exit_code(&error), 2);

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_ends_with_the_last_state_at_its_deadline() {
+    async fn wait_ends_at_deadline_with_last_state() {
         let error = Wait::until("the ferry")
             .within(Duration::from_secs(5))
             .hint("look at the timetable")
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_gives_up_at_once_on_what_cannot_recover() {
+    async fn wait_ends_early_on_permanent_failure() {
         let started = Instant::now();
         let error = Wait::until("the ferry")
             .poll(|| async { Err::<Seen<()>, _>(anyhow::anyhow!("sunk")) })
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_is_followed_to_its_end_or_the_deadline() {
+    async fn stream_is_followed_to_end_or_deadline() {
         let look = |number: u32| {
             Ok(if number == 2 {
                 Seen::Ready(number)

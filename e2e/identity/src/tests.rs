@@ -42,7 +42,7 @@ fn knock(root: &Root, leaf: &Leaf, expected: &messages::WorkloadName) -> Result<
 }
 
 #[test]
-fn a_pods_leaf_is_accepted_as_server_and_as_client() {
+fn pod_leaf_is_accepted_as_server_and_client() {
     let root = Root::create("test").unwrap();
     for pod in [gateway(), sink()] {
         let leaf = root.authority(&pod).unwrap().leaf(&LeafRequest::of(&pod));
@@ -151,7 +151,7 @@ fn another_root_is_refused() {
 }
 
 #[test]
-fn the_authoritys_certificate_says_what_the_design_demands() {
+fn authority_certificate_matches_design() {
     let root = Root::create("test").unwrap();
     let authority = root.authority(&sink()).unwrap();
     let der = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes()).unwrap();
@@ -217,7 +217,7 @@ fn versions(folder: &std::path::Path) -> usize {
 }
 
 #[test]
-fn what_is_saved_again_replaces_all_of_it_and_leaves_no_key_behind() {
+fn save_replaces_all_and_leaves_no_old_key() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
     // As it was laid out once: plain files.
@@ -317,7 +317,7 @@ fn keys_are_not_shown() {
 }
 
 #[test]
-fn a_pinholes_certificate_is_for_its_server_name_and_nothing_else() {
+fn pinhole_certificate_is_for_server_name_alone() {
     let root = Root::create("test").unwrap();
     let server = root.server(&sink()).unwrap();
     let der = CertificateDer::from_pem_slice(server.certificate_pem().as_bytes()).unwrap();
@@ -341,7 +341,7 @@ fn a_pinholes_certificate_is_for_its_server_name_and_nothing_else() {
 }
 
 #[test]
-fn a_pinholes_certificate_is_kept_and_the_operators_too() {
+fn pinhole_certificates_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("pinhole");
     let (root, operator) = (Root::create("test").unwrap(), Root::create("own").unwrap());
@@ -365,7 +365,7 @@ fn a_pinholes_certificate_is_kept_and_the_operators_too() {
 }
 
 #[test]
-fn a_pinholes_key_of_one_and_certificate_of_another_are_replaced() {
+fn mismatched_pinhole_pair_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
     let root = Root::create("test").unwrap();
@@ -381,7 +381,7 @@ fn a_pinholes_key_of_one_and_certificate_of_another_are_replaced() {
 }
 
 #[test]
-fn without_the_roots_key_a_pinholes_certificate_is_kept_and_none_is_made() {
+fn without_root_key_no_pinhole_pair_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
     let root = Root::create("test").unwrap();
@@ -409,7 +409,7 @@ fn without_the_roots_key_a_pinholes_certificate_is_kept_and_none_is_made() {
 }
 
 #[test]
-fn a_pinholes_clients_trust_a_root_once_and_beside_the_others() {
+fn pinhole_roots_are_added_once() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
     let (old, new) = (Root::create("old").unwrap(), Root::create("new").unwrap());

@@ -62,7 +62,7 @@ fn rendered(workload: &str) -> BTreeMap<String, serde_json::Value> {
 }
 
 #[test]
-fn containers_start_in_the_order_that_identities_need() {
+fn containers_start_in_identity_order() {
     let deployment = &rendered("gateway")["Deployment/gateway"]["spec"]["template"]["spec"];
     let sidecars: Vec<_> = deployment["initContainers"]
         .as_array()
@@ -133,7 +133,7 @@ fn every_container_keeps_the_restricted_standard() {
 }
 
 #[test]
-fn each_secret_is_seen_by_the_container_that_needs_it_only() {
+fn each_secret_is_mounted_in_one_container() {
     let spec = rendered("sink")["Deployment/sink"]["spec"]["template"]["spec"].clone();
     let mut seen: Vec<(String, String)> = vec![];
     for container in ["initContainers", "containers"]
@@ -181,7 +181,7 @@ fn each_secret_is_seen_by_the_container_that_needs_it_only() {
 }
 
 #[test]
-fn the_public_port_leads_to_envoys_ingress_and_the_peer_is_one_value() {
+fn public_port_leads_to_envoy_ingress() {
     let sink = rendered("sink");
     let port = &sink["Service/sink"]["spec"]["ports"][0];
     assert_eq!(
@@ -220,7 +220,7 @@ fn ports(policy: &serde_json::Value, direction: &str, whom: &str) -> Vec<(bool, 
 }
 
 #[test]
-fn the_network_lets_through_what_is_named_and_nothing_else() {
+fn policies_allow_named_traffic_alone() {
     for (workload, policies) in [
         (
             "gateway",
@@ -260,7 +260,7 @@ fn the_network_lets_through_what_is_named_and_nothing_else() {
 }
 
 #[test]
-fn the_way_to_a_peer_follows_its_port_and_leads_around_the_load_balancer_of_the_own_cluster() {
+fn egress_policy_allows_peer_and_target_port() {
     let text = "
 name: home
 title: Home
@@ -315,7 +315,7 @@ fn what_is_checked_in_holds_no_key() {
 }
 
 #[test]
-fn two_blueprints_of_one_namespace_are_not_written() {
+fn shared_namespace_is_not_written() {
     let named = |name: &str, pod: &str| {
         let text = format!(
             "name: {name}\ntitle: T\nprotocol: grpc\nclusters: [a]\npods:\n  - {{name: {pod}, role: gateway, cluster: a, port: 30100}}\n  \

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_said_outside_ci_and_fails_the_test_in_it() {
+    fn missing_program_fails_the_test_in_ci() {
         let said = RefCell::new(vec![]);
         let say = |text: &str| said.borrow_mut().push(text.to_owned());
         let missing = || Err::<(), _>(anyhow::anyhow!("there is no `curl`"));

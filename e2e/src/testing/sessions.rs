@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_beginning_of_a_session_is_told_from_its_end_and_from_other_lines() {
+    fn session_start_differs_from_other_lines() {
         let line = |moment: &str| {
             format!(
                 r#"{{"event":"tunnel","moment":"{moment}","peer_names":"a.b","peer_serial":"0f","peer_valid_from":"2026-01-01T00:00:00Z","time":"2026-01-01T00:00:01.000Z","took_ms":1}}"#
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_none_tells_of_no_session() {
+    fn invalid_certificate_gives_no_session() {
         let line = |certificate: &str| {
             format!(
                 r#"{{"event":"egress","moment":"TcpUpstreamConnected","peer_names":"a.b","peer_certificate":{certificate},"peer_valid_from":"2026-01-01T00:00:00Z","time":"2026-01-01T00:00:01.000Z"}}"#

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_runs_where_the_settings_that_it_names_are() {
+    fn test_runs_on_matching_settings() {
         let quick = needs(&QUICK_IDENTITIES, false);
         fit(&record(&QUICK_IDENTITIES), &quick).unwrap();
         fit(&record(&QUICK_IDENTITIES), &needs(&[], false)).unwrap();

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_wants_all_places_has_them_before_who_comes_later() {
+    async fn waiter_for_all_places_precedes_later_ones() {
         let turns = Turns::new("unit-all", 2);
         let one = turns.take().await.unwrap();
         let all = turns.take_many(2);

@@ -33,7 +33,7 @@ const PROTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../services/messages/p
 #[case::websocket("fast-international-ferry", Protocol::Websocket)]
 #[case::grpc("international-ferry", Protocol::Grpc)]
 #[tokio::test]
-async fn a_client_with_the_gateways_identity_gets_its_acks(
+async fn client_with_gateway_identity_gets_acks(
     #[case] blueprint: &str,
     #[case] protocol: Protocol,
 ) -> anyhow::Result<()> {

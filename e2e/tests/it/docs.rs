@@ -27,7 +27,7 @@ const EXAMPLE: &str = "island-ferry";
 const OF_TESTS: [&str; 3] = ["FERRY_TEST", "FERRY_TEST_STRANGER", "FERRY_X"];
 
 #[test]
-fn every_command_of_ferry_is_there_with_its_flags() {
+fn commands_on_pages_exist_with_their_flags() {
     let mut checked = 0;
     for page in PAGES {
         for command in commands(page) {

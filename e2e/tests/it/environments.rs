@@ -68,7 +68,7 @@ fn assert_nothing_left(store: &Store) {
 }
 
 #[tokio::test]
-async fn both_blueprints_come_up_in_one_environment_and_leave_nothing() {
+async fn two_blueprints_share_environment_and_vanish() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::at(folder.path());
     let both = ["fast-international-ferry", "international-ferry"];
@@ -127,7 +127,7 @@ async fn app_of(environment: &Environment, pod: &WorkloadName) -> Liveness {
 }
 
 #[tokio::test]
-async fn a_crash_is_told_from_a_stop_and_both_are_mended_by_a_start() {
+async fn crash_differs_from_stop_and_start_heals_both() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::at(folder.path());
     let quiet = Timeline::default();
@@ -186,7 +186,7 @@ async fn a_crash_is_told_from_a_stop_and_both_are_mended_by_a_start() {
 }
 
 #[tokio::test]
-async fn what_a_killed_command_left_is_swept_with_or_without_a_record() {
+async fn leftovers_are_swept_without_record_too() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::at(folder.path());
     let one = |name, lifetime| {

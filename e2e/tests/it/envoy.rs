@@ -53,7 +53,7 @@ fn tunnel(config: &Value) -> Option<&Value> {
 }
 
 #[test]
-fn the_pinhole_has_https_by_its_own_name_on_boundary_pods_only() {
+fn pinhole_https_is_on_boundary_pods_alone() {
     let pods = Pods::ferry();
     let config = bootstrap(&pods.sink, &paths());
     let pinhole = chain(&config, "pinhole").expect("a pinhole");
@@ -94,7 +94,7 @@ fn the_pinhole_has_https_by_its_own_name_on_boundary_pods_only() {
 }
 
 #[test]
-fn the_pinholes_certificate_is_followed_in_its_folder() {
+fn pinhole_certificate_is_watched_in_its_folder() {
     let file = pinhole(&EnvoyPaths::in_pod());
     assert_eq!(
         file["resources"][0]["tls_certificate"],
@@ -140,7 +140,7 @@ fn egress_demands_exactly_the_downstream_pod() {
 }
 
 #[test]
-fn both_sides_speak_tls_1_3_only_and_leave_the_key_agreement_to_envoy() {
+fn both_sides_speak_tls_1_3_alone() {
     let pods = Pods::ferry();
     let server = bootstrap(&pods.sink, &paths());
     let client = peers(&pods.gateway, &pods.addresses, &paths());
@@ -164,7 +164,7 @@ fn a_pod_without_upstreams_has_no_tunnel() {
 }
 
 #[test]
-fn egress_ports_are_in_the_order_of_the_blueprint() {
+fn egress_ports_follow_blueprint_order() {
     let pods = Pods::fan_out();
     let config = bootstrap(&pods.gateway, &paths());
     let ports: Vec<_> = config["static_resources"]["listeners"]
@@ -226,7 +226,7 @@ fn routes(manager: &Value) -> Vec<(String, String)> {
 }
 
 #[test]
-fn plaintext_reaches_health_and_the_pinhole_of_the_role() {
+fn plaintext_reaches_health_and_pinhole_alone() {
     let pods = Pods::ferry();
     let open = |pod: &PodPlan| {
         let config = bootstrap(pod, &paths());
@@ -266,7 +266,7 @@ fn a_target_without_address_is_left_out() {
 }
 
 #[test]
-fn addresses_of_other_pods_do_not_reach_the_peers_file() {
+fn peers_file_excludes_other_pods() {
     let pods = Pods::ferry();
     let file = peers(&pods.sink, &pods.addresses, &paths());
     assert_eq!(file["resources"], json!([]));

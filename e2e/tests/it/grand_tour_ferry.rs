@@ -43,9 +43,7 @@ const TRAFFIC: usize = 6000;
 #[case::drained(Ending::Graceful)]
 #[case::killed(Ending::Abrupt)]
 #[tokio::test]
-async fn a_processor_that_restarts_in_the_middle_loses_and_repeats_nothing(
-    #[case] ending: Ending,
-) -> anyhow::Result<()> {
+async fn processor_restart_loses_and_repeats_nothing(#[case] ending: Ending) -> anyhow::Result<()> {
     with_environment(BLUEPRINT, |ferry| async move {
         let mark = ferry.messages().last_index().await?;
         let sending = Trigger::Each(payloads(TRAFFIC));

@@ -40,7 +40,7 @@ fn through(stored: &[StoredMessage], cluster: &str) -> Vec<u64> {
 #[case::north("north", "cluster-b", "cluster-c")]
 #[case::south("south", "cluster-c", "cluster-b")]
 #[tokio::test]
-async fn one_branch_goes_on_while_the_other_is_down_which_then_catches_up(
+async fn broken_branch_catches_up_beside_other(
     #[case] broken: &str,
     #[case] its_cluster: &str,
     #[case] other_cluster: &str,

@@ -108,7 +108,7 @@ async fn shows(pod: &PodRecord, root: &str) -> anyhow::Result<bool> {
 #[case::websocket("fast-international-ferry")]
 #[case::grpc("international-ferry")]
 #[tokio::test]
-async fn new_authorities_and_a_new_root_cost_no_message(
+async fn rotation_of_authorities_and_root_loses_none(
     #[case] blueprint: &str,
 ) -> anyhow::Result<()> {
     busy(blueprint)
@@ -186,7 +186,7 @@ async fn new_authorities_and_a_new_root_cost_no_message(
 }
 
 #[tokio::test]
-async fn a_new_root_that_is_cut_short_is_completed_by_the_next_try() -> anyhow::Result<()> {
+async fn interrupted_root_rotation_is_completed() -> anyhow::Result<()> {
     with_environment("international-ferry", |ferry| async move {
         let (store, silent) = (Store::find()?, Timeline::default());
         let environment = ferry.environment()?;
@@ -246,7 +246,7 @@ async fn show_unchecked(ferry: &Ferry) -> anyhow::Result<Overview> {
 }
 
 #[tokio::test]
-async fn a_stolen_authority_ends_with_its_root_and_not_with_its_successor() -> anyhow::Result<()> {
+async fn stolen_authority_ends_with_its_root() -> anyhow::Result<()> {
     with_environment("fast-international-ferry", |ferry| async move {
         let (store, silent) = (Store::find()?, Timeline::default());
         let environment = ferry.environment()?;
@@ -309,7 +309,7 @@ async fn with_an_agent_down_nothing_is_replaced() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_operators_own_certificate_outlives_the_root() -> anyhow::Result<()> {
+async fn operator_certificate_outlives_root() -> anyhow::Result<()> {
     with_environment("fast-international-ferry", |ferry| async move {
         let environment = ferry.environment()?;
         let (store, silent, sink) = (Store::find()?, Timeline::default(), ferry.sink()?);
@@ -341,8 +341,7 @@ async fn an_operators_own_certificate_outlives_the_root() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn under_a_root_of_somebody_elses_the_pinholes_keep_their_certificates() -> anyhow::Result<()>
-{
+async fn foreign_root_keeps_pinhole_certificates() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let files = ["root.crt", "root.key"].map(|file| folder.path().join(file));
     let (root, key) = (files[0].display(), files[1].display());

@@ -17,6 +17,7 @@ mod grand_tour_ferry;
 mod harbour_ferry;
 mod identity;
 mod international_ferry;
+mod names;
 mod operator;
 mod pinhole;
 mod rotation;

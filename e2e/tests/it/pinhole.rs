@@ -228,9 +228,7 @@ async fn all_logs(ferry: &Ferry, pod: &PodRecord) -> anyhow::Result<String> {
 #[case::websocket("fast-international-ferry")]
 #[case::grpc("international-ferry")]
 #[tokio::test]
-async fn guessing_is_limited_the_holder_is_not_and_no_log_knows_the_token(
-    #[case] blueprint: &str,
-) -> anyhow::Result<()> {
+async fn guessing_is_limited_and_never_logged(#[case] blueprint: &str) -> anyhow::Result<()> {
     with_environment(blueprint, |ferry| async move {
         let (gateway, sink) = (ferry.gateway()?, ferry.sink()?);
         for (pod, method, path) in [(&gateway, "POST", "/trigger"), (&sink, "GET", "/output")] {
@@ -298,7 +296,7 @@ async fn guessing_is_limited_the_holder_is_not_and_no_log_knows_the_token(
 }
 
 #[tokio::test]
-async fn a_certificate_of_the_operators_own_is_taken_without_a_restart() -> anyhow::Result<()> {
+async fn operator_certificate_needs_no_restart() -> anyhow::Result<()> {
     with_environment("international-ferry", |ferry| async move {
         let (sink, operator) = (ferry.sink()?, Root::create("operator")?);
         let before = running(&ferry, &sink).await?;

@@ -206,9 +206,7 @@ async fn lose_wosp(ferry: &Ferry, side: Side) -> anyhow::Result<()> {
 #[case::gateway(Side::Gateway)]
 #[case::sink(Side::Sink)]
 #[tokio::test]
-async fn without_wosp_sessions_go_on_new_ones_fail_after_a_warning_and_all_heals(
-    #[case] side: Side,
-) -> anyhow::Result<()> {
+async fn lost_wosp_keeps_sessions_warns_and_heals(#[case] side: Side) -> anyhow::Result<()> {
     const WEBSOCKET: &str = "fast-international-ferry";
     const GRPC: &str = "international-ferry";
     let lose = async |ferry: Ferry| {

@@ -40,9 +40,7 @@ fn durations_have_a_number_and_a_unit() {
 #[case::grpc("international-ferry")]
 #[tokio::test]
 #[ignore = "takes its time: FERRY_TEST_IDLE=30m"]
-async fn an_idle_environment_keeps_its_identities_fresh_and_delivers(
-    #[case] blueprint: &str,
-) -> anyhow::Result<()> {
+async fn idle_environment_stays_fresh_and_delivers(#[case] blueprint: &str) -> anyhow::Result<()> {
     let idle = std::env::var(VARIABLE)
         .with_context(|| format!("{VARIABLE} says how long, such as `30m`: set it"))?;
     let idle = duration(&idle).with_context(|| {

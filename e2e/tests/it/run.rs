@@ -29,7 +29,7 @@ async fn a_run_that_is_dropped_leaves_nothing() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_test_that_panics_leaves_evidence_and_no_process() -> anyhow::Result<()> {
+async fn panicking_test_leaves_evidence_alone() -> anyhow::Result<()> {
     let (_folder, store) = state();
     let setup = Setup::of("international-ferry").state(store.clone());
     let panicked = tokio::spawn(setup.run(|ferry| async move {
@@ -48,7 +48,7 @@ async fn a_test_that_panics_leaves_evidence_and_no_process() -> anyhow::Result<(
 }
 
 #[tokio::test]
-async fn a_test_that_fails_says_why_and_where_the_evidence_is() -> anyhow::Result<()> {
+async fn failing_test_names_cause_and_evidence() -> anyhow::Result<()> {
     let (_folder, store) = state();
     let setup = Setup::of("international-ferry").state(store.clone());
     let error = setup

@@ -25,8 +25,7 @@ use crate::attackers::{
     strangers::{CHAIN, ingress},
 };
 
-pub(crate) const TEST: &str =
-    "e2e/tests/it/thief.rs::a_stolen_authority_speaks_for_its_own_pod_and_no_longer_than_it_lives";
+pub(crate) const TEST: &str = "e2e/tests/it/thief.rs::stolen_authority_speaks_for_its_pod_alone";
 
 /// What the pin on the exact DNS name counts.
 const PIN: Metric = ingress("envoy_listener_ssl_fail_verify_san");
@@ -180,8 +179,7 @@ async fn cluster(ferry: &Ferry, name: &str) -> anyhow::Result<Cluster> {
 }
 
 #[tokio::test]
-async fn a_stolen_authority_speaks_for_its_own_pod_and_no_longer_than_it_lives()
--> anyhow::Result<()> {
+async fn stolen_authority_speaks_for_its_pod_alone() -> anyhow::Result<()> {
     with_environment("fast-international-ferry", |ferry| async move {
         // What a thief does get: to be the gateway, as long as the authority is valid.
         let authority = stolen(&ferry).await?;
@@ -198,8 +196,7 @@ async fn a_stolen_authority_speaks_for_its_own_pod_and_no_longer_than_it_lives()
 }
 
 #[tokio::test]
-async fn the_roots_key_is_nowhere_in_a_cluster_and_an_authoritys_key_only_with_its_own_pod()
--> anyhow::Result<()> {
+async fn clusters_hold_no_key_of_root_or_other_pod() -> anyhow::Result<()> {
     with_environment("fast-international-ferry", |ferry| async move {
         let environment = ferry.environment()?;
         let (gateway, sink) = (ferry.gateway()?, ferry.sink()?);

@@ -262,7 +262,7 @@ fn the_top_level_holds_what_the_design_names() {
 
 /// Whatever `core.autocrlf` says: shells and tests read what is checked out.
 #[test]
-fn files_have_the_same_line_ends_in_every_checkout() {
+fn line_ends_are_equal_in_every_checkout() {
     let listing = Command::new("git")
         .args(["ls-files", "--eol"])
         .current_dir(root())
@@ -360,7 +360,7 @@ fn is_test(path: &Path) -> bool {
 }
 
 /// Rust files below `folder`, wherever they are; none where there is no such folder.
-fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+pub(crate) fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     fn collect(folder: &Path, all: &mut Vec<(PathBuf, String)>) {
         let Ok(entries) = fs::read_dir(folder) else {
             return;

@@ -114,7 +114,7 @@ const TAMPERS: [(&str, Tamper, u64, Option<u64>, &str); 11] = [
 ];
 
 #[tokio::test]
-async fn a_verifier_in_another_language_judges_the_vectors_as_they_say() -> anyhow::Result<()> {
+async fn python_verifier_judges_vectors_alike() -> anyhow::Result<()> {
     let Some(python) = Python::ready().await? else {
         return Ok(());
     };
@@ -134,9 +134,7 @@ async fn a_verifier_in_another_language_judges_the_vectors_as_they_say() -> anyh
 #[case::websocket("fast-international-ferry")]
 #[case::grpc("international-ferry")]
 #[tokio::test]
-async fn each_way_to_tamper_with_a_live_sinks_output_is_named(
-    #[case] blueprint: &str,
-) -> anyhow::Result<()> {
+async fn tampering_with_live_output_is_named(#[case] blueprint: &str) -> anyhow::Result<()> {
     let python = Python::ready().await?;
     with_environment(blueprint, |ferry| async move {
         ferry.messages().prove().await?;

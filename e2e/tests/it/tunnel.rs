@@ -136,7 +136,7 @@ enum Side {
 
 #[rstest]
 #[tokio::test]
-async fn without_either_envoy_no_message_crosses_and_with_it_again_all_do(
+async fn lost_envoy_stops_messages_until_restart(
     #[values("fast-international-ferry", "international-ferry")] blueprint: &str,
     #[values(Side::Gateway, Side::Sink)] side: Side,
 ) -> anyhow::Result<()> {

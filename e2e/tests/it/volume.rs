@@ -22,9 +22,7 @@ fn numbered(number: u64, bytes: usize) -> Payload {
 #[case::websocket("fast-international-ferry")]
 #[case::grpc("international-ferry")]
 #[tokio::test]
-async fn ten_thousand_messages_of_a_kib_arrive_once_each(
-    #[case] blueprint: &str,
-) -> anyhow::Result<()> {
+async fn many_messages_arrive_once_each(#[case] blueprint: &str) -> anyhow::Result<()> {
     with_environment(blueprint, |ferry| async move {
         let many = soak(SOAK, MANY);
         let all = (1..=many).map(|number| numbered(number, 1024)).collect();
@@ -39,9 +37,7 @@ async fn ten_thousand_messages_of_a_kib_arrive_once_each(
 #[case::websocket("fast-international-ferry")]
 #[case::grpc("international-ferry")]
 #[tokio::test]
-async fn the_largest_payload_passes_and_one_byte_more_is_refused(
-    #[case] blueprint: &str,
-) -> anyhow::Result<()> {
+async fn largest_payload_passes_one_byte_more_not(#[case] blueprint: &str) -> anyhow::Result<()> {
     Setup::of(blueprint)
         .no_other_settings()
         .run(|ferry| async move {

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up_and_lines_have_no_trailing_space() {
+    fn columns_align_without_trailing_space() {
         let mut table = Table::new(["pod", "cluster", "state"]);
         table.row(["sink", "cluster-b", "ready"]);
         table.row(["gateway → x", "a", ""]);

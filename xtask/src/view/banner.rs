@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn on_clusters_of_others_no_pod_is_made_to_look_around() {
+    fn banner_on_existing_clusters_makes_no_pod() {
         let text = banner(&record("existing"), Path::new("/w"), Style::Plain);
         let inside = "kubectl --context cluster-a exec -n x-gateway-ns deploy/in -c app -- /probe \
                       http://host.k3d.internal:30200/health";

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_scenario_is_one_and_the_others_are_held_against_it() {
+    fn scenarios_are_ratios_of_the_first() {
         let of = |scenario, median_us, per_second| Measured {
             scenario,
             messages: 10,

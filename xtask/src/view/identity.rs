@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_does_not_answer_is_shown_with_the_reason() {
+    fn silent_pod_is_shown_with_reason() {
         let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
         let certificate = |serial: &str, days: i64| CertificateReport {
             serial: serial.into(),

@@ -203,7 +203,7 @@ fn clocks_that_differ_by_up_to_45_s_cost_nothing() {
 }
 
 #[test]
-fn a_clock_that_is_far_off_is_named_with_the_difference() {
+fn distant_clock_is_named_with_difference() {
     let cases = [
         [0, 0, 120_000],
         [-120_000, 0, 0],
@@ -226,7 +226,7 @@ fn a_clock_that_is_far_off_is_named_with_the_difference() {
 }
 
 #[test]
-fn clocks_that_are_set_while_messages_flow_lose_none() {
+fn setting_clocks_under_traffic_loses_nothing() {
     let _turn = turn();
     let bench = Bench::new();
     let Some(clocks) = Clocks::new([0; 3]) else {

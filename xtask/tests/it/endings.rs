@@ -73,7 +73,7 @@ fn a_build_ends_with_the_command_that_is_killed() {
 }
 
 #[test]
-fn a_build_ends_with_the_command_that_is_interrupted() {
+fn interrupt_ends_running_build() {
     let bench = Bench::new();
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let (running, _) = start_building(&bench, &mut bench.command(&["e2e", ONE]));
@@ -92,7 +92,7 @@ fn ignoring(bench: &Bench, signals: &str, args: &[&str]) -> Command {
 }
 
 #[test]
-fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+fn signal_ignored_at_start_stays_ignored() {
     let _turn = turn();
     let bench = Bench::new();
     let mut command = ignoring(&bench, "HUP INT TERM", &["e2e", ONE]);
@@ -106,7 +106,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
 }
 
 #[test]
-fn what_a_command_starts_ignores_what_it_was_told_to_ignore() {
+fn children_ignore_inherited_signals() {
     let bench = Bench::new();
     for (signals, mask, ends) in [
         ("HUP", 0x1, "TERM"),
@@ -126,7 +126,7 @@ fn what_a_command_starts_ignores_what_it_was_told_to_ignore() {
 }
 
 #[test]
-fn ctrl_c_takes_everything_down_whatever_the_moment() {
+fn ctrl_c_removes_everything_at_any_moment() {
     let _turn = turn();
     let bench = Bench::new();
     for (moment, signal, code) in [
@@ -147,7 +147,7 @@ fn ctrl_c_takes_everything_down_whatever_the_moment() {
 }
 
 #[test]
-fn a_second_ctrl_c_ends_the_run_at_once_and_leaves_nothing_either() {
+fn second_ctrl_c_ends_run_and_leaves_nothing() {
     let _turn = turn();
     let bench = Bench::new();
     let mut running = bench.start(&FOR_EVER);
@@ -159,7 +159,7 @@ fn a_second_ctrl_c_ends_the_run_at_once_and_leaves_nothing_either() {
 }
 
 #[test]
-fn an_interrupted_local_up_takes_down_what_it_made() {
+fn interrupted_local_up_removes_its_own() {
     let _ports = fixed_ports();
     let _turn = turn();
     let bench = Bench::new();

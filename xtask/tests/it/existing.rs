@@ -95,7 +95,7 @@ fn wrong_usage_names_what_is_missing_or_too_much() {
 }
 
 #[test]
-fn a_kubeconfig_that_cannot_be_read_is_named_and_not_quoted() {
+fn unreadable_kubeconfig_is_named_not_quoted() {
     let bench = Bench::new();
     let nowhere = bench.file("nowhere", "").with_extension("yaml");
     deploy(&bench, &nowhere, &[IMAGE, BOTH])
@@ -133,7 +133,7 @@ fn each_runtime_has_its_own_commands() {
 }
 
 #[test]
-fn a_foreign_namespace_is_refused_and_nothing_is_changed() {
+fn foreign_namespace_is_refused_unchanged() {
     let bench = Bench::new();
     let server = FakeServer::start(|path| match path {
         "/version" => (200, version("34")),
@@ -158,7 +158,7 @@ fn a_foreign_namespace_is_refused_and_nothing_is_changed() {
 }
 
 #[test]
-fn an_api_server_that_refuses_or_is_too_old_ends_it_at_once() {
+fn refusing_or_old_api_server_ends_early() {
     let bench = Bench::new();
     for (answer, says) in [
         (
@@ -192,7 +192,7 @@ fn an_api_server_that_refuses_or_is_too_old_ends_it_at_once() {
 }
 
 #[test]
-fn api_servers_whose_clocks_are_far_apart_are_named() {
+fn distant_api_server_clocks_are_named() {
     let bench = Bench::new();
     let answer: Answer = |path| match path {
         "/version" => (200, version("34")),

@@ -53,7 +53,7 @@ fn assert_evidence(bench: &Bench, text: &str) {
 }
 
 #[test]
-fn fewer_acknowledgements_than_messages_fail_the_product() {
+fn missing_acks_fail_the_product() {
     let _turn = turn();
     let bench = Bench::new();
     let programs = services_but(&bench, "gateway", r#"REAL 2>&1 | sed -u "s|5/5|4/5|""#);
@@ -66,7 +66,7 @@ fn fewer_acknowledgements_than_messages_fail_the_product() {
 }
 
 #[test]
-fn a_pod_that_dies_fails_the_run_with_the_end_of_its_log() {
+fn dead_pod_fails_run_with_its_log() {
     let _turn = turn();
     let bench = Bench::new();
     let programs = services_but(&bench, "sink", "echo the hold is full >&2; exit 9");
@@ -124,7 +124,7 @@ fn a_failed_run_that_is_kept_goes_on_for_a_look() {
 }
 
 #[test]
-fn without_any_envoy_the_three_ways_to_one_are_named() {
+fn missing_envoy_names_three_ways_to_get_it() {
     let bench = Bench::new();
     let nowhere = bench.file("nowhere", "");
     let done = finish(

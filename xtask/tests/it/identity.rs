@@ -39,7 +39,7 @@ fn openssl(folder: &Path, args: &[&str]) {
 }
 
 #[test]
-fn identities_are_shown_replaced_and_signed_elsewhere() {
+fn identities_are_shown_and_replaced() {
     let _ports = fixed_ports();
     let _turn = turn();
     let bench = Bench::new();

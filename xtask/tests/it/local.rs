@@ -138,7 +138,7 @@ fn followed_logs_end_with_their_reader() {
 }
 
 #[test]
-fn a_payload_comes_from_standard_input_and_a_bad_one_is_refused() {
+fn payload_is_read_from_stdin_and_checked() {
     let _ports = fixed_ports();
     let _turn = turn();
     let bench = Bench::new();

@@ -137,7 +137,7 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream) {
 }
 
 #[test]
-fn a_proxy_of_the_surroundings_is_not_asked_for_this_machine() {
+fn loopback_requests_bypass_proxies() {
     let bench = Bench::new();
     let server_here = FakeServer::start(answer);
     let kubeconfig = bench.file(
@@ -184,7 +184,7 @@ fn pods_are_asked_past_every_proxy() {
 }
 
 #[test]
-fn the_proxy_of_a_kubeconfig_is_asked_and_told_no_secret() {
+fn kubeconfig_proxy_hears_no_secret() {
     let bench = Bench::new();
     let server_here = FakeServer::start(answer);
     let proxy = Proxy::start(None);

@@ -54,7 +54,7 @@ fn processes_whose_folder_is_deleted_are_swept() {
 }
 
 #[test]
-fn a_later_environment_of_the_name_ends_what_is_left() {
+fn next_environment_of_name_ends_leftovers() {
     let _ports = fixed_ports();
     let _turn = turn();
     let bench = Bench::new();
@@ -204,7 +204,7 @@ fn another_pid_namespace_is_left_alone() {
 }
 
 #[test]
-fn another_machine_is_left_alone_and_another_boot_is_over() {
+fn other_machine_is_kept_other_boot_is_over() {
     let _turn = turn();
     let bench = Bench::new();
     let name = kept(&bench);

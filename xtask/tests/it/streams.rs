@@ -46,7 +46,7 @@ fn assert_lost_data_is_told(bench: &Bench, args: &[&str]) {
 }
 
 #[test]
-fn data_that_is_lost_fails_what_asks_no_environment() {
+fn lost_data_fails_commands_without_environment() {
     let bench = Bench::new();
     for args in [
         &["--help"][..],
@@ -62,7 +62,7 @@ fn data_that_is_lost_fails_what_asks_no_environment() {
 }
 
 #[test]
-fn data_that_is_lost_fails_what_asks_an_environment() {
+fn lost_data_fails_commands_on_environment() {
     let _turn = turn();
     let bench = Bench::new();
     bench.run(&["e2e", ONE, "--keep"]).assert_code(0);
@@ -94,7 +94,7 @@ fn data_that_is_lost_fails_what_asks_an_environment() {
 }
 
 #[test]
-fn a_run_whose_data_is_lost_still_removes_everything() {
+fn run_with_lost_data_removes_everything() {
     let _turn = turn();
     let bench = Bench::new();
     for args in [&["e2e", ONE][..], &["e2e", ONE, "--json"]] {
@@ -104,7 +104,7 @@ fn a_run_whose_data_is_lost_still_removes_everything() {
 }
 
 #[test]
-fn streams_that_are_closed_from_the_start_are_no_failure() {
+fn streams_closed_at_start_are_no_failure() {
     let bench = Bench::new();
     for closed in [">&-", "2>&-", "<&-", ">&- 2>&- <&-"] {
         let mut command = Command::new("sh");

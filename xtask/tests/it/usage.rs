@@ -100,7 +100,7 @@ fn a_new_blueprint_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn an_unknown_blueprint_is_answered_with_the_ones_there_are() {
+fn unknown_blueprint_lists_known_ones() {
     let bench = Bench::new();
     bench
         .run(&["e2e", "international-fery"])
@@ -111,7 +111,7 @@ fn an_unknown_blueprint_is_answered_with_the_ones_there_are() {
 }
 
 #[test]
-fn a_bad_blueprint_shows_every_problem_with_its_line() {
+fn bad_blueprint_shows_every_problem_by_line() {
     let bench = Bench::new();
     let path = bench.file(
         "blueprint.yaml",

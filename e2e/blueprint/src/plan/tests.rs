@@ -69,7 +69,7 @@ connections:
 ";
 
 #[test]
-fn a_fan_out_and_a_fan_in_are_planned_as_one_graph() {
+fn fan_out_and_fan_in_are_one_graph() {
     let plan = Plan::of(&[parse(HARBOUR)], Ports::AsWritten, &in_pod).unwrap();
     assert_eq!(
         plan.stages().map(names).collect::<Vec<_>>(),
@@ -114,7 +114,7 @@ fn a_fan_out_and_a_fan_in_are_planned_as_one_graph() {
 }
 
 #[test]
-fn egress_listens_where_the_sockets_of_the_pod_say() {
+fn egress_listens_on_pod_sockets() {
     let address = |name: &WorkloadName| -> IpAddr {
         if name.pod() == "gate" {
             [127, 81, 7, 2]
@@ -133,7 +133,7 @@ fn egress_listens_where_the_sockets_of_the_pod_say() {
 }
 
 #[test]
-fn two_blueprints_on_the_same_ports_are_refused_as_written_and_spread_otherwise() {
+fn shared_ports_are_refused_or_spread() {
     let both = [
         shipped("fast-international-ferry"),
         shipped("international-ferry"),
@@ -180,7 +180,7 @@ fn pair(name: &str, gate: (&str, u16), sink: (&str, u16)) -> Blueprint {
 }
 
 #[test]
-fn spreading_moves_only_the_later_pod_and_to_a_port_that_nobody_wants() {
+fn spread_moves_later_pod_to_free_port() {
     let plan = Plan::of(
         &[
             pair("one", ("gate", 65535), ("sink", 1024)),
@@ -201,7 +201,7 @@ fn spreading_moves_only_the_later_pod_and_to_a_port_that_nobody_wants() {
 }
 
 #[test]
-fn one_name_and_one_namespace_belong_to_one_blueprint() {
+fn name_and_namespace_belong_to_one_blueprint() {
     let refused = |blueprints: &[Blueprint]| {
         let error = Plan::of(blueprints, Ports::Spread, &in_pod).unwrap_err();
         assert_eq!(Failure::exit_code(&error), 2);

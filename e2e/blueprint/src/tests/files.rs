@@ -45,7 +45,7 @@ fn the_schema_and_the_parser_know_the_same_keys() {
 
 /// `FERRY_UPDATE=1` writes the file instead of comparing it.
 #[test]
-fn the_schema_that_is_checked_in_is_the_one_of_the_types() {
+fn checked_in_schema_matches_types() {
     let path = manifests().join(SCHEMA_FILE_NAME);
     if std::env::var_os("FERRY_UPDATE").is_some() {
         std::fs::write(&path, schema_text()).unwrap();

@@ -6,7 +6,7 @@ use rstest::rstest;
 use super::*;
 
 #[test]
-fn anchors_that_explode_are_refused_without_exploding() {
+fn exploding_anchors_are_refused() {
     let mut bomb = String::from("a: &a [x]\n");
     for letter in 'b'..='z' {
         let before = char::from(letter as u8 - 1);
@@ -60,7 +60,7 @@ proptest! {
 
     /// Damage anywhere in a good file: no panic, and what is refused has a reason.
     #[test]
-    fn a_damaged_blueprint_is_refused_with_a_reason_or_good(
+    fn damaged_blueprint_is_refused_or_valid(
         cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, "([-:\\[\\]{}&*!'\"#~a-c0-2 \t\n]|- |: |gate|relay|end){0,6}"), 1..4)
     ) {
         let mut text = GOOD.to_owned();

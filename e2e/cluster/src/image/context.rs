@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_folder_for_docker_holds_programs_and_libraries_that_everybody_can_read() {
+    async fn context_files_are_world_readable() {
         let folder = tempfile::tempdir().unwrap();
         let own = std::env::current_exe().unwrap();
         let context = BuildContext::of([("gateway", own.as_path())])
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_program_is_refused_or_taken_as_it_is() {
+    async fn non_programs_are_refused_or_taken_as_is() {
         let folder = tempfile::tempdir().unwrap();
         let absent = folder.path().join("absent");
         assert!(

@@ -95,7 +95,7 @@ sha256:config                      application/vnd.docker.distribution.manifest.
 ";
 
     #[test]
-    fn an_image_is_the_same_by_its_configuration_or_its_manifest() {
+    fn image_matches_by_configuration_or_manifest() {
         let listing = Listing::parse(LIST);
         let envoy = |id| listing.presence("envoyproxy/envoy:v1.40.0", id);
         assert_eq!(envoy("sha256:config"), Presence::Same);
@@ -107,7 +107,7 @@ sha256:config                      application/vnd.docker.distribution.manifest.
     }
 
     #[test]
-    fn an_image_that_the_kubelet_does_not_know_yet_is_not_there() {
+    fn image_unknown_to_kubelet_is_missing() {
         let listing = Listing::parse(LIST);
         assert_eq!(
             listing.presence("ferry/services:new", "sha256:x"),

@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_k3d_would_refuse_is_refused_before_anything_is_made() {
+    async fn name_invalid_for_k3d_is_refused_early() {
         let folder = tempfile::tempdir().unwrap();
         let clusters = Clusters::new("x", folder.path());
         for name in ["", "A", "a_b", &"a".repeat(33)] {

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn one_file_holds_all_clusters_with_their_keys_for_its_owner_only() {
+    fn merged_kubeconfig_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let files = ["a", "b"].map(|name| {
             let path = folder.path().join(name);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_context_that_the_user_chose_stays_while_its_cluster_does() {
+    fn chosen_context_stays_with_its_cluster() {
         let folder = tempfile::tempdir().unwrap();
         let [a, b] = ["a", "b"].map(|name| {
             let path = folder.path().join(name);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_kubeconfig_of_the_cluster_is_not_written() {
+    fn foreign_kubeconfig_is_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         for text in ["", "- 1", &config("other")] {

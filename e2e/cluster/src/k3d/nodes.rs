@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_ours_by_environment_and_state_folder_together() {
+    fn cluster_is_ours_by_both_labels() {
         assert_eq!(ownership(&owner(), &cluster(), false), Ownership::Ours);
         let other = Owner {
             state: "/elsewhere".into(),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_node_only_the_state_folder_tells() {
+    fn state_folder_decides_before_first_node() {
         let helper = [node("noRole", None)];
         assert_eq!(ownership(&owner(), &helper, true), Ownership::Ours);
         assert!(matches!(
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_cluster_is_kept_and_a_broken_one_replaced() {
+    fn broken_cluster_is_replaced() {
         let ports = [(Some(41000), 30200), (None, 30200)];
         assert_eq!(reason_to_replace(&cluster(), "k3s", &ports, true), None);
         let mut stopped = cluster();

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_counts_once_it_has_reported_since_its_start() {
+    fn node_counts_after_report_since_start() {
         assert!(silent(&[], &started()).is_some());
         assert!(silent(&[lease("2026-01-02T03:04:05.500000Z")], &started()).is_some());
         assert_eq!(
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_from_before_the_nodes_start_is_stale() {
+    fn container_older_than_node_start_is_stale() {
         let running = |since: &str| pod(json!({ "running": { "startedAt": since } }));
         assert!(
             stale(&[running("2026-01-02T03:04:04Z")], &started())

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_for_another_processor_is_named_at_once() {
+    fn image_of_other_architecture_is_named() {
         let status = |state: serde_json::Value| {
             json!({ "initContainerStatuses": [{ "name": "wosp", "image": "r.example/x:1", "imageID": "", "ready": false,
                 "restartCount": 0, "state": state }] })
@@ -334,7 +334,7 @@ mod tests {
 
     /// The messages are what containerd 2.2 made of a registry's answers.
     #[test]
-    fn an_image_that_cannot_be_pulled_says_what_to_do() {
+    fn unpullable_image_has_hint() {
         let no_basic_auth = "failed to pull and unpack image \"r.example/x:1\": failed to resolve image: pull access denied, repository \
             does not exist or may require authorization: authorization failed: no basic auth credentials";
         let unauthorized = "failed to resolve image: unexpected status from HEAD request to https://r.example/v2/x/manifests/1: 401 Unauthorized";

@@ -146,7 +146,7 @@ fn each_scheme_of_a_server_has_its_own_variable() {
 }
 
 #[test]
-fn this_machine_is_reached_without_the_environments() {
+fn loopback_bypasses_proxy_variables() {
     for host in [
         "localhost",
         "LOCALHOST",

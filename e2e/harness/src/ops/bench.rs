@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_deliveries_than_messages_are_no_measurement() {
+    fn lost_messages_fail_measurement() {
         assert_eq!(Failure::exit_code(&delivered(&[], 1).unwrap_err()), 1);
         assert!(delivered(&[], 0).is_ok());
     }

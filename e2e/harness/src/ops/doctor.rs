@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_fails_with_its_holder_and_the_fix() {
+    fn taken_port_fails_with_holder_and_fix() {
         let check = port_check(30200, Some(&ports::Holder::Container("web".into())));
         assert_eq!(check.outcome, Outcome::Fail);
         assert_eq!(check.detail, "taken by container `web`");

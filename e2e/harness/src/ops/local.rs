@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn only_another_runtime_or_other_clusters_replace() {
+    fn only_runtime_or_cluster_change_recreates() {
         let embedded = record("embedded", "127.64.1.0/24");
         let k3d = record("k3d", "cluster-a");
         let wanted = [Some(RuntimeKind::Embedded), Some(RuntimeKind::K3d), None];

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_finished_auto_trigger_is_read_and_nothing_else() {
+    fn finished_auto_triggers_alone_are_read() {
         let log = "{\"message\":\"🔁 Auto-trigger starting — sending 5 messages\"}\n\
                    {\"message\":\"🔁 Auto-trigger complete — 3/5 messages sent.\"}\n\
                    ready\n\

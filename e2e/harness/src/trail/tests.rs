@@ -372,7 +372,7 @@ fn a_trail_of_another_root_is_named() {
 }
 
 #[test]
-fn many_problems_are_counted_and_the_first_listed() {
+fn many_problems_are_counted_first_ones_listed() {
     let world = World::new();
     let mut output = world.output(30);
     for stored in &mut output {

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_description_of_an_engine_is_read_with_and_without_pools() {
+    fn engine_description_is_read_without_pools_too() {
         assert_eq!(info(INFO).default_address_pools.unwrap()[0].size, 24);
         let none = INFO.replace(r#"[{"Base":"172.80.0.0/16","Size":24}]"#, "null");
         assert!(info(&none).default_address_pools.is_none());
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_interface_is_told_or_follows_from_the_version() {
+    fn oldest_api_is_given_or_follows_from_version() {
         let oldest = |version: &str, server: &str| {
             let info = info(&INFO.replace("28.5.1", version));
             match judged(info, serde_json::from_str(server).unwrap_or_default()) {

@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_read_with_its_ports_volumes_and_labels() {
+    fn container_has_ports_volumes_and_labels() {
         let text = r#"[{"Name":"/k3d-a-serverlb","State":{"Status":"exited","ExitCode":137},
             "Config":{"Image":"proxy","Labels":{"k3d.cluster":"a"}},
             "HostConfig":{"PortBindings":{"30200/tcp":[{"HostIp":"","HostPort":"41000"}],"6443":[{"HostIp":"0.0.0.0","HostPort":"1"}],"80/tcp":null}},
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_already_is_told_from_what_cannot_be_removed() {
+    fn remove_ignores_missing_objects() {
         assert!(only_absent(
             "Error: No such container: a\nError response from daemon: No such object: b\n"
         ));

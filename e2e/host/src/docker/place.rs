@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn bridges_of_this_machine_say_that_the_engine_is_here() {
+    fn local_bridges_mean_local_engine() {
         let own = Own {
             name: "here".into(),
             kernel: "6.1.0".into(),

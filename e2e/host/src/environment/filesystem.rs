@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_system_of_this_machine_keeps_everything() {
+    fn local_file_system_keeps_everything() {
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("x".repeat(200)).join("y".repeat(200));
         std::fs::create_dir_all(&deep).unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_system_refuses_is_told_from_what_is_in_the_way() {
+    fn refused_feature_differs_from_obstacle() {
         let of = |error: ErrorKind| is_refused::<()>(Err(error.into()));
         // What exFAT, drvfs and CIFS answer.
         for kind in [
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_will_be_there_is_looked_at_by_the_one_above() {
+    fn missing_folder_is_judged_by_its_parent() {
         let folder = tempfile::tempdir().unwrap();
         check(&folder.path().join("a/b/c"), Content::State, "x").unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_without_links_is_known_before_and_after_its_folder() {
+    fn resolved_path_is_same_before_and_after_mkdir() {
         let folder = tempfile::tempdir().unwrap();
         let real = folder.path().canonicalize().unwrap();
         fs::create_dir(real.join("real")).unwrap();

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_of_no_identifier_is_not_taken_for_its_own_clone() {
+    fn container_without_id_is_not_its_clone() {
         let (before, now) = (seat("a", "", "y", "4"), seat("a", "", "x", "4"));
         assert!(matches!(before.seen_from(&now), Place::Elsewhere(_)));
     }

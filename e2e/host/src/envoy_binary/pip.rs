@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn pythons_of_one_version_are_known_by_their_name() {
+    fn python_names_give_their_version() {
         assert_eq!(minor_version(OsStr::new("python3.13")), Some(13));
         for other in ["python3", "python3.13-config", "python3.x", "python2.7"] {
             assert_eq!(minor_version(OsStr::new(other)), None, "{other}");

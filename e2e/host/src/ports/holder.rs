@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_container_of_ours_belongs_to_its_environment() {
+    fn own_container_belongs_to_environment() {
         let seen = |labels: &[(&str, &str)]| {
             let labels = labels
                 .iter()

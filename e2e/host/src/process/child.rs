@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_past_its_deadline_ends_with_what_it_started() {
+    async fn command_past_deadline_ends_with_children() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pids");
         // The limit counts from the moment at which both are there.
@@ -231,7 +231,7 @@ mod tests {
 
     /// The test starts itself as the process that is killed.
     #[tokio::test]
-    async fn a_command_ends_with_the_process_that_started_it() {
+    async fn command_ends_with_its_parent() {
         if let Some(file) = std::env::var_os(PIDS) {
             let script = two_that_stay(Path::new(&file));
             let _ = run(&CommandLine::new("sh").args(["-c", &script])).await;
@@ -239,7 +239,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pids");
-        let itself = "process::child::tests::a_command_ends_with_the_process_that_started_it";
+        let itself = "process::child::tests::command_ends_with_its_parent";
         let mut starter = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", itself])
             .env(PIDS, &file)
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_and_the_output_of_a_command_are_its_own() {
+    async fn command_keeps_own_status_and_output() {
         for (script, code, signal) in [
             ("exit 0", Some(0), None),
             ("exit 137", Some(137), None),

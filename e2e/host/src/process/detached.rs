@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_detached_process_has_its_folder_its_log_and_little_environment() {
+    async fn detached_process_has_own_folder_log_and_env() {
         let folder = tempfile::tempdir().unwrap();
         let launch = shell(
             folder.path(),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_ends_is_no_zombie_and_its_pid_is_known_anyway() {
+    async fn ended_process_is_reaped_and_known() {
         let folder = tempfile::tempdir().unwrap();
         let id = shell(folder.path(), "exit 3").start().unwrap();
         Wait::until("the reaper")
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_frozen_process_hangs_until_it_is_thawed_and_can_be_ended() {
+    async fn frozen_process_hangs_until_thawed() {
         let folder = tempfile::tempdir().unwrap();
         let id = shell(folder.path(), "exec sleep 600").start().unwrap();
         let state = async |wanted: &str| {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_ignores_sigterm_is_killed_and_named() {
+    async fn process_ignoring_sigterm_is_killed_and_named() {
         let folder = tempfile::tempdir().unwrap();
         let launch = shell(
             folder.path(),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pid_that_belongs_to_another_process_by_now_is_not_signalled() {
+    async fn reused_pid_is_not_signalled() {
         let folder = tempfile::tempdir().unwrap();
         let id = shell(folder.path(), "exec sleep 600").start().unwrap();
         let earlier = ProcessId {

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_whose_folder_is_deleted_is_an_orphan() {
+    async fn process_of_deleted_folder_is_orphan() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         let folder = root.join("local/pods/sink");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_that_is_moved_or_oddly_named_is_not_gone() {
+    async fn moved_or_odd_folder_is_not_gone() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         let (before, after) = (root.join("x"), root.join("y (deleted)"));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_is_found_by_its_folder_until_it_is_stopped() {
+    async fn process_is_found_by_folder_until_stopped() {
         let folder = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
         let below = folder.path().join("pods/sink");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shell_that_somebody_has_in_the_folder_is_left_alone() {
+    async fn foreign_shell_in_folder_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let mut somebody = Command::new("sleep")
             .arg("600")

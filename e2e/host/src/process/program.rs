@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_is_made_of_is_all_but_the_programs_place() {
+    fn process_fingerprint_excludes_program_path() {
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("script");
         std::fs::write(&script, "#!/bin/sh\nexec sleep 1").unwrap();

@@ -99,7 +99,7 @@ fn a_good_certificate_makes_an_authority() {
 }
 
 #[test]
-fn each_unsafe_certificate_is_refused_by_its_own_line() {
+fn unsafe_certificates_are_refused_by_line() {
     let stranger = new_key();
     let ca = Ca::new();
     let of_another_key = ca.sign(&good(&sink()), &stranger);
@@ -164,7 +164,7 @@ fn each_unsafe_certificate_is_refused_by_its_own_line() {
 }
 
 #[test]
-fn what_another_root_or_an_intermediate_has_signed_is_refused() {
+fn foreign_or_intermediate_signer_is_refused() {
     let (ca, key) = (Ca::new(), new_key());
     let mut other = Ca::new();
     let text = other.sign(&good(&sink()), &key);
@@ -224,7 +224,7 @@ fn a_root_must_be_one() {
 }
 
 #[test]
-fn a_folder_is_read_whole_or_every_problem_is_named() {
+fn folder_is_read_or_every_problem_named() {
     let folder = tempfile::tempdir().unwrap();
     let (identity, from) = (folder.path().join("identity"), folder.path().join("in"));
     fs::create_dir(&from).unwrap();

@@ -118,7 +118,7 @@ impl Place {
 }
 
 #[test]
-fn keys_of_every_form_are_taken_and_handed_on_as_pkcs8() {
+fn keys_of_every_form_become_pkcs8() {
     let place = Place::new();
     let parameters =
         "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
@@ -165,7 +165,7 @@ fn keys_of_every_form_are_taken_and_handed_on_as_pkcs8() {
 }
 
 #[test]
-fn an_intermediate_stands_between_when_it_is_in_the_file() {
+fn intermediate_in_file_completes_chain() {
     let place = Place::new();
     let between = Ca::new("their intermediate");
     let signed = place.ca.sign(&between.parameters, &between.key);
@@ -191,7 +191,7 @@ fn an_intermediate_stands_between_when_it_is_in_the_file() {
 }
 
 #[test]
-fn a_key_that_cannot_be_the_certificates_is_refused() {
+fn key_of_another_certificate_is_refused() {
     let place = Place::new();
     let certificate = files::read(place.home(), "tls.crt").unwrap();
     let other = new_key().unwrap();
@@ -274,7 +274,7 @@ fn a_wildcard_is_a_name() {
 
 /// An operator whose own clients know the CA need not tell Ferry's commands, where none of them asks.
 #[test]
-fn a_ca_that_ferry_was_not_told_of_matters_to_its_commands_only() {
+fn unknown_ca_concerns_commands_alone() {
     let place = Place::new();
     place.put("ca.crt", place.root.certificate_pem());
     place.keep(Clients::Others).unwrap();
@@ -292,7 +292,7 @@ fn a_ca_that_ferry_was_not_told_of_matters_to_its_commands_only() {
 
 /// The key came first; its certificate is still to come.
 #[test]
-fn an_operators_key_beside_ferrys_certificate_is_not_replaced() {
+fn operator_key_beside_own_certificate_is_kept() {
     let place = Place::new();
     place
         .root
@@ -306,7 +306,7 @@ fn an_operators_key_beside_ferrys_certificate_is_not_replaced() {
 }
 
 #[test]
-fn a_kind_of_key_that_envoy_does_not_take_is_refused() {
+fn key_kind_unknown_to_envoy_is_refused() {
     let mut place = Place::new();
     place.key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
     place.put("tls.key", &place.key.serialize_pem());
@@ -316,7 +316,7 @@ fn a_kind_of_key_that_envoy_does_not_take_is_refused() {
 }
 
 #[test]
-fn an_authority_of_an_operators_must_speak_for_its_pod() {
+fn operator_authority_must_match_its_pod() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
     let root = Root::create("test").unwrap();

@@ -128,7 +128,7 @@ fn is_own(path: &str) -> bool {
     Target::Generic,
     "{pod: sink, address: 192.0.2.127, class: internal-vip}"
 )]
-fn what_is_rendered_is_what_the_provider_documents(
+fn rendered_service_matches_provider_docs(
     #[case] example: &str,
     #[case] target: Target,
     #[case] reserved: &str,
@@ -160,7 +160,7 @@ fn what_is_rendered_is_what_the_provider_documents(
 }
 
 #[test]
-fn a_target_group_is_bound_to_a_service_without_a_load_balancer_of_its_own() {
+fn target_group_service_has_no_load_balancer() {
     let arn = "arn:aws:elasticloadbalancing:us-east-2:123456789012:targetgroup/a/1";
     let plan = plan_of(
         "international-ferry",
@@ -188,7 +188,7 @@ fn a_target_group_is_bound_to_a_service_without_a_load_balancer_of_its_own() {
 
 /// `FERRY_UPDATE_GOLDEN=1` writes the files instead of comparing them.
 #[test]
-fn every_target_renders_every_blueprint_as_it_is_checked_in() {
+fn every_target_renders_checked_in_blueprints() {
     let mut expected = BTreeSet::new();
     for blueprint in crate::tests::all_shipped() {
         let targets = reserved_for_all(&blueprint);
@@ -288,7 +288,7 @@ fn full(error: &anyhow::Error) -> String {
 }
 
 #[test]
-fn a_host_name_is_compared_without_its_case_and_last_dot() {
+fn host_name_ignores_case_and_last_dot() {
     let mut plan = plan_of("international-ferry", "");
     give(
         &mut plan,
@@ -304,7 +304,7 @@ fn a_host_name_is_compared_without_its_case_and_last_dot() {
 #[rstest]
 #[case("")]
 #[case("targets: {generic: [{pod: sink, address: 192.0.2.10, metallb: true}]}")]
-fn a_host_name_is_for_those_who_dial_and_no_service_asks_for_it(#[case] reserved: &str) {
+fn host_name_is_for_dialling_pods_alone(#[case] reserved: &str) {
     for target in [Target::Gke, Target::Aks, Target::Generic] {
         let mut plan = plan_of("international-ferry", reserved);
         let given = "cluster-b=lb.example".parse().unwrap();
@@ -321,10 +321,7 @@ fn a_host_name_is_for_those_who_dial_and_no_service_asks_for_it(#[case] reserved
 #[case("cluster-b/sink=lb.example", &["sink"])]
 #[case("cluster-a/gateway=2001:db8::1", &["gateway"])]
 #[case("cluster-b=[2001:db8::1]", &["sink"])]
-fn an_address_of_the_command_line_takes_the_place_of_the_blueprints(
-    #[case] text: &str,
-    #[case] pods: &[&str],
-) {
+fn given_address_replaces_reserved_one(#[case] text: &str, #[case] pods: &[&str]) {
     for target in [Target::Gke, Target::Eks, Target::Aks, Target::Generic] {
         let mut plan = plan_of("international-ferry", "");
         let given: GivenAddress = text.parse().unwrap();
@@ -363,7 +360,7 @@ fn what_is_no_address_is_refused(#[case] text: &str) {
 }
 
 #[test]
-fn an_address_for_nobody_is_refused_with_the_names_there_are() {
+fn address_of_unknown_pod_lists_known_names() {
     let mut plan = plan_of("international-ferry", "");
     for (text, part) in [
         (
@@ -409,7 +406,7 @@ fn the_commands_reserve_show_and_release(#[case] target: Target, #[case] parts: 
 }
 
 #[test]
-fn what_the_commands_tell_to_write_down_is_a_blueprint() {
+fn printed_reservation_is_valid_blueprint() {
     for target in [Target::Gke, Target::Eks, Target::Aks, Target::Generic] {
         let text = commands(&plan_of("international-ferry", ""), target).unwrap();
         let (_, record) = text
@@ -426,7 +423,7 @@ fn what_the_commands_tell_to_write_down_is_a_blueprint() {
 }
 
 #[test]
-fn clusters_of_this_machine_have_nothing_to_reserve() {
+fn local_clusters_reserve_nothing() {
     let error = commands(&plan_of("international-ferry", ""), Target::K3d).unwrap_err();
     assert_eq!(Failure::exit_code(&error), 2);
 }

@@ -232,7 +232,7 @@ proptest! {
 }
 
 #[test]
-fn the_rules_of_the_api_server_refuse_what_it_refuses() {
+fn name_rules_match_api_server() {
     let blueprint = Blueprint::parse(&text("a", "b", "sink"), Path::new("names.yaml")).unwrap();
     let all = all_of(&blueprint);
     let of_kind = |kind: &str| {

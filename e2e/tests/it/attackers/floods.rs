@@ -23,7 +23,7 @@ use super::{
 };
 
 pub(crate) const TEST: &str =
-    "e2e/tests/it/attackers/floods.rs::the_gateway_gets_through_two_thousand_idle_connections";
+    "e2e/tests/it/attackers/floods.rs::gateway_passes_two_thousand_idle_connections";
 
 const CONNECTIONS: u32 = 2000;
 
@@ -195,7 +195,7 @@ fn enough_files() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_gateway_gets_through_two_thousand_idle_connections() -> anyhow::Result<()> {
+async fn gateway_passes_two_thousand_idle_connections() -> anyhow::Result<()> {
     if or_untested(enough_files(), "2,000 idle connections")?.is_none() {
         return Ok(());
     }

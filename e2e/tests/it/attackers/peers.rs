@@ -15,7 +15,7 @@ use super::{
 };
 
 pub(crate) const TEST: &str =
-    "e2e/tests/it/attackers/peers.rs::a_peer_that_breaks_the_protocol_is_refused_with_a_reason";
+    "e2e/tests/it/attackers/peers.rs::protocol_violation_is_refused_with_reason";
 
 const PROTOCOL: &str = "the sink's app: the protocol";
 const LIMITS: &str = "the sink's app: limits on messages";
@@ -195,9 +195,7 @@ fn protobuf(ferry: &Ferry, payload: &str) -> Vec<u8> {
 #[case::websocket("fast-international-ferry")]
 #[case::grpc("international-ferry")]
 #[tokio::test]
-async fn a_peer_that_breaks_the_protocol_is_refused_with_a_reason(
-    #[case] blueprint: &str,
-) -> anyhow::Result<()> {
+async fn protocol_violation_is_refused_with_reason(#[case] blueprint: &str) -> anyhow::Result<()> {
     with_environment(blueprint, |ferry| async move {
         withstand(&ferry, ATTACKS).await
     })

@@ -12,7 +12,7 @@ use super::{
 };
 
 pub(crate) const TEST: &str =
-    "e2e/tests/it/attackers/strangers.rs::only_the_gateways_identity_of_this_moment_gets_in";
+    "e2e/tests/it/attackers/strangers.rs::current_gateway_identity_alone_gets_in";
 
 const MUTUAL_TLS: &str = "the sink's Envoy: mutual TLS";
 pub(crate) const CHAIN: Metric = ingress("envoy_listener_ssl_fail_verify_error");
@@ -146,7 +146,7 @@ pub(crate) fn gateways(ferry: &Ferry) -> anyhow::Result<Leaf> {
 }
 
 #[tokio::test]
-async fn only_the_gateways_identity_of_this_moment_gets_in() -> anyhow::Result<()> {
+async fn current_gateway_identity_alone_gets_in() -> anyhow::Result<()> {
     with_environment("fast-international-ferry", |ferry| async move {
         Door::of_sink(&ferry)?.admitted(&gateways(&ferry)?).await?;
         withstand(&ferry, ATTACKS).await

@@ -36,7 +36,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn a_bundle_has_all_that_it_needs_and_no_key_of_the_root() {
+fn bundle_is_complete_without_root_key() {
     let operator = Operator::new("international-ferry", &[]);
     let found = files(&operator.bundle);
     for name in [
@@ -69,7 +69,7 @@ fn a_bundle_has_all_that_it_needs_and_no_key_of_the_root() {
 }
 
 #[test]
-fn the_registrys_credentials_are_in_the_files_with_keys_and_nowhere_else() {
+fn registry_credentials_are_in_key_files_alone() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.json");
     fs::write(

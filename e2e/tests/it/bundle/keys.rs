@@ -126,7 +126,7 @@ fn what_openssl_writes_is_taken() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_before_anything_is_written() {
+fn unworkable_bundle_is_refused_before_writing() {
     if program(&["openssl"], "keys as openssl writes them")
         .unwrap()
         .is_none()

@@ -72,7 +72,7 @@ fn scripts_in(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_sink_comes_first_and_its_address_is_recorded() {
+fn sink_is_first_and_its_address_recorded() {
     let operator = Operator::new(FERRY, &[]);
     operator.expect(
         &deploy("cluster-a"),
@@ -333,7 +333,7 @@ fn what_did_not_cross_is_an_error() {
 }
 
 #[test]
-fn teardown_removes_what_was_made_and_may_be_repeated() {
+fn teardown_removes_all_and_is_repeatable() {
     let operator = Operator::new(FERRY, &[]);
     operator.expect(&deploy("cluster-b"), 0, "done");
     operator.expect(&deploy("cluster-a"), 0, "done");
@@ -377,7 +377,7 @@ fn the_readme_of_a_bundle_leads_to_the_end(#[case] name: &str) {
 }
 
 #[test]
-fn a_cluster_on_both_sides_of_another_is_deployed_in_two_runs() {
+fn cluster_on_both_sides_deploys_in_two_runs() {
     let text = "name: back\ntitle: Back\nprotocol: grpc\nclusters: [cluster-a, cluster-b]\npods:\n\
         - { name: gateway, role: gateway, cluster: cluster-a, port: 30100 }\n\
         - { name: relay, role: processor, cluster: cluster-b, port: 30200 }\n\
@@ -403,7 +403,7 @@ fn a_cluster_on_both_sides_of_another_is_deployed_in_two_runs() {
 }
 
 #[test]
-fn a_load_balancer_made_beforehand_is_not_waited_for() {
+fn existing_load_balancer_is_not_awaited() {
     let text = fs::read_to_string(shipped(FERRY).path()).unwrap()
         + "targets:\n  eks:\n    - {pod: sink, address: ferry-1.elb.eu-west-1.amazonaws.com, target-group: \"arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/sink/0123456789abcdef\"}\n";
     let folder = tempfile::tempdir().unwrap();

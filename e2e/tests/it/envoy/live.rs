@@ -31,7 +31,7 @@ use pki::Pki;
 use render::envoy::{EnvoyPaths, load_balancer, peer_cluster, peers};
 
 #[tokio::test]
-async fn bytes_cross_two_envoys_by_mutual_tls_1_3_with_a_full_handshake_each() {
+async fn bytes_cross_envoys_by_full_tls_1_3_handshakes() {
     let pair = Pair::start(Flaw::None, Flaw::None).await;
     let early = exchange(pair.egress(), "too early").await;
     assert!(
@@ -122,7 +122,7 @@ async fn a_wrong_identity_is_refused_by_either_side(#[case] flaw: Flaw, #[case] 
 }
 
 #[tokio::test]
-async fn path_length_alone_refuses_an_authority_below_an_authority() {
+async fn path_length_refuses_nested_authority() {
     // With an authority that may have one below it the same chain passes.
     let allowed = Pair::start(Flaw::SecondAuthority(1), Flaw::None).await;
     allowed.point_at(allowed.sink_plan.sockets.ingress);
@@ -146,7 +146,7 @@ async fn path_length_alone_refuses_an_authority_below_an_authority() {
 }
 
 #[tokio::test]
-async fn an_identity_and_an_address_are_taken_from_replaced_files() {
+async fn replaced_identity_and_address_are_taken() {
     let pair = Pair::start(Flaw::OtherPod, Flaw::None).await;
     pair.point_at(pair.sink_plan.sockets.ingress);
     Wait::until("a refusal of the wrong identity")
@@ -180,7 +180,7 @@ async fn an_identity_and_an_address_are_taken_from_replaced_files() {
 }
 
 #[tokio::test]
-async fn a_load_balancer_passes_bytes_and_its_claim_is_exclusive() {
+async fn load_balancer_passes_bytes_on_exclusive_port() {
     let pair = Pair::start(Flaw::None, Flaw::None).await;
     let public = (pair.network.host(1), 30200).into();
     let claim = (pair.network.host(1), 9902).into();
@@ -295,7 +295,7 @@ async fn knock(
 #[case::without_certificate(&TLS13, "fail_verify_no_cert", "PEER_DID_NOT_RETURN_A_CERTIFICATE")]
 #[case::with_tls_1_2(&TLS12, "connection_error", "UNSUPPORTED_PROTOCOL")]
 #[tokio::test]
-async fn a_stranger_is_refused_and_never_reaches_the_app(
+async fn stranger_never_reaches_app(
     #[case] version: &'static SupportedProtocolVersion,
     #[case] counter: &str,
     #[case] reason: &str,
@@ -335,7 +335,7 @@ async fn many_megabytes_cross_both_ways_at_once() {
 }
 
 #[tokio::test]
-async fn a_peer_whose_name_does_not_resolve_keeps_no_port_closed() {
+async fn unresolved_peer_keeps_no_port_closed() {
     let mut pair = Pair::start(Flaw::None, Flaw::None).await;
     let addresses = BTreeMap::from([(
         pair.sink_plan.name.clone(),

@@ -100,7 +100,7 @@ async fn every_kind_of_proxy_leads_to_the_server() {
 }
 
 #[tokio::test]
-async fn a_variable_leads_there_and_its_exceptions_do_not() {
+async fn proxy_variable_applies_but_for_exceptions() {
     let server = fake(Answer::Version, None).await;
     let proxy = fake(Answer::Through, None).await;
     let url = format!("http://{}", proxy.address);
@@ -143,7 +143,7 @@ async fn a_variable_leads_there_and_its_exceptions_do_not() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_opens_no_way_is_named_with_the_next_step() {
+async fn refusing_proxy_is_named_with_hint() {
     let certificate = Certificate::new(&["127.0.0.1"]);
     let gone = "http://127.0.0.1:9".to_owned();
     for (answer, scheme, user, says, hint, passes) in [

@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn an_environment_without_its_command_is_left_over() {
+    fn environment_without_command_is_leftover() {
         let record = |owner: Option<ProcessId>| {
             serde_json::json!({"schema_version": 1, "name": "e2e-1", "runtime": "k3d", "created_at": "2026-01-02T03:04:05Z",
                 "owner": owner, "blueprints": {}, "clusters": [], "pods": []})
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_are_named_with_the_command_that_removes_them() {
+    fn leftovers_are_named_with_sweep_command() {
         assert_eq!(leftover_clusters(&[]).outcome, Outcome::Ok);
         let check = leftover_clusters(&["a, b (the state folder `/x` is gone)".into()]);
         assert_eq!(check.outcome, Outcome::Warn);

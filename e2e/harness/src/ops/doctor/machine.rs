@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_low_inotify_limit_comes_with_the_command_that_raises_it() {
+    fn low_inotify_limit_names_fix() {
         let check = inotify_limit("max_user_instances", Some(128), 256, 512);
         assert_eq!(check.outcome, Outcome::Warn);
         assert_eq!(

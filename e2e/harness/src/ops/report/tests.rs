@@ -56,7 +56,7 @@ fn step(name: &str, started_ms: u64, took_ms: Option<u64>, failed: bool) -> Entr
 }
 
 #[test]
-fn a_failure_has_its_cause_its_next_step_and_what_lies_below() {
+fn failure_shows_cause_hint_and_chain() {
     let error = anyhow::anyhow!("connection refused")
         .context(Failure::infrastructure("cluster-b is gone").hint("run `cargo xtask local-up`"));
     let record = record();

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_is_in_force_once_wosp_and_envoy_have_it_and_its_roots() {
+    fn authority_is_active_in_wosp_and_envoy() {
         let root = Root::create("test").unwrap();
         let authority = root.authority(&sink()).unwrap();
         let wanted = Wanted::of(&authority).unwrap();

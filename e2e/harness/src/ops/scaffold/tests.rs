@@ -58,7 +58,7 @@ fn wish(name: &str, clusters: &[&str]) -> Wish {
 }
 
 #[test]
-fn what_is_written_is_a_chain_on_ports_that_nobody_has() {
+fn scaffold_writes_chain_on_free_ports() {
     let tree = Tree::new();
     let wished = wish("island-ferry", &["mainland", "island", "skerry"]);
     let scaffold = Scaffold::of(tree.root(), &wished).unwrap();
@@ -108,7 +108,7 @@ fn many_clusters_have_a_processor_each() {
 }
 
 #[test]
-fn names_that_mean_something_else_in_yaml_are_quoted() {
+fn yaml_keywords_as_names_are_quoted() {
     let tree = Tree::new();
     let clusters = ["no", "1", "1e3", "null", "a"];
     let scaffold = Scaffold::of(tree.root(), &wish("on", &clusters)).unwrap();
@@ -170,7 +170,7 @@ fn bad_clusters_are_refused() {
 }
 
 #[test]
-fn a_namespace_that_another_blueprint_has_is_refused() {
+fn taken_namespace_is_refused() {
     let tree = Tree::new();
     let folder = tree.root().join("manifests/island");
     fs::create_dir(&folder).unwrap();
@@ -196,7 +196,7 @@ fn a_failed_write_leaves_nothing() {
 }
 
 #[test]
-fn a_new_test_is_like_the_tests_that_are_there_and_formatted() {
+fn new_test_is_formatted_like_existing_ones() {
     let tree = Tree::new();
     // Around the width where rustfmt breaks the list of pods.
     for length in 1..30 {

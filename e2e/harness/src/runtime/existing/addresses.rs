@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_nobody_or_of_too_many_is_refused() {
+    fn unknown_or_ambiguous_address_is_refused() {
         for (given, says) in [
             (&["cluster-z=x"][..], "matches no cluster"),
             (&["x/middle=x"], "matches no cluster"),

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn only_credentials_that_a_node_can_use_are_taken() {
+    fn node_usable_credentials_alone_are_taken() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         let images = images("registry.example/x:1", "registry.example/y:1");

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_programs_stay_in_the_image_they_run_from() {
+    fn unchanged_programs_keep_their_image() {
         let runs = |content: &str, live| {
             let (content, image) = (content.into(), "old".into());
             let programs = Programs { content, image };

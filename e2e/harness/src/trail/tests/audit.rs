@@ -29,7 +29,7 @@ impl World {
 }
 
 #[test]
-fn a_good_output_passes_with_and_without_its_environment() {
+fn good_output_passes_without_environment_too() {
     let world = World::new();
     let output = world.output(3);
     assert_eq!(world.wrong(&output, None), []);
@@ -128,7 +128,7 @@ fn each_way_to_tamper_with_a_hop_is_named() {
 }
 
 #[test]
-fn the_sentence_names_message_hop_pod_and_what_is_wrong() {
+fn finding_names_message_hop_pod_and_fault() {
     let world = World::new();
     let mut output = world.output(2);
     output[1].message.trail[2].node = "elsewhere".into();
@@ -147,7 +147,7 @@ fn the_sentence_names_message_hop_pod_and_what_is_wrong() {
 }
 
 #[test]
-fn another_root_and_another_blueprint_and_another_order_are_named() {
+fn other_root_blueprint_and_order_are_named() {
     let (world, stranger) = (World::new(), World::new());
     let foreign = stranger.output(1);
     assert_eq!(world.wrong(&foreign, None).len(), 3, "every hop is broken");
@@ -190,7 +190,7 @@ fn lines(output: &[StoredMessage]) -> String {
 }
 
 #[test]
-fn evidence_is_read_from_output_lines_and_from_named_ones() {
+fn evidence_is_read_from_plain_and_named_lines() {
     let world = World::new();
     let output = world.output(3);
     let plain = Evidence::parse_all(&lines(&output)).unwrap();
@@ -214,7 +214,7 @@ fn evidence_is_read_from_output_lines_and_from_named_ones() {
 }
 
 #[test]
-fn no_damage_to_an_output_panics_and_none_to_a_trail_passes() {
+fn damaged_output_neither_panics_nor_passes() {
     let world = World::new();
     let good = lines(&world.output(2));
     let output = StoredMessage::parse_all(&good).unwrap();

@@ -24,7 +24,7 @@ fn clocks_of_several_pods_decide_nothing() {
 }
 
 #[test]
-fn what_a_message_took_is_what_its_gateway_says_or_unknown() {
+fn duration_comes_from_gateway_or_is_unknown() {
     let world = World::new();
     let output = world.output(2);
     let took = |expected| {

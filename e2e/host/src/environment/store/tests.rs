@@ -41,7 +41,7 @@ fn a_name_is_given_once() {
 }
 
 #[test]
-fn an_absent_environment_is_a_usage_failure_that_names_the_others() {
+fn absent_environment_lists_others() {
     let (_folder, store, name) = store();
     let hint = |error: &anyhow::Error| Failure::of(error).unwrap().next_step().unwrap().to_owned();
     assert!(hint(&store.load(&name).unwrap_err()).contains("local-up"));
@@ -74,7 +74,7 @@ fn another_schema_version_is_refused_by_name() {
 }
 
 #[test]
-fn a_record_of_version_1_is_found_and_written_as_one_of_now() {
+fn version_1_record_is_read_and_upgraded() {
     let (_folder, store, name) = store();
     let lock = store.try_lock(&name).unwrap().unwrap();
     let made = store.create(&lock, draft()).unwrap();
@@ -91,7 +91,7 @@ fn a_record_of_version_1_is_found_and_written_as_one_of_now() {
 }
 
 #[test]
-fn numbers_of_another_boot_or_machine_are_nobodys() {
+fn pids_of_other_boot_or_machine_are_ignored() {
     let (_folder, store, name) = store();
     let lock = store.try_lock(&name).unwrap().unwrap();
     let mut made = store.create(&lock, draft()).unwrap();
@@ -141,7 +141,7 @@ fn numbers_of_another_boot_or_machine_are_nobodys() {
 }
 
 #[test]
-fn no_damage_to_a_record_panics_and_what_is_refused_names_the_file() {
+fn damaged_record_is_refused_by_file_name() {
     let (_folder, store, name) = store();
     let lock = store.try_lock(&name).unwrap().unwrap();
     let path = store.create(&lock, draft()).unwrap().layout().record();

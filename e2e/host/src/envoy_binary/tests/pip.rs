@@ -63,7 +63,7 @@ async fn every_way_that_failed_is_named_on_one_line() {
 }
 
 #[tokio::test]
-async fn guards_against_installing_do_not_stop_a_download() {
+async fn pip_install_guards_allow_download() {
     let machine = Machine::new();
     let wheel = machine.file("wheel").display().to_string();
     machine.program(

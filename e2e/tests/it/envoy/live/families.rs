@@ -119,7 +119,7 @@ async fn a_pod_answers_by_ipv4_where_that_is_all() {
 #[case::by_ipv4(Ipv4Addr::LOCALHOST.into())]
 #[case::by_ipv6(Ipv6Addr::LOCALHOST.into())]
 #[tokio::test]
-async fn a_peer_is_found_by_the_family_that_leads_there(#[case] host: IpAddr) {
+async fn peer_is_reached_by_either_ip_family(#[case] host: IpAddr) {
     if !ipv6() {
         return;
     }

@@ -13,7 +13,7 @@ fn with_plugin(server: &Fake, script: &str, mode: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_plugin_gives_the_token_and_its_words_stay_apart() {
+async fn plugin_gives_token_without_its_stderr() {
     let server = fake(Answer::Version, None).await;
     let printed = json!({
         "apiVersion": "client.authentication.k8s.io/v1",
@@ -63,7 +63,7 @@ async fn a_plugin_that_fails_says_why_and_no_secret() {
 }
 
 #[test]
-fn a_plugin_has_a_terminal_only_where_there_is_one() {
+fn plugin_gets_terminal_only_if_there_is_one() {
     let read = |mode: &str| -> Kubeconfig {
         let mut config = kubeconfig(json!({ "server": "http://127.0.0.1:1" }));
         config["users"][0]["user"] =

@@ -34,7 +34,7 @@ fn only_a_port_of_localhost_has_a_twin_by_ipv6() {
 }
 
 #[test]
-fn a_cluster_keeps_its_network_unless_somebody_else_has_it() {
+fn cluster_keeps_network_unless_taken() {
     let mut standing = Standing {
         reference: Network::reserve().unwrap().reference(),
         is_claimed: false,
@@ -64,7 +64,7 @@ fn a_cluster_keeps_its_network_unless_somebody_else_has_it() {
 }
 
 #[test]
-fn a_port_that_somebody_has_on_every_address_is_replaced() {
+fn port_taken_on_all_addresses_is_replaced() {
     let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = everywhere.local_addr().unwrap().port();
     let network = Network::reserve().unwrap();
