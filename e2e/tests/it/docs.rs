@@ -111,7 +111,11 @@ fn every_test_that_cargo_is_asked_for_is_there() {
             if let Some(package) = after("-p") {
                 let folder = match package {
                     "e2e" | "xtask" => root().join(package),
-                    package => root().join("services").join(package),
+                    package => ["e2e", "services"]
+                        .map(|folder| root().join(folder).join(package))
+                        .into_iter()
+                        .find(|folder| folder.is_dir())
+                        .unwrap_or_else(|| panic!("{page}: `{command}`: no {package}")),
                 };
                 assert!(folder.is_dir(), "{page}: `{command}`: no {package}");
                 if let Some(test) = after("--test") {
