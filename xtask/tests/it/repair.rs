@@ -1,13 +1,18 @@
 //! `local-up` on an environment that is there: what has ended or changed is started again alone, and nothing that a sink has
 //! stored is lost by it. All of these use the fixed public ports.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use host::process::ProcessId;
 
-use crate::bench::{Bench, Done, eventually, fixed_ports, services, turn};
+use crate::bench::{Bench, Done, eventually, finish, fixed_ports, services, turn};
 
-pub(crate) const BLUEPRINT: &str = "international-ferry";
+const BLUEPRINT: &str = "international-ferry";
 
 /// The sink's messages.
 pub(crate) fn count(bench: &Bench) -> usize {
@@ -98,7 +103,7 @@ fn what_has_ended_is_started_again_alone() {
         .assert_code(0)
         .assert_data("app crashed");
     up().assert_code(0)
-        .assert_says("nothing of it runs")
+        .assert_says("is stopped")
         .assert_data("5/5");
     stored += 10;
     assert_eq!(count(&bench), stored);
@@ -114,15 +119,9 @@ fn what_a_file_says_decides_and_not_its_time() {
     let _ports = fixed_ports();
     let _turn = turn();
     let bench = Bench::new();
-    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
-    let text = fs::read_to_string(manifests.join(BLUEPRINT).join("blueprint.yaml")).unwrap();
-    let file = bench.file("blueprint.yaml", &text);
-    let bin = bench.folder("bin");
-    copy(&services(), &bin);
-    let up = || -> Done {
-        let mut command = bench.command(&["local-up", file.to_str().unwrap()]);
-        crate::bench::finish(command.env("FERRY_BIN_DIR", &bin))
-    };
+    let copy = Copy::new(&bench);
+    let (text, bin) = (&copy.text, &copy.bin);
+    let up = || copy.up(&bench, "embedded");
     up().assert_code(0);
     let before = bench.processes();
 
@@ -153,10 +152,32 @@ fn what_a_file_says_decides_and_not_its_time() {
     bench.assert_nothing_left();
 }
 
-/// The services, into a folder that is there.
-pub(crate) fn copy(from: &Path, to: &Path) {
-    for name in ["gateway", "processor", "sink", "wosp", "probe"] {
-        fs::copy(from.join(name), to.join(name)).unwrap();
+/// The blueprint and the services, copied to where they may be changed.
+pub(crate) struct Copy {
+    /// Of the blueprint: `blueprint.yaml` of the bench.
+    pub(crate) text: String,
+    file: PathBuf,
+    /// The folder of the services.
+    pub(crate) bin: PathBuf,
+}
+
+impl Copy {
+    pub(crate) fn new(bench: &Bench) -> Self {
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
+        let text = fs::read_to_string(manifests.join(BLUEPRINT).join("blueprint.yaml")).unwrap();
+        let file = bench.file("blueprint.yaml", &text);
+        let (bin, built) = (bench.folder("bin"), services());
+        for name in ["gateway", "processor", "sink", "wosp", "probe"] {
+            fs::copy(built.join(name), bin.join(name)).unwrap();
+        }
+        Self { text, file, bin }
+    }
+
+    /// `local-up` with both.
+    pub(crate) fn up(&self, bench: &Bench, runtime: &str) -> Done {
+        let file = self.file.to_str().unwrap();
+        let mut command = bench.command(&["local-up", file, "--runtime", runtime]);
+        finish(command.env("FERRY_BIN_DIR", &self.bin))
     }
 }
 

@@ -2,11 +2,11 @@
 //!
 //! It uses the fixed public ports.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::collections::BTreeMap;
 
 use crate::{
-    bench::{Bench, Done, finish, fixed_ports, services},
-    repair::{BLUEPRINT, copy, count, replace},
+    bench::{Bench, fixed_ports},
+    repair::{Copy, count, replace},
 };
 
 /// Pod → the name that Kubernetes has given it.
@@ -32,15 +32,9 @@ fn changed_gateway_spares_sink_on_k3d() {
     let _ports = fixed_ports();
     let bench = Bench::new();
     let mut guard = bench.guard();
-    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
-    let text = fs::read_to_string(manifests.join(BLUEPRINT).join("blueprint.yaml")).unwrap();
-    let file = bench.file("blueprint.yaml", &text);
-    let bin = bench.folder("bin");
-    copy(&services(), &bin);
-    let up = || -> Done {
-        let mut command = bench.command(&["local-up", file.to_str().unwrap(), "--runtime", "k3d"]);
-        finish(command.env("FERRY_BIN_DIR", &bin))
-    };
+    let copy = Copy::new(&bench);
+    let (text, bin) = (&copy.text, &copy.bin);
+    let up = || copy.up(&bench, "k3d");
     up().assert_code(0).assert_data("5/5");
     bench.run(&["trigger", "--count", "100"]).assert_code(0);
     assert_eq!(count(&bench), 105);
