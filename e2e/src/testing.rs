@@ -51,7 +51,8 @@ pub use turns::{Turn, Turns};
 /// Names an environment that is up, for tests to attach to instead of making their own.
 pub const ENVIRONMENT_VARIABLE: &str = "FERRY_ENVIRONMENT";
 
-/// Environments that are up at once: a message needs four Envoys' turns, and a laptop has two processors.
+/// Limit on concurrent environments: a message needs four Envoys' turns, and a laptop has two
+/// processors.
 const AT_ONCE: u32 = 2;
 
 const TURNS: Turns = Turns::new("environments", AT_ONCE);
@@ -304,7 +305,7 @@ fn problem(ended: anyhow::Result<()>) -> String {
     }
 }
 
-/// Says something to whoever runs the tests, even while their output is captured.
+/// Prints to the user who runs the tests, even while their output is captured.
 pub fn show(text: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr().lock(), "{text}");

@@ -27,7 +27,8 @@ pub fn farthest_first(successors: &Successors) -> Vec<usize> {
     order
 }
 
-/// For each pod: 0 where it sends to nobody, else one more than the largest among those that it sends to; `None` for pods
+/// For each pod: 0 if it sends to no pod, else one more than the largest among those that it sends
+/// to; `None` for pods
 /// that [`farthest_first`] leaves out.
 pub fn stages(successors: &Successors) -> Vec<Option<usize>> {
     let mut stages = vec![None; successors.len()];

@@ -60,7 +60,7 @@ pub struct Object {
     pub name: fn(&WorkloadName) -> String,
 }
 
-/// Everything that carries names of a blueprint and has a rule of its own for them, for one pod.
+/// The objects of one pod that carry names of a blueprint and have rules for them.
 ///
 /// Not here, since Ferry cuts what would be too long: k3d's clusters (32 characters), the label of a bundle's environment.
 /// The pod's own name, which Kubernetes makes of the Deployment's, is cut by Kubernetes.

@@ -34,7 +34,7 @@ pub struct Plan {
 pub enum Ports {
     /// Its own and no other: two that want the same are refused.
     AsWritten,
-    /// The first keeps it, the later gets the next port that nobody wants.
+    /// The first keeps it, the later gets the next unused port.
     Spread,
 }
 
@@ -83,7 +83,7 @@ impl PodPlan {
     }
 }
 
-/// One connection out of a pod, through a port of its own Envoy.
+/// One connection out of a pod, through a port of the pod's Envoy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Egress {
     pub target: WorkloadName,
@@ -134,7 +134,7 @@ impl Sockets {
         )
     }
 
-    /// On one machine: a pod is an address of its own.
+    /// On one machine: each pod has a separate address.
     pub const fn at(address: IpAddr) -> Self {
         Self::new(address, address)
     }
@@ -152,7 +152,8 @@ impl Sockets {
 }
 
 impl Plan {
-    /// The plan of `blueprints` in one environment; `sockets` says where each pod's containers listen. A cluster named by
+    /// The plan of `blueprints` in one environment; `sockets` gives the listen addresses of each
+    /// pod's containers. A cluster named by
     /// several blueprints is one cluster.
     ///
     /// # Errors

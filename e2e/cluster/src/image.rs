@@ -93,7 +93,8 @@ async fn build(
     Ok(reference)
 }
 
-/// Builds the image, and looks whether the engine has it: a builder with a store of its own ends well and keeps it.
+/// Builds the image, and looks whether the engine has it: a builder with a separate store succeeds
+/// and keeps it.
 async fn make(context: &BuildContext, reference: &str) -> anyhow::Result<()> {
     let archive = context.archive().await?;
     let build = docker::Build {
@@ -181,7 +182,8 @@ pub async fn envoy(timeline: &Timeline) -> anyhow::Result<String> {
     Ok(image)
 }
 
-/// Brings images of this machine into nodes, all at once, and checks on every node that what arrived is the same.
+/// Copies images of this machine to all nodes concurrently, and checks that every node got the
+/// same ones.
 /// What is there already is not sent again.
 pub async fn import(
     images: &[String],
@@ -203,7 +205,8 @@ pub async fn import(
             let Err(error) = verify(images, nodes).await else {
                 return Ok(());
             };
-            // Another command may have built the same tag anew in the meantime; what was sent is then the older one.
+            // Another command may have rebuilt the same tag in the meantime; the image that was
+            // sent is then the older one.
             let now = local_ids(images).await?;
             if now == before {
                 return Err(error);
@@ -283,7 +286,7 @@ async fn verify_node(ids: &BTreeMap<String, String>, node: &str) -> anyhow::Resu
 }
 
 /// Whether what this machine hands out under this name is what a node has by these ids: an engine that keeps its images in
-/// containerd has an id of its own for an image of several platforms.
+/// containerd uses a different id for an image of several platforms.
 async fn is_saved_as(image: &str, ids: &[String]) -> bool {
     match docker::config_digest(image, IMPORT_LIMIT).await {
         Ok(digest) => ids.contains(&digest),

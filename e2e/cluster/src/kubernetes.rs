@@ -35,7 +35,7 @@ pub use namespaces::Owned;
 pub use programs::Programs;
 pub use watch::LivePod;
 
-/// Those that nobody has deleted.
+/// Those that are not being deleted.
 fn live(pods: &[Pod]) -> impl Iterator<Item = &Pod> {
     pods.iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
@@ -300,7 +300,7 @@ impl Cluster {
         }
     }
 
-    /// Deletes a pod at once; one that is gone already is no error.
+    /// Deletes a pod immediately; a missing pod is not an error.
     pub async fn delete_pod(&self, namespace: &str, pod: &str) -> anyhow::Result<()> {
         self.end_pod(namespace, pod, &DeleteParams::default().grace_period(0))
             .await

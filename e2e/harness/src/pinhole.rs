@@ -35,7 +35,7 @@ pub struct Pinhole {
     https: Option<(String, PathBuf)>,
 }
 
-/// A payload from what somebody wrote.
+/// Parses a payload.
 pub fn payload(text: String) -> Result<Payload, messages::InvalidPayload> {
     Payload::from_text(text)
 }

@@ -180,7 +180,8 @@ async fn send(gateway: &PodRecord, payloads: Vec<Payload>) -> anyhow::Result<Vec
         .map(|answered| (answered.ack.id, answered.took()))
         .collect();
     let acks: Vec<_> = answers.into_iter().map(|answered| answered.ack).collect();
-    // One for each connection out: behind it, a pod that fans out answers for all of its branches at once.
+    // One for each connection out: behind it, a pod that fans out answers for all of its branches
+    // together.
     let connections = gateway.downstreams.len();
     let who = format!("{} in {}", gateway.name.pod(), gateway.name.cluster());
     let (ids, refused) = read_acks(&acks);

@@ -90,7 +90,7 @@ pub async fn down(
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
     let lock = store.lock(name, timeline).await?;
-    // Read under the lock: whoever had it before may have removed the environment.
+    // Read under the lock, since its previous holder may have removed the environment.
     let environment = store.load(name)?;
     environment.is_here()?;
     timeline
@@ -102,7 +102,8 @@ pub async fn down(
     Ok(())
 }
 
-/// Removes an environment that this very process owns, at once and without its lock, which a command that is being ended may
+/// Removes an environment that this process owns, immediately and without its lock, which a
+/// command that is being ended may
 /// still hold.
 pub(crate) async fn kill(environment: &Environment, timeline: &Timeline) -> anyhow::Result<usize> {
     match environment.record.runtime {
@@ -213,7 +214,8 @@ pub async fn metrics(
     }
 }
 
-/// Waits until a pod has everything it needs to carry messages; fails at once if one of its containers has ended.
+/// Waits until a pod has everything it needs to carry messages; fails immediately if one of its
+/// containers has exited.
 pub async fn wait_ready(
     environment: &Environment,
     pod: &WorkloadName,

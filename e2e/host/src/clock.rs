@@ -29,7 +29,7 @@ const ROTATION: SignedDuration = SignedDuration::from_secs(10);
 /// `HTTP-date` has whole seconds, cut off.
 const HTTP_RESOLUTION: Duration = Duration::from_secs(1);
 
-/// What this machine's clock says, as if it had not been set since this program started.
+/// The time of this machine's clock, as if it had not been set since this program started.
 pub fn now() -> Timestamp {
     static START: OnceLock<(Timestamp, Instant)> = OnceLock::new();
     let (wall, moment) = *START.get_or_init(|| (Timestamp::now(), Instant::now()));

@@ -47,7 +47,7 @@ fn docker<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(args: I) -> Comm
     CommandLine::new("docker").args(args)
 }
 
-/// Runs `docker`; a failure that is the engine's absence says so, with the fix.
+/// Runs `docker`; a missing engine is a failure with a fix.
 async fn run(line: &CommandLine) -> anyhow::Result<Done> {
     let done = process::output(line).await?;
     if done.status.success() {

@@ -80,7 +80,7 @@ pub struct ImagesRecord {
     pub digests: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Clusters that somebody else made. The credentials stay where they are: only paths and names are written down.
+/// Existing clusters. Only paths and names are recorded, no credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExistingRecord {
     /// The user's kubeconfig files, absolute, merged as `kubectl` does. A cluster's `reference` is its context there.
@@ -279,7 +279,8 @@ impl Layout {
         ))
     }
 
-    /// The pod authority as it is in force, or is about to be: what `wosp` reads, or what its Secret is made of.
+    /// The pod's current or next authority: the files that `wosp` reads, or from which its Secret
+    /// is made.
     pub fn authority(&self, name: &WorkloadName) -> PathBuf {
         self.pod(name).join("authority")
     }

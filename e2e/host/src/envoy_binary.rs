@@ -45,7 +45,7 @@ pub async fn envoy(timeline: &Timeline) -> anyhow::Result<PathBuf> {
 /// [`Self::from_environment`].
 #[derive(Clone, Debug)]
 pub struct ToolCache {
-    /// `None` where neither a variable nor a home folder says where.
+    /// `None` if neither a variable nor a home folder names one.
     pub root: Option<PathBuf>,
     /// The value of [`ENVOY_VARIABLE`].
     pub chosen_envoy: Option<PathBuf>,
@@ -233,7 +233,7 @@ fn no_envoy(cause: &str) -> anyhow::Error {
         .into()
 }
 
-/// The last line that says anything: programs end with their cause.
+/// The last line with text: programs print the cause last.
 fn last_line(text: &str) -> &str {
     text.lines()
         .map(str::trim)

@@ -32,7 +32,8 @@ pub fn taken(whom: &str, port: u16, holder: &Holder) -> anyhow::Error {
         .into()
 }
 
-/// Who keeps this port from being bound on all addresses; `None` where nobody does. A container counts even where the
+/// Returns the process that holds this port on all addresses, or `None`. A container counts even
+/// where the
 /// engine listens for it nowhere (without its userland proxy); an engine that does not answer publishes nothing.
 pub async fn holder(port: u16) -> Option<Holder> {
     match docker::container_on_port(port).await {
@@ -47,7 +48,7 @@ pub fn local_holder(port: u16) -> Option<Holder> {
     holder_among(|listener| listener.address.port() == port).or_else(|| connection_on(everywhere))
 }
 
-/// Who keeps this address from being bound; `None` where nobody does any more.
+/// Returns the process that holds this address, or `None`.
 pub fn holder_of(address: SocketAddr) -> Option<Holder> {
     holder_among(|listener| listener.blocks(address)).or_else(|| connection_on(address))
 }
@@ -65,7 +66,7 @@ fn connection_on(address: SocketAddr) -> Option<Holder> {
     let all: Vec<_> = std::iter::once(first).chain(there).collect();
     let is_at = |socket: &&Socket| socket.blocks(address);
     let connection = all.iter().find(is_at).or_else(|| all.first())?;
-    // One that has ended belongs to nobody any more, and has no inode.
+    // A closed one has no owner and no inode.
     let process = (connection.inode != 0)
         .then(|| owner(&[connection.inode].into()))
         .flatten();
@@ -110,7 +111,7 @@ fn holder_among(is_meant: impl Fn(&Socket) -> bool) -> Option<Holder> {
     })
 }
 
-/// A port that nobody listens on, on no address. It stays free only as long as nobody else takes it.
+/// Returns a port without a listener on any address. Another process may take it at any time.
 pub fn free() -> anyhow::Result<u16> {
     let taken: BTreeSet<u16> = listeners()
         .map(|listener| listener.address.port())
@@ -284,7 +285,7 @@ mod tests {
                 "{remedy}"
             );
         }
-        // The server's end of it keeps nobody from the server's port.
+        // The server's end does not block the server's port.
         drop(there);
         // A process that another test has just forked has the listener too, until it runs its own program.
         Wait::until("a port that only an accepted connection has")

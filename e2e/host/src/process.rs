@@ -175,7 +175,7 @@ pub async fn output(line: &CommandLine) -> anyhow::Result<Done> {
         let feed = child.input().zip(line.stdin.as_deref());
         let feed = async {
             if let Some((mut stdin, input)) = feed {
-                // A child that ends without reading its input says so by its status.
+                // A child that exits without reading its input reports that by its status.
                 let _ = stdin.write_all(input).await;
             }
         };

@@ -8,7 +8,7 @@ use blueprint::text::decode;
 ///
 /// # Errors
 ///
-/// What the system says, or `InvalidData` where it holds no text.
+/// The system's error, or `InvalidData` where it holds no text.
 pub fn read(path: &Path) -> io::Result<String> {
     decode(std::fs::read(path)?)
 }
@@ -17,7 +17,7 @@ pub fn read(path: &Path) -> io::Result<String> {
 ///
 /// # Errors
 ///
-/// What the system says, or `InvalidData` where no text came.
+/// The system's error, or `InvalidData` where no text came.
 pub fn read_standard_input() -> io::Result<String> {
     let mut bytes = vec![];
     io::Read::read_to_end(&mut io::stdin().lock(), &mut bytes)?;

@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// Is told of everything as it happens. Called from any thread; must not block.
+/// Receives every event as it happens. Called from any thread; must not block.
 pub trait Observer: Send + Sync {
     fn observe(&self, event: &Event<'_>);
 }

@@ -13,13 +13,14 @@ use crate::timeline::Step;
 #[derive(Debug)]
 pub enum Seen<T> {
     Ready(T),
-    /// Not there yet; the text says what is there instead and ends up in the time-out message.
+    /// Not there yet; the text describes the current state and becomes part of the time-out
+    /// message.
     Waiting(String),
 }
 
 /// A wait in the making.
 ///
-/// A probe that returns `Err` ends the wait at once: that is the give-up rule for states that cannot recover.
+/// A probe that returns `Err` ends the wait immediately: the rule for states that cannot recover.
 #[derive(Debug)]
 pub struct Wait<'a> {
     what: String,

@@ -108,7 +108,8 @@ impl Authority {
         })
     }
 
-    /// One that somebody else has signed, with the key it was asked for with. Nothing of it is checked here.
+    /// Returns an authority that an operator's CA has signed, with the key of its request. Checks
+    /// nothing.
     pub(super) fn of_parts(
         key: KeyPair,
         certificate: CertificateDer<'static>,
@@ -129,7 +130,7 @@ impl Authority {
         Self { roots_pem, ..self }
     }
 
-    /// How its certificate is told from others, and until when it is valid.
+    /// Identifies its certificate, and its expiry.
     pub fn report(&self) -> anyhow::Result<CertificateReport> {
         CertificateReport::of(&self.certificate).context("read the authority back")
     }

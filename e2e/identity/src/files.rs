@@ -59,7 +59,8 @@ pub(super) fn write_private(folder: &Path, name: &str, text: &str) -> anyhow::Re
     write().with_context(|| format!("write `{}`", path.display()))
 }
 
-/// Replaces files that belong together: whoever reads through `..data` sees all of the old or all of the new, and what a
+/// Replaces files that belong together: a reader through `..data` sees all of the old or all of
+/// the new, and what a
 /// killed command leaves is one of the two. A name without text is removed.
 pub(super) fn replace_together(
     folder: &Path,
@@ -300,7 +301,7 @@ pub(super) fn broken(path: &Path, what: &str) -> anyhow::Error {
         .into()
 }
 
-/// Written anew: what a file has around its certificate is left out.
+/// Rewritten: text around the certificate is left out.
 pub(super) fn pem(der: &CertificateDer<'_>) -> String {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
     let mut text = String::from("-----BEGIN CERTIFICATE-----\n");

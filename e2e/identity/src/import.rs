@@ -29,7 +29,7 @@ pub fn certificate_file(name: &WorkloadName) -> String {
     format!("{}.crt", stem(name))
 }
 
-/// A root of somebody's own, and the authorities that it has signed.
+/// An operator's root, and the authorities that it has signed.
 #[derive(Debug)]
 pub struct Signed {
     pub root: Root,

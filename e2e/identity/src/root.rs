@@ -129,7 +129,7 @@ impl Root {
         &self.certificate
     }
 
-    /// How it is told from others.
+    /// Unique identifier.
     pub fn report(&self) -> anyhow::Result<CertificateReport> {
         CertificateReport::of(&self.certificate).context("read the root back")
     }

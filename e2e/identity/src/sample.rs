@@ -18,7 +18,7 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// A usage failure that says why not.
+    /// A usage failure with the reason.
     pub fn speaks_for(&self, name: &WorkloadName, folder: &Path) -> anyhow::Result<()> {
         let Err(problem) = sample(self, name, &files::certificates(self.roots_pem())) else {
             return Ok(());

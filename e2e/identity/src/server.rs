@@ -88,7 +88,7 @@ impl Server {
     ) -> anyhow::Result<Self> {
         if folder.join(ROOTS).exists() && !Self::is_due(root, folder)? {
             let trusted = files::certificates(&files::read(folder, ROOTS)?);
-            // A `ca.crt` that is as Ferry made it says nothing of the operator's certificate.
+            // A `ca.crt` that Ferry made does not describe the operator's certificate.
             let is_ferrys = trusted.contains(root.certificate_der())
                 && !Self::is_of(folder, std::slice::from_ref(root.certificate_der()))?;
             let roots = match clients {

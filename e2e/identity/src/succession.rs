@@ -89,7 +89,7 @@ impl Succession {
         self.root.save(&self.folder)
     }
 
-    /// Ends it once everything is in force.
+    /// Ends it once every pod uses the new root.
     pub fn finish(self) -> anyhow::Result<()> {
         let next = self.folder.join(NEXT);
         fs::remove_dir_all(&next).with_context(|| format!("delete `{}`", next.display()))

@@ -2,9 +2,9 @@
 //!
 //! * [`bootstrap`]: the one Envoy of a pod. Ingress takes the tunnel (mutual TLS), plaintext `/health` and, told by its server
 //!   name, the pinhole's HTTPS on one port, egress takes the pod's plaintext and carries it to exactly one peer.
-//! * [`listeners`]: the same by IPv6, in a file of its own, since not every node has that family.
+//! * [`listeners`]: the same for IPv6, in a separate file, since not every node has that family.
 //! * [`pinhole`]: where the server certificate of that HTTPS is.
-//! * [`peers`]: where the peers are, in a file of its own that Envoy watches.
+//! * [`peers`]: the peers' addresses, in a separate file that Envoy watches.
 //! * [`load_balancer`]: what stands for a cluster's load balancer where there is no cluster.
 //!
 //! Key agreement is left at Envoy's default, X25519MLKEM768 first, so no curve is named anywhere here.
@@ -59,8 +59,9 @@ pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How often a peer's host name is resolved again.
 pub const DNS_REFRESH: Duration = Duration::from_secs(5);
 
-/// Connections from outside that a pod holds at once, in any state. Strangers are sent away after [`HANDSHAKE_LIMIT`], so
-/// to keep a pod full somebody must open more than 800 connections a second.
+/// Connections from outside that a pod holds concurrently, in any state. Unauthenticated ones are
+/// closed after [`HANDSHAKE_LIMIT`], so
+/// to keep a pod full an attacker must open more than 800 connections a second.
 pub const MAX_CONNECTIONS: u32 = 4096;
 
 /// Of these, at most so many speak plaintext HTTP: they can never take the places of tunnel connections.
@@ -69,7 +70,7 @@ pub const MAX_PLAINTEXT_CONNECTIONS: u32 = 512;
 /// As many speak HTTPS to the pinhole, counted apart: a crowd on plaintext keeps no holder of the token out.
 pub const MAX_PINHOLE_CONNECTIONS: u32 = 512;
 
-/// Connections to the statistics port at once.
+/// Concurrent connections to the statistics port.
 pub const MAX_STATS_CONNECTIONS: u32 = 64;
 
 /// Bytes buffered per connection and direction before Envoy stops reading from the other side.
@@ -142,7 +143,8 @@ impl EnvoyPaths {
 }
 
 /// Envoy's command line for a configuration file: no hot restart, so that any number of Envoys share a machine; one
-/// worker, since a pod has a handful of long connections; a refusal in the log at once and not after ten seconds.
+/// worker, since a pod has a handful of long connections; a refusal is in the log immediately and
+/// not after ten seconds.
 /// <https://www.envoyproxy.io/docs/envoy/v1.40.0/operations/cli>
 pub fn arguments(config: &Path) -> Vec<String> {
     [
@@ -184,7 +186,8 @@ pub fn bootstrap(pod: &PodPlan, paths: &EnvoyPaths) -> Value {
     })
 }
 
-/// The listeners by IPv6 of a pod that listens on every address; `None` for one that has an address of its own.
+/// The listeners by IPv6 of a pod that listens on every address; `None` for one with a separate
+/// address.
 ///
 /// They are not in the bootstrap, which Envoy refuses whole, with all that is in it, where a node has no IPv6 ("malformed IP
 /// address"). From a file it takes what it can, says in its log what it cannot, and serves by IPv4. Each counts and logs as its twin in
@@ -220,9 +223,10 @@ pub fn pinhole(paths: &EnvoyPaths) -> Value {
 }
 
 /// The peers file of a pod: one cluster for each connection out whose target has an address. A target without one is left
-/// out: its egress port takes connections and closes them at once, until the file names it.
+/// out: its egress port accepts connections and closes them immediately, until the file names it.
 ///
-/// `version_info` names the addresses, so that `cluster_manager.cds.version_text` on the admin socket says which are in force.
+/// `version_info` names the addresses, so that `cluster_manager.cds.version_text` on the admin
+/// socket shows the current ones.
 /// <https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/upstream/cluster_manager/cds>
 pub fn peers(
     pod: &PodPlan,

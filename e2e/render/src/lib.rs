@@ -43,7 +43,7 @@ pub use targets::{
 pub const FIELD_MANAGER: &str = "ferry";
 /// Label with the name of the environment: what `sweep` and `local-down` go by.
 pub const ENVIRONMENT_LABEL: &str = "ferry.internal/environment";
-/// ConfigMap with the one file that says where the peers are.
+/// ConfigMap with the file of the peers' addresses.
 pub const PEERS_CONFIG_MAP: &str = "peers";
 /// Key of the bearer token in the Secret [`PINHOLE_SECRET`].
 pub const TOKEN_KEY: &str = "token";
@@ -237,7 +237,7 @@ pub fn peers_policy(pod: &PodPlan, options: &Options<'_>) -> Option<NetworkPolic
     policies::peers(pod, options)
 }
 
-/// The ConfigMap that says where a pod's peers are: the one object that changes when an address does.
+/// The ConfigMap with the addresses of a pod's peers: the only object that changes with an address.
 pub fn peers(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<ConfigMap> {
     let file = crate::envoy::peers(pod, options.peers, &crate::envoy::EnvoyPaths::in_pod());
     Ok(objects::config_map(

@@ -60,7 +60,7 @@ pub(super) fn policies(pod: &PodPlan, options: &Options<'_>) -> Vec<NetworkPolic
 }
 
 /// What lets a pod reach its peers: their public ports, at any address, since a peer may be a host name and a policy knows
-/// only addresses. `None` where it sends to nobody.
+/// only addresses. `None` if it sends to no pod.
 pub(super) fn peers(pod: &PodPlan, options: &Options<'_>) -> Option<NetworkPolicy> {
     let ports: BTreeSet<u16> = pod
         .egress
@@ -95,7 +95,8 @@ pub(super) fn peers(pod: &PodPlan, options: &Options<'_>) -> Option<NetworkPolic
     })
 }
 
-/// The policies of a namespace whose pods only dial: nobody gets in, and out lead DNS and, for pods with `labels`, `port`.
+/// The policies of a namespace whose pods only dial: no ingress, egress to DNS and, for pods with
+/// `labels`, `port`.
 pub fn dialling(
     namespace: &str,
     labels: &BTreeMap<String, String>,

@@ -160,7 +160,7 @@ pub fn check_address(pod: &PodPlan, target: Target, came: &str) -> anyhow::Resul
         (Ok(asked), Ok(came)) => asked == came,
         // A load balancer of AWS has a host name that leads to its Elastic IP addresses.
         (Ok(_), Err(_)) if target == Target::Eks => eks::is_load_balancer(came),
-        // Where a name leads, only DNS knows; whoever dials it will see.
+        // Only DNS knows where a name leads; the dialling pod resolves it.
         (Err(_), Ok(_)) => true,
         _ => plain(asked) == plain(came),
     };
@@ -250,7 +250,7 @@ pub fn give(plan: &mut Plan, target: Target, addresses: &[GivenAddress]) -> anyh
                     .is_none_or(|name| name == pod.name.pod())
         };
         let mut found: Vec<_> = plan.pods.iter_mut().filter(|pod| meant(pod)).collect();
-        // One that nobody sends to needs no address; where that leaves one pod, it is the one that is meant.
+        // A pod without an upstream needs no address; if one pod remains, that one is meant.
         if given.pod.is_none() && found.len() > 1 {
             found.retain(|pod| !pod.upstreams.is_empty());
         }

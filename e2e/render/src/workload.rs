@@ -64,7 +64,8 @@ pub(super) fn deployment(pod: &PodPlan, options: &Options<'_>, bootstrap: &str) 
             match_labels: Some(objects::selector(pod)),
             ..LabelSelector::default()
         },
-        // Two sinks at once would each store a part of the messages, and two gateways each send theirs.
+        // Two concurrent sinks would each store a part of the messages, and two gateways each send
+        // theirs.
         strategy: Some(DeploymentStrategy {
             type_: Some("Recreate".into()),
             rolling_update: None,
@@ -291,7 +292,7 @@ fn volumes(pod: &PodPlan) -> Vec<Volume> {
         }),
         ..Volume::default()
     };
-    // Owner root, group the pod's: readable by its user, writable by nobody.
+    // Owner root, group the pod's: readable by its user, writable by none.
     let secret = |name: &str, secret: &str, keys: &[&str]| Volume {
         name: name.into(),
         secret: Some(SecretVolumeSource {

@@ -81,7 +81,7 @@ impl Faults<'_> {
             Err(panic) => resume_unwind(panic),
         };
         back?;
-        // What was started again is recorded anew.
+        // A restarted container has a new record.
         let environment = self.0.environment()?;
         for pod in environment.record.pods_of(self.0.blueprint()) {
             runtime::wait_ready(&environment, &pod.name, &Timeline::default()).await?;
@@ -93,7 +93,7 @@ impl Faults<'_> {
     /// what a gateway sends by itself at each start is over.
     pub async fn restart(&self, pod: &str) -> anyhow::Result<()> {
         let (mut environment, pod) = (self.0.environment()?, self.0.pod(pod).record()?);
-        // The log of another pod begins anew.
+        // The log of another pod starts empty.
         let before = match environment.record.runtime {
             RuntimeKind::Embedded => proof::reports(&environment, &pod).await?.len(),
             RuntimeKind::K3d | RuntimeKind::Existing => 0,

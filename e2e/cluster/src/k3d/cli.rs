@@ -103,7 +103,7 @@ pub(super) async fn create(
             "--kubeconfig-update-default=false",
             "--kubeconfig-switch-context=false",
         ])
-        // A roll-back would delete the log that says why.
+        // A roll-back would delete the log with the reason.
         .args(["--no-rollback", "--wait", "--timeout"])
         .args([format!("{}s", CREATION_LIMIT.as_secs())])
         .within(CREATION_LIMIT + FETCH_ALLOWANCE);

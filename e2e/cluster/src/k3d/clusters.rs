@@ -158,7 +158,7 @@ impl Clusters {
         self.owner.state.join("kubeconfig")
     }
 
-    /// One folder per cluster; that it is there says that the name is ours, even before there is a container.
+    /// One folder per cluster; its existence claims the name, even before there is a container.
     pub fn claims(&self) -> PathBuf {
         self.owner.state.join("k3d")
     }
@@ -172,7 +172,7 @@ impl Clusters {
         self.own_kubeconfig(cluster)
     }
 
-    /// Written last, so it also says that the cluster was created to the end.
+    /// Written last, so it also marks the cluster as completely created.
     pub fn own_kubeconfig(&self, cluster: &str) -> PathBuf {
         self.folder(cluster).join("kubeconfig")
     }

@@ -65,7 +65,7 @@ impl Clusters {
         Ok(self.cluster(name, &self.look(name).await?))
     }
 
-    /// The failure for a fixed port that somebody else has.
+    /// The failure for a fixed port that another process holds.
     async fn taken(&self, spec: &ClusterSpec) -> Option<anyhow::Error> {
         for port in spec.ports.iter().filter_map(|mapping| mapping.host.fixed()) {
             if let Some(holder) = ports::holder(port).await {

@@ -34,7 +34,8 @@ pub(super) enum Ownership {
     Foreign(String),
 }
 
-/// Whose the containers of a cluster are. `claimed` says that our state folder knows the name, which is all there is
+/// Returns the owner of a cluster's containers. `claimed` is true if our state folder knows the
+/// name, which is all there is
 /// of a cluster until k3d has made its first node: the helper that it makes before carries no labels of ours.
 pub(super) fn ownership(owner: &Owner, containers: &[Container], claimed: bool) -> Ownership {
     let mut nodes = containers

@@ -90,7 +90,8 @@ fn entries<'a>(
     )
 }
 
-/// TLS to a proxy is checked by what the cluster's entry trusts, as `kubectl` does. Who the user is, it is not told.
+/// TLS to a proxy is checked by what the cluster's entry trusts, as `kubectl` does. The proxy does
+/// not learn who the user is.
 fn to_proxy(config: &Config) -> anyhow::Result<TlsConnector> {
     let mut config = config.clone();
     config.auth_info = AuthInfo::default();

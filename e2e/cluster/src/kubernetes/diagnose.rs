@@ -9,7 +9,7 @@ use super::container_statuses;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Ready,
-    /// May still come; the text says what is missing.
+    /// Still progressing; the text names what is missing.
     Coming(String),
     /// No node takes it. Heals while nodes are still joining, so the caller gives it a moment.
     Unschedulable(String),
@@ -41,7 +41,7 @@ impl Trouble {
 /// A crash is reported after this many restarts: one may be an order of start that heals itself.
 const RESTARTS_THAT_ARE_A_CRASH_LOOP: i32 = 2;
 
-/// Reasons of a waiting container that stay until somebody changes something.
+/// Reasons of a waiting container that waiting cannot fix.
 /// <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff>
 const IMAGE_TROUBLE: [&str; 6] = [
     "ErrImageNeverPull",
@@ -52,7 +52,7 @@ const IMAGE_TROUBLE: [&str; 6] = [
     "CreateContainerError",
 ];
 
-/// What registries and containerd say, in small letters, where somebody may not have an image. Nobody gets it by waiting.
+/// Lower-case fragments of registry errors that mean "access denied". Retrying does not help.
 const REFUSALS: [&str; 5] = [
     "unauthorized",
     "forbidden",
@@ -112,7 +112,8 @@ fn condition<'a>(conditions: &'a [PodCondition], kind: &str) -> Option<&'a PodCo
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// What a node says, in small letters, where it cannot run an image's programs, and where an image has none for it.
+/// Lower-case fragments of a node's errors if it cannot run an image's programs, or the image has
+/// none for it.
 const OTHER_PROCESSOR: [&str; 2] = ["exec format error", "no match for platform"];
 
 /// The containers that have ended by themselves, and whose logs may say why.
@@ -144,7 +145,7 @@ pub(super) fn misfit(container: &ContainerStatus, words: &str) -> Option<Trouble
     })
 }
 
-/// Everything that a container's status says in words.
+/// All messages in a container's status.
 fn words(container: &ContainerStatus) -> impl Iterator<Item = &str> {
     let states = [&container.state, &container.last_state];
     states.into_iter().flatten().flat_map(|state| {
@@ -185,7 +186,8 @@ fn trouble(container: &ContainerStatus, has_credentials: bool) -> Option<Trouble
         .last_state
         .as_ref()
         .and_then(|state| state.terminated.as_ref());
-    // Restarts of the node are counted too; they leave no exit, or one of which nobody knows the reason.
+    // Restarts of the node are counted too; they leave no exit status, or one with an unknown
+    // reason.
     let by_itself = last.is_some_and(|last| last.reason.as_deref() != Some("Unknown"));
     if reason == "CrashLoopBackOff"
         || (by_itself && container.restart_count >= RESTARTS_THAT_ARE_A_CRASH_LOOP)

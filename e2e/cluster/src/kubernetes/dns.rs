@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const SYNCED_AFTER: Duration = Duration::from_secs(120);
 
 impl Cluster {
-    /// Makes the cluster's DNS serve what its ConfigMap says now, and waits until it does.
+    /// Makes the cluster's DNS serve its current ConfigMap, and waits until it does.
     ///
     /// k3d adds `host.k3d.internal` to it when CoreDNS may run already. Until the kubelet brings that over, the name is
     /// unknown, and CoreDNS remembers for 30 s that it was. A new pod starts with the new file.

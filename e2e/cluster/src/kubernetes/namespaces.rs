@@ -21,7 +21,7 @@ pub enum Owned {
     Absent,
     /// It carries the label of the environment that asks.
     Ours,
-    /// Somebody else's; the text says whose, as far as it is known.
+    /// Owned by another environment or user; the text names the owner if known.
     Foreign(String),
 }
 
@@ -126,7 +126,7 @@ impl Cluster {
     }
 }
 
-/// What the namespace's controller says that it waits for.
+/// What the namespace's controller reports to wait for.
 /// <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/namespace-v1/#NamespaceStatus>
 fn what_is_left(namespace: &Namespace) -> String {
     let conditions = namespace

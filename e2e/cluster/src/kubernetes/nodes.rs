@@ -17,7 +17,8 @@ use tokio::net::TcpStream;
 use super::Cluster;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// A node of this machine takes or refuses a connection at once; one that does neither is out of reach from here.
+/// A node of this machine accepts or refuses a connection immediately; one that does neither is
+/// unreachable from here.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 impl Cluster {

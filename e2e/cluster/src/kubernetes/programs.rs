@@ -18,7 +18,8 @@ pub struct Programs {
 }
 
 impl Cluster {
-    /// What the workload's Deployment says; `None` where there is none, or an earlier version made it.
+    /// Returns the programs that the workload's Deployment names; `None` if it does not exist or
+    /// an earlier version made it.
     ///
     /// # Errors
     ///

@@ -49,7 +49,8 @@ impl Cluster {
         }
     }
 
-    /// How far the clock of a pod's node is ahead of this machine's, as its app says, ready or not; `None` where it does not.
+    /// How far the clock of a pod's node is ahead of this machine's, as its app reports, ready or
+    /// not; `None` if it does not.
     pub async fn pod_clock(&self, namespace: &str, pod: &str) -> anyhow::Result<Option<Offset>> {
         let mut forwarded = self.forward(namespace, pod, HTTP_PORT).await?;
         let stream = forwarded.take_stream(HTTP_PORT);

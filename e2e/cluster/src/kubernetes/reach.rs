@@ -49,7 +49,7 @@ impl Cluster {
     /// Waits until the API server tells its version, and refuses one that is too old. Ends early where it refuses us.
     pub async fn suits(&self, context: &str, limit: Duration, step: &Step) -> anyhow::Result<()> {
         let hint = format!("`kubectl --context {context} version` shows more");
-        // Of a proxy that is still in the way: it says more than that nothing came in time.
+        // Of a proxy that is still in the way: it is more precise than a time-out.
         let in_the_way = Mutex::new(None);
         let version = Wait::until(format!(
             "the API server of {} (context `{context}`)",
@@ -109,7 +109,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What the `app` of a pod says it waits for; `None` where it does not say.
+    /// Returns what the `app` of a pod reports to wait for; `None` if it reports nothing.
     pub async fn account(&self, namespace: &str, pod: &str, port: u16) -> Option<String> {
         let answer = self.answer(namespace, pod, port, "/ready");
         let answer = tokio::time::timeout(ACCOUNT_LIMIT, answer).await;

@@ -108,7 +108,8 @@ impl Cluster {
             .default_backoff()
             .touched_objects()
             .map(|seen| seen.map(|_| Event::Pods).map_err(anyhow::Error::from));
-        // A watch says that something changed; the list that follows says how things stand, with nothing missed between.
+        // A watch reports a change; the list that follows has the current state, with nothing
+        // missed between.
         let looks = stream::select_all([deployments.boxed(), changes.boxed(), ticks().boxed()])
             .then(|event| {
                 let pods = pods.clone();
@@ -228,7 +229,8 @@ impl Cluster {
         let looks = stream::select_all([services.boxed(), ticks().boxed()]).then(|event| {
             let (placed, labels) = (placed.clone(), labels.clone());
             async move {
-                // Only k3s has such pods, and not everybody may list them; without, a Service that stays pending says less.
+                // Only k3s has such pods, and not every user may list them; without them the error
+                // about a pending Service has less detail.
                 let placed = placed.list(&ListParams::default().labels(&labels)).await;
                 Ok::<_, anyhow::Error>((event?, placed.map(|list| list.items).unwrap_or_default()))
             }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Server;
 
-/// What a list of exceptions says. An entry that means nothing excepts nothing.
+/// Parses a list of exceptions. An entry without a meaning has no effect.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Exceptions(Vec<Exception>);
 

@@ -73,7 +73,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// A [`Failure::usage`] that says where the URL stands, and not what it is.
+    /// A [`Failure::usage`] that names the source of the URL, but not the URL.
     pub fn parse(url: &str, source: Source) -> Result<Self, Failure> {
         let refused = |why: &str| {
             Failure::usage(format!("invalid proxy URL in {source}: {why}")).hint(

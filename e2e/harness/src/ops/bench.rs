@@ -71,12 +71,12 @@ impl Scenario {
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
     pub scenario: &'static str,
-    /// Messages that were sent one after the other, and of these at once.
+    /// Number of messages that were sent one after the other; and concurrently.
     pub messages: u32,
     /// From `/trigger` to the acknowledgement on this side of the gateway, one message at a time, in microseconds.
     pub median_us: u64,
     pub p99_us: u64,
-    /// Acknowledged messages per second, all sent at once.
+    /// Acknowledged messages per second, all sent concurrently.
     pub per_second: f64,
 }
 
@@ -93,7 +93,8 @@ impl Measured {
     }
 }
 
-/// Sends `count` messages at once through the only gateway of an environment, and a tenth of them one at a time.
+/// Sends `count` messages concurrently through the only gateway of an environment, and a tenth of
+/// them one at a time.
 ///
 /// # Errors
 ///

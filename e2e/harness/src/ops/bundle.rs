@@ -33,7 +33,7 @@ use crate::runtime::existing::pulled_images;
 
 /// The file with the keys in each pod's folder, mode 0600.
 pub const SECRETS_FILE: &str = "03-secrets.yaml";
-/// The file that says where the pods are that a pod sends to, in its folder.
+/// The file with the addresses of a pod's downstreams, in its folder.
 const PEERS_FILE: &str = "05-peers.yaml";
 /// The same with a mark in the place of each address, which a script fills.
 const PEERS_TEMPLATE: &str = "05-peers.yaml.template";
@@ -201,7 +201,8 @@ fn settle(request: &Request) -> anyhow::Result<Bundle<'_>> {
     })?;
     let mut dialled = plan.clone();
     render::give(&mut dialled, *target, &request.addresses)?;
-    // A Service asks for an IP address. A host name is what somebody has in a DNS of their own, or a load balancer of AWS.
+    // A Service asks for an IP address. A host name comes from the operator's DNS, or from a load
+    // balancer of AWS.
     let asked: Vec<_> = request
         .addresses
         .iter()

@@ -20,7 +20,7 @@ pub const NAME: &str = "local";
 /// The blueprint where none is given: one pod a cluster, on the ports that the guide names.
 pub const BLUEPRINT: &str = "fast-international-ferry";
 
-/// Why an environment that is there cannot be brought to what is asked for, and must be made anew; `None` where it can.
+/// Returns why an environment must be recreated to meet the request; `None` if it can be updated.
 pub fn reason_to_replace(record: &Record, runtime: Option<RuntimeKind>) -> Option<String> {
     if runtime.is_some_and(|wanted| wanted != record.runtime) {
         return Some(
@@ -42,11 +42,11 @@ pub fn reason_to_replace(record: &Record, runtime: Option<RuntimeKind>) -> Optio
         .then(|| "its clusters have different names and ports".into())
 }
 
-/// Lets an environment be made anew only where no stored message is lost by it.
+/// Fails if recreating the environment would lose stored messages.
 ///
 /// # Errors
 ///
-/// A [`Failure::usage`] that says how many messages there are, and how one asks for it all the same.
+/// A [`Failure::usage`] with the number of messages and the option that recreates it anyway.
 pub async fn may_be_replaced(environment: &Environment, reason: &str) -> anyhow::Result<()> {
     let what = match stored(&environment.record).await {
         Some(0) => return Ok(()),

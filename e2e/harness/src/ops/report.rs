@@ -51,7 +51,7 @@ impl<'a> Report<'a> {
         replace_file(&folder.join(REPORT), page.as_bytes(), 0o600)
     }
 
-    /// The page: every text in it is escaped, whoever wrote it.
+    /// The page: every text in it is escaped, from any source.
     pub fn html(&self, now: Timestamp) -> anyhow::Result<String> {
         let mut templates = Templates::new();
         templates.set_auto_escape_callback(|_| AutoEscape::Html);

@@ -1,7 +1,8 @@
 //! Shows, rotates, exports and imports the authorities and roots of a running environment under
 //! traffic.
 //!
-//! What is to be in force is written into the state folder first, then brought to the pods, then seen there: in what `wosp`
+//! The new state is first written to the state folder, then sent to the pods, then confirmed
+//! there: in what `wosp`
 //! publishes and in what Envoy has taken of it. So a command that is killed can be run again to the same end.
 
 mod clusters;
@@ -36,11 +37,13 @@ use reach::Reach;
 
 pub use live::Live;
 
-/// Longest time from a replaced authority to an identity of it in a pod's Envoy: a kubelet that was not told may take 90 s.
+/// Longest time from a replaced authority to an identity of it in a pod's Envoy: without a
+/// notification kubelet may take 90 s.
 const LIMIT: Duration = Duration::from_secs(150);
 /// Longest pause between two looks at a pod.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Looks after which a kubelet is told again: the first time, its own copy of the Secret may have been the old one.
+/// Looks after which kubelet is notified again: the first time, its own copy of the Secret may
+/// have been the old one.
 const LOOKS_BEFORE_NUDGE: u32 = 10;
 
 /// Identities of an environment.
@@ -83,7 +86,7 @@ pub struct PodIdentity {
     pub connects_to: Vec<WorkloadName>,
     /// Its authority in the state folder.
     pub authority: CertificateReport,
-    /// What its running pods have in force; usually one.
+    /// What its running pods serve; usually one.
     pub live: Vec<Live>,
     /// Why that is not known.
     pub trouble: Option<String>,
@@ -195,7 +198,7 @@ pub async fn rotate_root(store: &Store, name: &Name, timeline: &Timeline) -> any
             begun
         }
         None => {
-            // A name of its own, so that people can tell it from the one before.
+            // A distinct name, so that an operator can distinguish it from the previous one.
             let made = Timestamp::now().round(Unit::Second)?;
             let root = Root::create(&format!("{name} {made}"))?;
             let pods = environment.record.pods.iter();
@@ -242,7 +245,8 @@ pub async fn export(
     Ok(files)
 }
 
-/// Checks the certificates in `from` and puts them in force: under the root of now just as [`rotate`], under another as
+/// Checks the certificates in `from` and switches the pods to them: under the root of now just as
+/// [`rotate`], under another as
 /// [`rotate_root`]. Returns how many.
 pub async fn import(
     store: &Store,
@@ -272,7 +276,8 @@ pub async fn import(
 
 /// Both roots are trusted everywhere, then every pod gets an authority of the new one and every pinhole a certificate, then
 /// the old one goes. Each step is
-/// seen in force in every pod before the next begins, so at no time does a pod meet an identity that it does not accept.
+/// confirmed in every pod before the next begins, so a pod never meets an identity that it does
+/// not accept.
 async fn succeed(
     environment: &Environment,
     reach: &Reach<'_>,
@@ -317,7 +322,8 @@ async fn succeed(
     succession.finish()
 }
 
-/// Writes the authorities, brings them to their pods, and waits until every one is in force; all pods side by side.
+/// Writes the authorities, sends them to their pods, and waits until every pod uses its own; all
+/// pods concurrently.
 async fn put_in_force(
     environment: &Environment,
     reach: &Reach<'_>,
@@ -362,7 +368,7 @@ async fn wait(
     .await
 }
 
-/// Looks until `look` sees in a pod what was brought to it; now and then the pod is told again to take it.
+/// Looks until `look` sees in a pod what was brought to it; notifies the pod again at intervals.
 async fn in_force<L, F>(
     what: String,
     reach: &Reach<'_>,
@@ -393,7 +399,8 @@ where
         .await
 }
 
-/// Fails, with nothing changed, unless every pod says what identity it has: a pod that is down would hold up the others.
+/// Fails without a change unless every pod reports its identity: a pod that is down would delay
+/// the others.
 async fn all_answer<'a>(
     environment: &'a Environment,
     timeline: &Timeline,

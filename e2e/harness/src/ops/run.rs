@@ -32,7 +32,8 @@ const EVIDENCE_LINES: usize = 50;
 /// Name of the evidence in a state folder.
 pub const EVIDENCE: &str = "evidence.txt";
 
-/// Owns one environment until it is removed or given up. Dropped before, as in a panic, it ends everything at once, with
+/// Owns one environment until it is removed or given up. Dropped before, as in a panic, it ends
+/// everything immediately, with
 /// means of its own.
 #[derive(Debug)]
 pub struct Run {
@@ -103,7 +104,7 @@ impl Run {
         result
     }
 
-    /// Ends everything at once: no draining, no files.
+    /// Ends everything immediately, without draining or files.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         if std::mem::take(&mut self.armed) {
             kill(&self.store, &self.name).await?;
@@ -225,7 +226,8 @@ impl Drop for Run {
             return;
         }
         let (store, name) = (self.store.clone(), self.name.clone());
-        // A runtime of its own on a thread of its own: this may run while the command's runtime unwinds.
+        // A separate runtime on a separate thread, since this may run while the command's runtime
+        // unwinds.
         let ended = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -253,7 +255,8 @@ fn own(store: &Store, name: &Name) -> anyhow::Result<Option<Found>> {
         Found::Environment(environment) => {
             environment.record.owner.is_some() && environment.record.owner == ProcessId::current()
         }
-        // Ended between its folder and its record, so there is nothing in it. Any other is somebody's.
+        // Ended between its folder and its record, so there is nothing in it. Any other has an
+        // owner.
         Found::Broken { layout, damage, .. } => {
             *damage == Damage::Unreadable && !layout.holds_what_is_kept()
         }
@@ -265,7 +268,7 @@ async fn kill(store: &Store, name: &Name) -> anyhow::Result<()> {
     let Some(found) = own(store, name)? else {
         return Ok(());
     };
-    // Without a record it is nobody's, unless another command is just making it.
+    // Without a record it has no owner, unless another command is just creating it.
     let _lock = match &found {
         Found::Broken { .. } => match store.try_lock(name)? {
             Ok(lock) => Some(lock),

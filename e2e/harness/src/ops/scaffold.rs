@@ -39,7 +39,7 @@ const KEYWORDS: &[&str] = &[
     "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// What somebody wants: a chain over clusters, one pod in each.
+/// Options of `new`: a chain with one pod in each cluster.
 #[derive(Clone, Debug)]
 pub struct Wish {
     pub name: String,
@@ -97,7 +97,7 @@ impl Scaffold {
         let text = text::blueprint(wish, &stops);
         let path = folder.join(blueprint::FILE_NAME);
         let blueprint = Blueprint::parse(&text, &path).map_err(|problems| {
-            // The file is not there, so its lines would tell nobody anything.
+            // The file does not exist, so its line numbers would be useless.
             let problems: Vec<_> = problems.iter().map(|problem| &*problem.text).collect();
             Failure::usage(format!(
                 "`{}` would not be a valid blueprint: {}",

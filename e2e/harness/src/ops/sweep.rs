@@ -36,7 +36,8 @@ pub enum Condition {
     Stopped,
     /// The command that owns it was killed.
     Abandoned,
-    /// Its processes cannot be seen from here, so nothing is known of them; the text says where it runs.
+    /// Its processes cannot be seen from here, so nothing is known of them; the text names the
+    /// machine.
     Elsewhere(String),
 }
 

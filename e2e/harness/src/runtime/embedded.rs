@@ -1,7 +1,8 @@
 //! The embedded runtime: pods as local processes with the real services, `wosp` and Envoy;
 //! needs no Docker and no root.
 //!
-//! Each cluster has a loopback network of its own with a load balancer in it, each pod an address there. The processes
+//! Each cluster has a separate loopback network with a load balancer, each pod an address in it.
+//! The processes
 //! outlive the command. What a later command needs to know of a pod is in `pods/<pod>/pod.json`.
 
 mod authorities;

@@ -22,7 +22,7 @@ pub(crate) use bring_up::pulled_images;
 pub(crate) use bring_up::{refresh, up};
 pub(crate) use tear_down::{down, kill};
 
-/// Which clusters, and what they are told that a blueprint does not say.
+/// Target clusters and the settings that are not part of a blueprint.
 #[derive(Clone, Debug, Default)]
 pub struct Destination {
     /// The kubeconfig file; `None` for what `kubectl` takes: `KUBECONFIG`, else `~/.kube/config`.

@@ -20,7 +20,7 @@ pub enum Ending {
     Abrupt,
 }
 
-/// Ends one container of a pod and leaves it ended. `environment` is read anew and up to date afterwards.
+/// Stops one container of a pod. Reloads `environment`.
 pub async fn stop_container(
     store: &Store,
     environment: &mut Environment,
@@ -41,7 +41,7 @@ pub async fn stop_container(
 }
 
 /// Starts a container again as it was, and waits until it answers by itself; [`wait_ready`] waits for its pod.
-/// `environment` is read anew and up to date afterwards.
+/// Reloads `environment`.
 pub async fn start_container(
     store: &Store,
     environment: &mut Environment,
@@ -60,7 +60,8 @@ pub async fn start_container(
     }
 }
 
-/// Makes one container of a pod hang, until [`thaw`]: it runs, answers nobody, and nothing that watches processes sees it.
+/// Makes one container of a pod hang, until [`thaw`]: it runs but does not respond, which a
+/// process monitor does not notice.
 pub async fn freeze(
     environment: &Environment,
     pod: &WorkloadName,
@@ -109,7 +110,7 @@ pub async fn restart(
     wait_ready(environment, pod, timeline).await
 }
 
-/// A kubelet starts a container again at once, so on a cluster none stays stopped.
+/// Kubelet immediately restarts a container, so on a cluster none stays stopped.
 fn no_faults(name: &Name) -> anyhow::Error {
     Failure::usage(format!(
         "environment `{name}` runs on clusters, where kubelet restarts a stopped container"

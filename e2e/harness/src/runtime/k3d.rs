@@ -1,6 +1,7 @@
 //! The k3d runtime: clusters on this machine; the only caller of `k3d`.
 //!
-//! Each environment has clusters of its own, labelled with its name and state folder. Pods of one cluster reach the other
+//! Each environment has separate clusters, labelled with its name and state folder. Pods of one
+//! cluster reach the other
 //! through this machine, as `host.k3d.internal`.
 
 mod bring_up;

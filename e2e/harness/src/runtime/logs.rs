@@ -23,7 +23,8 @@ pub enum Follow {
 /// The lines of a log, without their ends.
 pub type LogLines = BoxStream<'static, anyhow::Result<String>>;
 
-/// The lines of a log file. Followed, it ends when `writer` has ended, or at once where there is none.
+/// The lines of a log file. Following ends when `writer` has exited, or immediately if there is
+/// none.
 pub(super) async fn file_lines(
     path: PathBuf,
     follow: Follow,

@@ -18,7 +18,7 @@ use super::existing;
 pub enum PublicAddress {
     /// 127.0.0.1, so that a port can be in use.
     Localhost,
-    /// An address per cluster, shared with nobody.
+    /// A separate address for each cluster.
     OwnNetwork,
     /// The same by IPv6 on the embedded runtime, pods included: `[::1]`, the only loopback address of that family, where each has
     /// ports of its own.

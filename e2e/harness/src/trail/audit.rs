@@ -45,7 +45,7 @@ pub struct Finding {
     pub id: Uuid,
     /// From 1; `None` where the message as a whole is wrong.
     pub hop: Option<usize>,
-    /// What the hop says of itself.
+    /// The hop's claims.
     pub pod: Option<String>,
     /// In one word, the same in every implementation.
     pub problem: &'static str,

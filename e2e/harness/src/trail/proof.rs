@@ -27,7 +27,8 @@ pub struct Crossing {
     pub route: Vec<Place>,
     /// When its first pod took it, by the clock of that pod.
     pub sent_at: Timestamp,
-    /// When the sink stored it, by the clock of the sink: another clock, so the difference of the two says nothing.
+    /// When the sink stored it, by the clock of the sink: another clock, so the difference of the
+    /// two means nothing.
     pub stored_at: Timestamp,
     /// From its gateway's taking it to the acknowledgement of all its branches, by the gateway's own clock, in microseconds;
     /// `None` where the gateway did not tell.

@@ -135,7 +135,8 @@ pub async fn engine() -> anyhow::Result<Engine> {
     }
 }
 
-/// What the engine says of itself; an infrastructure failure with the fix where none answers, or another than Docker.
+/// Returns the engine's description; an infrastructure failure with the fix if none responds, or
+/// if it is not Docker.
 pub async fn info() -> anyhow::Result<Info> {
     Ok(engine().await?.info)
 }

@@ -103,7 +103,7 @@ pub async fn build(what: Build<'_>, load: bool) -> anyhow::Result<()> {
     }
 }
 
-/// The failure of a build. What a builder says before its last line is no cause.
+/// The failure of a build. A builder's lines before its last one are not the cause.
 fn unbuilt(tag: &str, stderr: &str) -> Failure {
     unreachable_engine(stderr).unwrap_or_else(|| {
         let said = tail(stderr, 1);
@@ -154,7 +154,8 @@ pub struct Load<'a> {
     pub limit: Duration,
 }
 
-/// Streams the images into all containers at once. Fails if one command ends with another status than 0, naming its
+/// Streams the images into all containers concurrently. Fails if one command ends with another
+/// status than 0, naming its
 /// container, or at the deadline. An exit status of 0 is no proof of arrival: look at the node.
 pub async fn load(what: Load<'_>) -> anyhow::Result<()> {
     match tokio::time::timeout(what.limit, stream(what)).await {

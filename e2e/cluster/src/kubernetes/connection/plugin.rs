@@ -1,6 +1,7 @@
 //! Runs a kubeconfig's `exec` plugin, which prints a user's credentials.
 //!
-//! What it prints is a secret, and what it is started with may be one. Neither is shown; what it says on its standard error is.
+//! What it prints is a secret, and what it is started with may be one. Neither is shown; its
+//! standard error is.
 
 use std::io::IsTerminal as _;
 

@@ -53,7 +53,8 @@ impl Bundle<'_> {
         Ok(files)
     }
 
-    /// The manifests of one pod. Where its peers are stands in a file of its own: the one that changes with an address.
+    /// The manifests of one pod. A separate file has its peers' addresses, so that only this one
+    /// changes with them.
     fn pod(
         &self,
         pod: &PodPlan,

@@ -17,7 +17,7 @@ pub(super) enum Place {
     Free,
     /// A bundle with this label.
     Bundle(String),
-    /// It is written at once, whatever is there.
+    /// It is written immediately, replacing an existing one.
     File,
 }
 

@@ -29,7 +29,7 @@ struct Page<'a> {
     ends: String,
     pods: Vec<Row>,
     steps: Vec<Line>,
-    /// Whether every address that somebody dials is known.
+    /// Whether every dialled address is known.
     all_known: bool,
     /// `--cluster` of all clusters.
     contexts: String,
@@ -96,7 +96,7 @@ const fn shown(target: Target) -> &'static str {
     }
 }
 
-/// A name that stands for a cluster's context until somebody puts the real one there.
+/// A placeholder for a cluster's context.
 fn context(cluster: &str) -> String {
     cluster.to_ascii_uppercase().replace('-', "_")
 }

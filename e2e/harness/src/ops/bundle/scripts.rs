@@ -36,7 +36,7 @@ pub(super) struct Scripts {
     peers_template: &'static str,
     http_port: u16,
     pinhole_secret: &'static str,
-    /// For `kubectl get secret`: the header of whoever bears the token.
+    /// For `kubectl get secret`: the header with the token.
     token_template: String,
     /// In the order they are deployed.
     #[serde(skip)]
@@ -54,7 +54,7 @@ struct Pod {
     name: String,
     cluster: String,
     namespace: String,
-    /// Whether somebody waits for the address of its load balancer.
+    /// Whether another pod waits for the address of its load balancer.
     awaited: bool,
     /// The address that its Service asks for; empty where it takes any, or where what comes cannot be compared.
     asked: String,

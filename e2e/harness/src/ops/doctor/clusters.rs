@@ -208,7 +208,7 @@ fn leftover_clusters(left: &[String]) -> Check {
     )
 }
 
-/// Why nobody will take the clusters of `owner` down; `None` where somebody may.
+/// Returns why no command will remove the clusters of `owner`; `None` if one may.
 fn abandoned(owner: &Owner) -> Option<String> {
     let path = Layout::new(&owner.state).record();
     let Ok(text) = std::fs::read_to_string(&path) else {

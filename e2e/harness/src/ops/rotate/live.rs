@@ -43,7 +43,7 @@ impl Live {
     }
 }
 
-/// What is to be in force.
+/// The identity that the pod must serve.
 #[derive(Debug)]
 pub(super) struct Wanted {
     authority: String,
@@ -59,7 +59,7 @@ impl Wanted {
         })
     }
 
-    /// What is still there instead; `None` once all of it is in force, in `wosp` and in Envoy.
+    /// Returns what is served instead; `None` once `wosp` and Envoy serve all of it.
     pub(super) fn obstacle(&self, live: &Live) -> Option<String> {
         let Live {
             runs_as, report, ..

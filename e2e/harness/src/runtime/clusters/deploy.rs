@@ -126,7 +126,8 @@ pub struct Deployed {
     pub dialled_at: Option<Timestamp>,
 }
 
-/// Deploys stage by stage, the pods of one side by side. `record` is told of each stage's pods before the next one begins.
+/// Deploys stage by stage, the pods of one stage concurrently. `record` receives each stage's pods
+/// before the next one begins.
 pub async fn deploy(
     request: &Request<'_>,
     timeline: &Timeline,
@@ -224,7 +225,8 @@ async fn deploy_pod(
         .await
 }
 
-/// Makes the namespace of a pod, unless somebody else has one of that name, with what its images need.
+/// Creates the namespace of a pod with what its images need, unless it exists and has another
+/// owner.
 async fn prepare_namespace(
     request: &Request<'_>,
     cluster: &Cluster,
@@ -289,7 +291,7 @@ fn cluster_of<'a>(request: &'a Request<'_>, pod: &PodPlan) -> anyhow::Result<&'a
     })
 }
 
-/// Asks the pod's `/health` from inside each cluster that will send to it; `None` where nobody does.
+/// Asks the pod's `/health` from inside each cluster that will send to it; `None` if none does.
 async fn dial(
     request: &Request<'_>,
     pod: &PodPlan,

@@ -90,7 +90,8 @@ async fn seen(environment: &Environment, record: &PodRecord) -> anyhow::Result<L
     Ok((containers, readiness, LivePod::of(pod)))
 }
 
-/// What a pod whose containers all run says itself that it waits for: the API server knows only that it is not ready.
+/// What a pod whose containers all run reports to wait for: the API server knows only that it is
+/// not ready.
 async fn account(cluster: &Cluster, pod: &Pod, containers: &[ContainerState]) -> Option<String> {
     let all_run = containers
         .iter()
@@ -258,7 +259,8 @@ pub(crate) async fn wait_ready(
         .await
 }
 
-/// Ends the pod of a workload as an update does, with time to drain; its Deployment makes another at once.
+/// Ends the pod of a workload as an update does, with time to drain; its Deployment immediately
+/// creates another.
 pub(crate) async fn replace(environment: &Environment, pod: &WorkloadName) -> anyhow::Result<()> {
     let cluster = cluster_of(environment, pod).await?;
     let newest = cluster.newest(pod).await?;

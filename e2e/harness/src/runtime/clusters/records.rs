@@ -24,7 +24,7 @@ pub(crate) fn record_pods(environment: &mut Environment, plan: &Plan) -> anyhow:
     environment.save()
 }
 
-/// Writes down pods that are up; `local_address` says where this machine reaches one of them.
+/// Records running pods; `local_address` returns the address of a pod for this machine.
 pub(crate) fn record_deployed(
     environment: &mut Environment,
     plan: &Plan,

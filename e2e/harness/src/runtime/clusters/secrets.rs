@@ -10,7 +10,8 @@ use identity::{self, Authority, Clients, Root, Server};
 use messages::WorkloadName;
 use render::PodSecrets;
 
-/// The authorities and tokens of all pods: made once, and the same again whenever the environment is brought up anew. The
+/// The authorities and tokens of all pods: created once, and reused whenever the environment is
+/// brought up again. The
 /// root's key stays in the state folder.
 pub(crate) fn secrets(
     environment: &Environment,

@@ -65,7 +65,7 @@ pub(crate) async fn up(
     Ok((environment, result))
 }
 
-/// Makes an environment what the plan says. What runs already as it is wanted is left alone, whatever was started it by.
+/// Makes an environment what the plan says. Pods that already match the plan keep running.
 pub(super) async fn bring_up(
     workshop: &Workshop<'_>,
     plan: &Plan,
@@ -283,7 +283,7 @@ impl Work<'_> {
         })
     }
 
-    /// The containers that run as they are wanted and answer nobody.
+    /// The containers that match the plan but do not respond.
     async fn hung(&self, due: &BTreeMap<Container, Reason>) -> Vec<Container> {
         let looks = Container::ALL
             .into_iter()

@@ -9,11 +9,11 @@ use host::{environment::ProcessRecord, process::Launch};
 pub(super) enum Reason {
     /// There was none before.
     New,
-    /// It has ended by itself, with the machine, or by somebody's hand.
+    /// It has exited, with the machine or for another reason.
     Ended,
     OtherProgram,
     OtherConfiguration,
-    /// It runs and answers nobody.
+    /// It runs but does not respond.
     Hangs,
 }
 

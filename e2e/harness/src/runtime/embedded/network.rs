@@ -53,7 +53,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Takes a network that no other environment of this machine has, whoever's state root it is in.
+    /// Takes a network that no other environment of this machine has, in any state root.
     pub(super) fn reserve() -> anyhow::Result<Self> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
@@ -83,7 +83,7 @@ impl Network {
         })
     }
 
-    /// The network that a cluster has, where nobody else has taken it since.
+    /// The network of a cluster, unless another environment has taken it since.
     fn again(standing: &Standing) -> Option<Self> {
         let octets = octets(&standing.reference)?;
         if !standing.is_claimed {
@@ -209,7 +209,8 @@ pub(super) fn networks(
     Ok(networks)
 }
 
-/// Fails if somebody has a public port, and names who; every cluster's problem at once. The environment itself, whose
+/// Fails if another process holds a public port, and names it; reports the problems of every
+/// cluster together. The environment itself, whose
 /// state folder is `own`, may have them.
 pub(super) fn check_public_ports(
     plan: &Plan,
@@ -265,7 +266,8 @@ pub(super) struct Placed {
     pub(super) egress: Vec<SocketAddr>,
 }
 
-/// Gives every pod of the plan an address of its own in its cluster's network; or ports of its own where all share one; one that
+/// Gives every pod of the plan a separate address in its cluster's network, or separate ports if
+/// all share one; one that
 /// has such a place keeps it.
 pub(super) fn place_pods(
     plan: &mut Plan,

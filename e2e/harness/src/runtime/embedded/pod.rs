@@ -253,7 +253,7 @@ pub(super) fn write_peers(
     replace_where_different(&path, &serde_json::to_vec_pretty(&peers)?)
 }
 
-/// Writes a file of mode 0600, unless it says the same already: somebody may watch it.
+/// Writes a file of mode 0600, unless its content is the same: Envoy may watch it.
 pub(super) fn replace_where_different(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     if std::fs::read(path).is_ok_and(|there| there == content) {
         return Ok(());

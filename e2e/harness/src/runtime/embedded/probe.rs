@@ -127,7 +127,7 @@ fn wait<'a>(what: String, step: &'a Step) -> Wait<'a> {
         .showing(step)
 }
 
-/// How far a pod's clock is ahead of this machine's, as its app says; `None` where it does not.
+/// How far a pod's clock is ahead of this machine's, as its app reports; `None` if it does not.
 pub(super) async fn clock(file: &PodFile) -> anyhow::Result<Option<Offset>> {
     let request = Request::get(file.http, "/ready").within(ANSWER_LIMIT);
     let asked = clock::now();
@@ -135,7 +135,7 @@ pub(super) async fn clock(file: &PodFile) -> anyhow::Result<Option<Offset>> {
     Ok(Offset::of_ready(&answer.body, asked, clock::now()))
 }
 
-/// Waits until a pod's app answers, ready or not, and says what its clock says.
+/// Waits until a pod's app responds, ready or not, and returns its clock.
 pub(super) async fn wait_for_clock(
     pod: &WorkloadName,
     file: &PodFile,

@@ -63,7 +63,7 @@ pub(crate) async fn refresh(
     result
 }
 
-/// How its public ports were given out: one that has addresses of its own keeps them.
+/// How its public ports were given out: one with separate addresses keeps them.
 fn manner(record: &Record, request: &UpRequest) -> (Ports, PublicAddress) {
     let addresses = record
         .pods

@@ -10,7 +10,8 @@ use host::{
 };
 use messages::WorkloadName;
 
-/// The environment while several pods are started side by side. Each change is saved at once, so that a later command
+/// The environment while several pods are started concurrently. Each change is saved immediately,
+/// so that a later command
 /// finds every process whenever this one is killed.
 pub(super) struct Shared {
     environment: Mutex<Environment>,

@@ -50,7 +50,7 @@ fn split(address: &str) -> Option<(&str, Option<u16>)> {
         let inner = inner.strip_suffix(']')?;
         return matches!(inner.parse(), Ok(IpAddr::V6(_))).then_some((inner, port));
     }
-    // A dot at its end says that it is whole, as it is taken to be anyway.
+    // A trailing dot marks a complete name, as which it is treated anyway.
     let host = host.strip_suffix('.').unwrap_or(host);
     is_host(host).then_some((host, port))
 }

@@ -167,7 +167,7 @@ fn is_image(name: &str) -> bool {
         && name.ends_with(|last: char| last.is_ascii_alphanumeric())
 }
 
-/// A label of no other environment, whoever made one of the same name on the same clusters.
+/// A label that no other environment has, even one of the same name on the same clusters.
 fn label(name: &str) -> String {
     let unique = random_hex(8);
     let room = LONGEST_LABEL - unique.len() - 1;

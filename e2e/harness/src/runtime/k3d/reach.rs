@@ -88,7 +88,8 @@ impl Firewall {
 /// The failure that names what is in the way, for clusters on this machine. `None` where the port does not answer here either:
 /// then nothing listens, and nothing is in the way.
 ///
-/// `clusters` are k3d's names of all that may dial. Each has a network of its own, and which of the free addresses it gets is chance:
+/// `clusters` are k3d's names of all that may dial. Each has a separate network, and which of the
+/// free addresses it gets is chance:
 /// after another start the one that dialled may have those of its neighbour.
 pub(super) async fn explain(unreached: &Unreached, clusters: &[String]) -> Option<Failure> {
     let obstacle = Obstacle::of(&unreached.seen)?;

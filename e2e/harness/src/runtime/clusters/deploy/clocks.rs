@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::{Request, cluster_of};
 
-/// Longest look at a pod that is up: one that says nothing holds up nothing.
+/// Longest look at a pod that is up: one that does not respond delays nothing.
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
 /// Pause between two looks at a pod whose app does not answer yet.
 const PAUSE: Duration = Duration::from_secs(1);
