@@ -207,6 +207,9 @@ pub(crate) struct Deploy {
 
 #[derive(Debug, Args)]
 pub(crate) struct Undeploy {
+    /// Keep the messages of the sinks: namespaces and volume claims stay, the next `deploy` finds them
+    #[arg(long)]
+    pub(crate) keep_data: bool,
     #[command(flatten)]
     pub(crate) named: Named,
 }
@@ -236,6 +239,9 @@ pub(crate) struct LocalUp {
 
 #[derive(Debug, Args)]
 pub(crate) struct LocalDown {
+    /// Keep the messages of the sinks: k3d clusters are stopped, files stay, the next `local-up` finds them
+    #[arg(long)]
+    pub(crate) keep_data: bool,
     #[command(flatten)]
     pub(crate) named: Named,
     /// Remove every environment that no running command owns

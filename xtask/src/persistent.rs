@@ -9,7 +9,7 @@ use harness::{
     proof::{self, Verdict},
     runtime::{
         existing::Destination,
-        request::{Lifetime, OnFailure, PublicAddress, UpRequest},
+        request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
     },
 };
 use host::{
@@ -119,5 +119,40 @@ pub(crate) async fn report_left_running(
         Err(problem) => context
             .output
             .warn_also("cannot collect evidence", &problem),
+    }
+}
+
+/// Says what becomes of the messages that the sinks of an environment keep; returns what the
+/// environment is to leave.
+pub(crate) async fn state_after(
+    environment: &Environment,
+    keep_data: bool,
+    context: &Context,
+) -> State {
+    let record = &environment.record;
+    let is_there = match record.runtime {
+        RuntimeKind::Embedded => record.processes().next().is_some(),
+        RuntimeKind::K3d | RuntimeKind::Existing => !record.clusters.is_empty(),
+    };
+    // Nothing but the evidence of a failure is left of it otherwise.
+    if is_there {
+        let messages = local::messages(local::stored(record).await);
+        let (name, again) = (
+            environment.name(),
+            match record.runtime {
+                RuntimeKind::Embedded | RuntimeKind::K3d => "local-up",
+                RuntimeKind::Existing => "deploy",
+            },
+        );
+        context.output.note(if keep_data {
+            format!("`{name}`: its sinks keep {messages}; `cargo xtask {again} --name {name}` finds them again")
+        } else {
+            format!("`{name}`: {messages} that its sinks keep are deleted with it")
+        });
+    }
+    if keep_data {
+        State::Messages
+    } else {
+        State::Remove
     }
 }

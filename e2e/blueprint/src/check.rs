@@ -1,5 +1,6 @@
 //! Checks a draft for consistency. A check skips gaps, so that one mistake is reported once.
 
+mod storage;
 mod targets;
 
 pub use targets::is_host;
@@ -24,6 +25,7 @@ pub(super) fn check(draft: &Draft, path: &Path, problems: &mut Collector) {
     folder(draft, path, problems);
     clusters(draft, problems);
     pods(draft, problems);
+    storage::check(draft, problems);
     targets::check(draft, problems);
     Connections::resolve(draft, problems).check(problems);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use messages::{Protocol, Role};
 
 use super::{
-    Blueprint, Connection, DEFAULT_MESSAGES, Pod,
+    Blueprint, Connection, DEFAULT_MESSAGES, Pod, Storage,
     problem::quote,
     targets::{AksAddress, EksAddress, GenericAddress, GkeAddress, Targets},
 };
@@ -55,6 +55,14 @@ pub(super) struct DraftPod {
     pub(super) cluster: Option<At<String>>,
     pub(super) port: Option<At<u16>>,
     pub(super) pinhole: Option<At<bool>>,
+    pub(super) storage: Option<At<DraftStorage>>,
+}
+
+#[derive(Debug)]
+pub(super) struct DraftStorage {
+    pub(super) size: Option<At<String>>,
+    pub(super) class: Option<At<String>>,
+    pub(super) ephemeral: Option<At<bool>>,
 }
 
 #[derive(Debug)]
@@ -74,6 +82,16 @@ impl<T> Default for Listed<T> {
     }
 }
 
+impl DraftStorage {
+    fn finish(self) -> Storage {
+        Storage {
+            size: self.size.map(|size| size.value),
+            class: self.class.map(|class| class.value),
+            ephemeral: self.ephemeral.is_some_and(|ephemeral| ephemeral.value),
+        }
+    }
+}
+
 impl Draft {
     /// The blueprint, where nothing is missing.
     pub(super) fn finish(self, path: &Path) -> Option<Blueprint> {
@@ -84,6 +102,7 @@ impl Draft {
                 cluster: pod.cluster?.value,
                 port: pod.port?.value,
                 pinhole: pod.pinhole.is_some_and(|pinhole| pinhole.value),
+                storage: pod.storage.map(|storage| storage.value.finish()),
                 line: pod.line,
             })
         });

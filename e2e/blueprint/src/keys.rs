@@ -91,6 +91,13 @@ pub(super) const POD_KEYS: &[KnownKey] = &[
     required("cluster", "cluster: cluster-a"),
     required("port", "port: 30100"),
     optional("pinhole", "pinhole: true"),
+    optional("storage", "storage: {size: 10Gi}"),
+];
+
+pub(super) const STORAGE_KEYS: &[KnownKey] = &[
+    optional("size", "size: 10Gi"),
+    optional("class", "class: standard"),
+    optional("ephemeral", "ephemeral: true"),
 ];
 
 pub(super) const CONNECTION_KEYS: &[KnownKey] = &[

@@ -16,6 +16,7 @@ pub mod names;
 pub mod plan;
 mod problem;
 mod read;
+pub mod storage;
 mod targets;
 pub mod text;
 mod tree;
@@ -28,8 +29,9 @@ use std::path::{Path, PathBuf};
 use messages::{InvalidName, Protocol, Role, WorkloadName};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 
-pub use names::pinhole_name;
+pub use names::{DATA_VOLUME, claim_name, pinhole_name, stateful_pod_name};
 pub use problem::{Problem, Problems, list, nearest, quote};
+pub use storage::Storage;
 pub use targets::{
     AksAddress, EksAddress, GenericAddress, GkeAddress, Reserved, Target, Targets, UnknownTarget,
 };
@@ -119,6 +121,9 @@ pub struct Pod {
     /// Whether `/trigger` (gateway) or `/output` (sink) answers on the public port, to the bearer of the pod's token.
     #[schemars(default)]
     pub pinhole: bool,
+    /// Where a sink keeps its messages on Kubernetes: on a volume claim of the cluster's default class unless given.
+    #[schemars(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
     /// Line in the file; not part of it.
     #[schemars(skip)]
     pub line: usize,

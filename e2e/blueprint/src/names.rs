@@ -1,9 +1,9 @@
 //! The rules for names in a blueprint, derived from the objects that they name.
 //!
-//! A new object that carries a name of a blueprint gets a line in [`OBJECTS`]; the check of blueprints, and the tests that hold
-//! every rendered object against the rules of the API server, follow from it.
+//! A new object that carries a name of a blueprint gets a line in [`OBJECTS`] or [`OF_SINKS`]; the check of blueprints, and the
+//! tests that hold every rendered object against the rules of the API server, follow from it.
 
-use messages::{WorkloadName, is_dns_label};
+use messages::{Role, WorkloadName, is_dns_label};
 
 use super::{
     draft::{At, Draft, DraftPod, called},
@@ -36,6 +36,19 @@ pub fn pinhole_name(pod: &WorkloadName) -> String {
     format!("pinhole.{pod}")
 }
 
+/// The name of a sink's pod: that of its StatefulSet and the number of its only replica.
+pub fn stateful_pod_name(pod: &WorkloadName) -> String {
+    format!("{}-0", pod.pod())
+}
+
+/// The volume of a sink's messages: in its pod, and as the template of its claim.
+pub const DATA_VOLUME: &str = "data";
+
+/// The claim that a sink's messages lie on, as Kubernetes names it after the template and the pod.
+pub fn claim_name(pod: &WorkloadName) -> String {
+    format!("{DATA_VOLUME}-{}", stateful_pod_name(pod))
+}
+
 /// What the text of a name may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -63,7 +76,7 @@ pub struct Object {
 /// The objects of one pod that carry names of a blueprint and have rules for them.
 ///
 /// Not here, since Ferry cuts what would be too long: k3d's clusters (32 characters), the label of a bundle's environment.
-/// The pod's own name, which Kubernetes makes of the Deployment's, is cut by Kubernetes.
+/// The own name of a Deployment's pod is cut by Kubernetes; that of a StatefulSet's is not, so it is in [`OF_SINKS`].
 pub const OBJECTS: [Object; 13] = [
     // https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names
     Object {
@@ -148,6 +161,31 @@ pub const OBJECTS: [Object; 13] = [
         shape: Shape::Any,
         longest: LONGEST_FILE_NAME - FILE_ENDING,
         name: WorkloadName::to_string,
+    },
+];
+
+/// What the name of a sink becomes on top of that, as that of a StatefulSet.
+pub const OF_SINKS: [Object; 3] = [
+    // And the label `statefulset.kubernetes.io/pod-name`, and the pod's host name.
+    Object {
+        what: "pod",
+        shape: Shape::Label,
+        longest: LONGEST_LABEL,
+        name: stateful_pod_name,
+    },
+    // The StatefulSet's name, a hyphen and a hash of at most ten characters; no pod can be made where that is no label.
+    // https://github.com/kubernetes/kubernetes/issues/64023
+    Object {
+        what: "label `controller-revision-hash`",
+        shape: Shape::Label,
+        longest: LONGEST_LABEL,
+        name: |name| format!("{}-{}", name.pod(), u32::MAX),
+    },
+    Object {
+        what: "PersistentVolumeClaim",
+        shape: Shape::Dotted,
+        longest: LONGEST_DNS_NAME,
+        name: claim_name,
     },
 ];
 
@@ -240,7 +278,12 @@ fn together(blueprint: &str, pod: &DraftPod, name: &str, problems: &mut Collecto
     let Ok(workload) = WorkloadName::new(blueprint, cluster.unwrap_or("c"), name) else {
         return;
     };
-    for object in OBJECTS {
+    let is_sink = pod
+        .role
+        .as_ref()
+        .is_some_and(|role| role.value == Role::Sink);
+    let of_sinks = OF_SINKS.into_iter().filter(|_| is_sink);
+    for object in OBJECTS.into_iter().chain(of_sinks) {
         let Object {
             what,
             shape,

@@ -9,7 +9,7 @@ use std::{
 use messages::{Protocol, Role, WorkloadName};
 use serde::{Deserialize, Serialize};
 
-use crate::{Blueprint, Pod, Reserved, failure::Failure, graph};
+use crate::{Blueprint, Pod, Reserved, Storage, failure::Failure, graph};
 
 mod ports;
 
@@ -57,6 +57,8 @@ pub struct PodPlan {
     pub public_port: u16,
     /// Whether `/trigger` (gateway) or `/output` (sink) is reachable from outside, with the bearer token.
     pub pinhole: bool,
+    /// Where a sink keeps its messages on Kubernetes; `None` for what stores nothing.
+    pub storage: Option<Storage>,
     /// What was reserved for its load balancer.
     pub reserved: Reserved,
     /// Messages sent by itself at start; 0 on what is no gateway.
@@ -341,6 +343,10 @@ fn plan_blueprint(
             stage,
             public_port: *port,
             pinhole: pod.pinhole,
+            storage: match pod.role {
+                Role::Sink => Some(pod.storage.clone().unwrap_or_default()),
+                Role::Gateway | Role::Processor => None,
+            },
             reserved: blueprint.targets.of(&pod.name),
             auto_trigger: match pod.role {
                 Role::Gateway => blueprint.messages,

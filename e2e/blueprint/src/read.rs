@@ -1,5 +1,6 @@
 //! Reads a draft from the tree: each value of the right type, or a problem and a gap.
 
+mod storage;
 mod targets;
 
 use std::{fmt, str::FromStr};
@@ -78,6 +79,7 @@ impl Reader<'_> {
             cluster: self.text(fields.take("cluster")),
             port: self.number(fields.take("port"), PUBLIC_PORTS),
             pinhole: self.truth(fields.take("pinhole")),
+            storage: self.storage(fields.take("storage")),
         })
     }
 

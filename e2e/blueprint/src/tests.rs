@@ -1,5 +1,6 @@
 mod files;
 mod hostile;
+mod storage;
 mod targets;
 
 use rstest::rstest;
@@ -116,7 +117,7 @@ fn what_is_allowed_passes(#[case] lines: &[(usize, &str)]) {
 
 #[rstest]
 // Keys
-#[case::unknown_key(&[(10, "    port: 30100\n    colour: red")], &["11: unknown key `colour` in pod `gate`; remove it, the known keys are `name`, `role`, `cluster`, `port`, `pinhole`"])]
+#[case::unknown_key(&[(10, "    port: 30100\n    colour: red")], &["11: unknown key `colour` in pod `gate`; remove it, the known keys are `name`, `role`, `cluster`, `port`, `pinhole`, `storage`"])]
 #[case::key_with_a_slip(&[(10, "    prot: 30100")], &["10: unknown key `prot` in pod `gate`; did you mean `port`?"])]
 #[case::merge_key(&[(3, "title: Tour\n<<: {a: b}")], &["4: unknown key `<<` in the blueprint; remove it, the known keys are `name`, `title`, `protocol`, `clusters`, `pods`, `connections`, `messages`, `targets`"])]
 #[case::repeated_key(&[(10, "    port: 30100\n    port: 5000")], &["11: key `port` is repeated in pod `gate` (first on line 10); keep one of them"])]

@@ -1,6 +1,7 @@
 //! One cluster's API server: applies, watches, reads. The only module that talks to it.
 
 mod caught_up;
+mod claims;
 mod connection;
 mod diagnose;
 mod dns;
@@ -9,7 +10,10 @@ mod nodes;
 mod programs;
 mod proxy;
 mod reach;
+mod rollout;
+mod stateful;
 mod watch;
+mod withdrawal;
 
 use std::path::Path;
 
@@ -26,7 +30,7 @@ use kube::{
     config::Kubeconfig,
 };
 use messages::WorkloadName;
-use render::{FIELD_MANAGER, Object};
+use render::{Controller, FIELD_MANAGER, Object};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::proxy::Variables;
@@ -104,6 +108,7 @@ impl Cluster {
                 Object::TargetGroupBinding(binding) => self.apply_one(binding).await?,
                 Object::PodDisruptionBudget(budget) => self.apply_one(budget).await?,
                 Object::Deployment(deployment) => self.apply_one(deployment.as_ref()).await?,
+                Object::StatefulSet(set) => self.apply_stateful_set(set).await?,
             }
         }
         Ok(())
@@ -320,14 +325,26 @@ impl Cluster {
         }
     }
 
-    /// Deletes the workload's pods that will not heal, so that its Deployment makes new ones: what they broke on may be mended,
+    /// Deletes the workload's pods that will not heal, so that its controller makes new ones: what they broke on may be mended,
     /// and a node that could not pull an image asks for it again only after minutes.
-    pub async fn replace_broken(&self, workload: &WorkloadName) -> anyhow::Result<()> {
+    pub async fn replace_broken(
+        &self,
+        workload: &WorkloadName,
+        controller: Controller,
+    ) -> anyhow::Result<()> {
         for pod in self.pods(workload).await? {
             if let (diagnose::State::Broken(_), Some(name)) =
                 (diagnose::pod(&pod), &pod.metadata.name)
             {
-                self.delete_pod(&workload.namespace(), name).await?;
+                match controller {
+                    Controller::Deployment => {
+                        self.delete_pod(&workload.namespace(), name).await?;
+                    }
+                    // Never by force: two pods could have the claim then.
+                    Controller::StatefulSet => {
+                        self.drain_pod(&workload.namespace(), name).await?;
+                    }
+                }
             }
         }
         Ok(())

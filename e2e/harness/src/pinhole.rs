@@ -181,6 +181,15 @@ impl Pinhole {
         Ok(search.known)
     }
 
+    /// How many messages a sink keeps: from the oldest that its retention has left to the last.
+    pub async fn stored(&self) -> anyhow::Result<u64> {
+        let first = self.page(0, 1).await?;
+        let Some(first) = first.first() else {
+            return Ok(0);
+        };
+        Ok(self.last_index().await? + 1 - first.index)
+    }
+
     async fn page(&self, after: u64, limit: usize) -> anyhow::Result<Vec<StoredMessage>> {
         self.must_be(Role::Sink, "stores")?;
         let path = format!("/output?after={after}&limit={limit}");

@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod controllers;
 pub mod envoy;
 mod nodes;
 mod objects;
@@ -23,12 +24,12 @@ use blueprint::{
     plan::{PeerAddress, Plan, PodPlan, Ports, Sockets, apart},
 };
 use k8s_openapi::api::{
-    apps::v1::Deployment,
+    apps::v1::{Deployment, StatefulSet},
     core::v1::{ConfigMap, Namespace, Secret, Service},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
-use messages::WorkloadName;
+use messages::{Role, WorkloadName};
 use serde::Serialize;
 
 pub use nodes::{Architecture, UnknownArchitecture, node_affinity, node_selector};
@@ -157,6 +158,33 @@ pub enum Object {
     TargetGroupBinding(TargetGroupBinding),
     PodDisruptionBudget(PodDisruptionBudget),
     Deployment(Box<Deployment>),
+    StatefulSet(Box<StatefulSet>),
+}
+
+/// What makes the pods of a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Controller {
+    Deployment,
+    /// Of what stores: its pod keeps its name and its claim.
+    StatefulSet,
+}
+
+impl Controller {
+    /// The one for pods of this role.
+    pub fn of(role: Role) -> Self {
+        match role {
+            Role::Gateway | Role::Processor => Self::Deployment,
+            Role::Sink => Self::StatefulSet,
+        }
+    }
+
+    /// The kind as `kubectl` takes it, and as it ends the name of a manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployment",
+            Self::StatefulSet => "statefulset",
+        }
+    }
 }
 
 /// One file: objects of one kind of one pod.
@@ -215,10 +243,8 @@ pub fn pod(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<Vec<Manifest>
             ))],
         ),
         (
-            "deployment",
-            vec![Object::Deployment(Box::new(workload::deployment(
-                pod, options, &bootstrap,
-            )))],
+            Controller::of(pod.role).as_str(),
+            vec![controllers::controller(pod, options, &bootstrap)],
         ),
     ];
     Ok(groups

@@ -1,4 +1,5 @@
 mod accepted;
+mod stored;
 
 use std::path::Path;
 
@@ -90,7 +91,12 @@ fn containers_start_in_identity_order() {
 fn every_container_keeps_the_restricted_standard() {
     for workload in ["gateway", "sink"] {
         let objects = rendered(workload);
-        let spec = &objects[&format!("Deployment/{workload}")]["spec"]["template"]["spec"];
+        let kind = if workload == "sink" {
+            "StatefulSet"
+        } else {
+            "Deployment"
+        };
+        let spec = &objects[&format!("{kind}/{workload}")]["spec"]["template"]["spec"];
         assert_eq!(spec["automountServiceAccountToken"], false);
         assert_eq!(spec["securityContext"]["runAsNonRoot"], true);
         assert_eq!(
@@ -134,7 +140,7 @@ fn every_container_keeps_the_restricted_standard() {
 
 #[test]
 fn each_secret_is_mounted_in_one_container() {
-    let spec = rendered("sink")["Deployment/sink"]["spec"]["template"]["spec"].clone();
+    let spec = rendered("sink")["StatefulSet/sink"]["spec"]["template"]["spec"].clone();
     let mut seen: Vec<(String, String)> = vec![];
     for container in ["initContainers", "containers"]
         .into_iter()

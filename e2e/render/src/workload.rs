@@ -1,25 +1,20 @@
-//! Renders the Deployment: `wosp`, then Envoy, then the service, started in this order.
+//! Renders a pod: `wosp`, then Envoy, then the service, started in this order.
 
 use std::{collections::BTreeMap, path::Path};
 
+use blueprint::DATA_VOLUME;
 use blueprint::plan::{
     ENVOY_STATS_PORT, HTTP_PORT, INGRESS_PORT, PodPlan, SERVER_CERTIFICATE, SERVER_KEY, WOSP_PORT,
 };
 use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy},
-        core::v1::{
-            Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
-            EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, LocalObjectReference,
-            ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-            ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
-            VolumeMount,
-        },
+    api::core::v1::{
+        Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
+        EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector,
+        PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+        SecretVolumeSource, SecurityContext, Volume, VolumeMount,
     },
     apimachinery::pkg::{
-        api::resource::Quantity,
-        apis::meta::v1::{LabelSelector, ObjectMeta},
-        util::intstr::IntOrString,
+        api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString,
     },
 };
 use messages::{Role, env};
@@ -41,44 +36,21 @@ const TOKEN_DIR: &str = "/etc/ferry/token";
 /// which Kubernetes stops after it. A namespace takes as long to delete, so it stays low.
 const GRACE_SECONDS: i64 = 15;
 
-pub(super) fn deployment(pod: &PodPlan, options: &Options<'_>, bootstrap: &str) -> Deployment {
-    let mut metadata = objects::metadata(pod, options, pod.name.pod());
-    metadata.namespace = Some(pod.name.namespace());
+/// What each pod of a workload is made from.
+pub(super) fn template(pod: &PodPlan, options: &Options<'_>, bootstrap: &str) -> PodTemplateSpec {
     // Envoy reads its bootstrap once, so a changed one must make a new pod; the peers file is watched and is not part of this.
     let digest = format!("{:x}", Sha256::digest(bootstrap.as_bytes()));
     let digest = digest[..16].to_owned();
     let programs = options.images.programs.clone();
     let programs = programs.map(|hash| (PROGRAMS_ANNOTATION.to_owned(), hash));
     let bootstrap = ("ferry.internal/bootstrap".to_owned(), digest);
-    let template = PodTemplateSpec {
+    PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(objects::labels(pod, options)),
             annotations: Some(programs.into_iter().chain([bootstrap]).collect()),
             ..ObjectMeta::default()
         }),
         spec: Some(pod_spec(pod, options)),
-    };
-    let spec = DeploymentSpec {
-        replicas: Some(1),
-        selector: LabelSelector {
-            match_labels: Some(objects::selector(pod)),
-            ..LabelSelector::default()
-        },
-        // Two concurrent sinks would each store a part of the messages, and two gateways each send
-        // theirs.
-        strategy: Some(DeploymentStrategy {
-            type_: Some("Recreate".into()),
-            rolling_update: None,
-        }),
-        progress_deadline_seconds: Some(120),
-        revision_history_limit: Some(2),
-        template,
-        ..DeploymentSpec::default()
-    };
-    Deployment {
-        metadata,
-        spec: Some(spec),
-        ..Deployment::default()
     }
 }
 
@@ -104,6 +76,8 @@ fn pod_spec(pod: &PodPlan, options: &Options<'_>) -> PodSpec {
             run_as_user: Some(USER),
             run_as_group: Some(USER),
             fs_group: Some(USER),
+            // A claim may hold many files, and the kubelet would look at each before each start.
+            fs_group_change_policy: pod.storage.is_some().then(|| "OnRootMismatch".into()),
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".into(),
                 ..SeccompProfile::default()
@@ -132,9 +106,9 @@ fn app(pod: &PodPlan, options: &Options<'_>) -> Container {
         env.push(value(env::DOWNSTREAM, pod.downstream()));
     }
     let mut mounts = vec![mount("identity", &identity_dir(), Access::ReadOnly)];
-    if pod.role == Role::Sink {
+    if pod.storage.is_some() {
         env.push(value(env::DATA_DIR, DATA_DIR));
-        mounts.push(mount("data", DATA_DIR, Access::ReadWrite));
+        mounts.push(mount(DATA_VOLUME, DATA_DIR, Access::ReadWrite));
     }
     if pod.role == Role::Gateway {
         env.push(value(env::AUTO_TRIGGER, pod.auto_trigger));
@@ -142,6 +116,19 @@ fn app(pod: &PodPlan, options: &Options<'_>) -> Container {
     if pod.pinhole {
         env.push(value(env::TOKEN_FILE, format!("{TOKEN_DIR}/{TOKEN_KEY}")));
         mounts.push(mount("token", TOKEN_DIR, Access::ReadOnly));
+    }
+    let mut container = container(
+        "app",
+        &options.images.services,
+        options,
+        ("50m", "500m"),
+        ("32Mi", "512Mi"),
+    );
+    if let Some(size) = ephemeral_size(pod) {
+        // A node that has no room for it does not get the pod, and a full one evicts others first.
+        let resources = container.resources.get_or_insert_default();
+        let requests = resources.requests.get_or_insert_default();
+        requests.insert("ephemeral-storage".into(), size);
     }
     Container {
         command: Some(vec![format!("/{}", pod.role)]),
@@ -151,13 +138,7 @@ fn app(pod: &PodPlan, options: &Options<'_>) -> Container {
         startup_probe: Some(probe("/health", HTTP_PORT, 1, 60)),
         readiness_probe: Some(probe("/ready", HTTP_PORT, 1, 2)),
         liveness_probe: Some(probe("/health", HTTP_PORT, 10, 3)),
-        ..container(
-            "app",
-            &options.images.services,
-            options,
-            ("50m", "500m"),
-            ("32Mi", "512Mi"),
-        )
+        ..container
     }
 }
 
@@ -310,14 +291,14 @@ fn volumes(pod: &PodPlan) -> Vec<Volume> {
         config("envoy", BOOTSTRAP_CONFIG_MAP),
         config("peers", PEERS_CONFIG_MAP),
     ];
-    if pod.role == Role::Sink {
-        let data = EmptyDirVolumeSource {
-            size_limit: Some(Quantity("2Gi".into())),
-            medium: None,
-        };
+    // A volume of that name comes with the claim otherwise.
+    if let Some(size) = ephemeral_size(pod) {
         volumes.push(Volume {
-            name: "data".into(),
-            empty_dir: Some(data),
+            name: DATA_VOLUME.into(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                size_limit: Some(size),
+                medium: None,
+            }),
             ..Volume::default()
         });
     }
@@ -329,6 +310,12 @@ fn volumes(pod: &PodPlan) -> Vec<Volume> {
         ]);
     }
     volumes
+}
+
+/// The size of the volume that ends with the pod; `None` where the messages lie on a claim, or there are none.
+fn ephemeral_size(pod: &PodPlan) -> Option<Quantity> {
+    let storage = pod.storage.as_ref().filter(|storage| storage.ephemeral);
+    storage.map(|storage| Quantity(storage.quantity()))
 }
 
 /// A key of a Secret as the file of the same name.

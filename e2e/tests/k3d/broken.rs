@@ -8,7 +8,7 @@ use cluster::kubernetes::{Cluster, LivePod};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, api::DeleteParams};
 use messages::WorkloadName;
-use render::Object;
+use render::{Controller, Object};
 use serde_json::{Value, json};
 
 use crate::scene::Scene;
@@ -136,7 +136,9 @@ async fn roll_out(scene: &Scene, pod: &str, container: Value) -> anyhow::Result<
         .apply(&[Object::Deployment(Box::new(deployment))])
         .await?;
     let step = scene.timeline().step(pod);
-    cluster.rolled_out(&workload, LIMIT, &step).await
+    cluster
+        .rolled_out(&workload, Controller::Deployment, LIMIT, &step)
+        .await
 }
 
 fn labels(workload: &WorkloadName) -> Value {

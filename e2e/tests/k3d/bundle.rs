@@ -153,18 +153,19 @@ impl<'a> Operator<'a> {
         self.apply(&bundle, a, "gateway/").await?;
         self.apply(&bundle, b, "sink/").await?;
         self.cloud().await?;
-        for (context, namespace, pod) in [(b, NAMESPACES[1], "sink"), (a, NAMESPACES[0], "gateway")]
-        {
-            let deployment = format!("deployment/{pod}");
+        for (context, namespace, what) in [
+            (b, NAMESPACES[1], "statefulset/sink"),
+            (a, NAMESPACES[0], "deployment/gateway"),
+        ] {
             let rollout = [
                 "--context",
                 context,
                 "--namespace",
                 namespace,
-                "wait",
-                "--for=condition=Available",
+                "rollout",
+                "status",
+                what,
                 "--timeout=180s",
-                &deployment,
             ];
             expect(&self.run(&bundle, "kubectl", &rollout).await?, 0, "")?;
         }

@@ -195,8 +195,30 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
     ensure!(format!("cluster-b={peer}") == address, "{sink:#}");
     ensure!(sink["load_balancer"] == peer, "{sink:#}");
 
+    show("undeploy keeps what the sinks have stored, and deploy finds it");
+    let before_it = stored(hand).await?;
+    let done = hand.xtask(&["undeploy", "--keep-data"]).await?;
+    expect(&done, 0, &format!("its sinks keep {before_it} messages"))?;
+    for (cluster, pod) in [(&a, "gateway"), (&b, "sink")] {
+        let namespace = hand.pod(pod)?.name.namespace();
+        let pods = Api::<Pod>::namespaced(cluster.client(), &namespace);
+        let left = pods.list(&ListParams::default()).await?.items;
+        ensure!(left.is_empty(), "{pod}: nothing may run");
+        let secrets = Api::<Secret>::namespaced(cluster.client(), &namespace);
+        let left = secrets.get_opt(AUTHORITY_SECRET).await?;
+        ensure!(left.is_none(), "{pod}: no key may stay");
+    }
+    expect(&hand.deploy(&[]).await?, 0, "5/5")?;
+    let after_it = stored(hand).await?;
+    ensure!(
+        after_it >= before_it + 5,
+        "{after_it} after {before_it} messages"
+    );
+
     show("undeploy leaves what was there, and nothing else");
-    expect(&hand.xtask(&["undeploy"]).await?, 0, "")?;
+    let done = hand.xtask(&["undeploy"]).await?;
+    let says = format!("{after_it} messages that its sinks keep are deleted");
+    expect(&done, 0, &says)?;
     let after = [namespaces(&a).await?, namespaces(&b).await?];
     ensure!(
         after == before,
@@ -220,6 +242,13 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
     );
     cloud.abort();
     Ok(())
+}
+
+/// How many messages are stored.
+async fn stored(hand: &Hand) -> anyhow::Result<usize> {
+    let trail = hand.xtask(&["trail", "--json"]).await?;
+    expect(&trail, 0, "")?;
+    Ok(String::from_utf8_lossy(&trail.stdout).lines().count())
 }
 
 /// Takes the addresses from a gateway and starts it anew.

@@ -1,15 +1,22 @@
 //! What the API servers say to objects that are not kept.
 
 use anyhow::Context as _;
-use host::{environment::workspace_root, manifests};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use blueprint::claim_name;
+use host::{
+    environment::{PodRecord, workspace_root},
+    manifests,
+};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    core::v1::{Pod, PodTemplateSpec},
+};
 use kube::{
     Api,
     api::{DynamicObject, Patch, PatchParams, PostParams, TypeMeta},
     core::GroupVersionKind,
     discovery,
 };
-use render::{self, FIELD_MANAGER};
+use render::{self, Controller, FIELD_MANAGER};
 use serde_json::{Value, json};
 
 use crate::scene::{BLUEPRINTS, Scene};
@@ -46,7 +53,7 @@ async fn manifests_pass_server_validation() -> anyhow::Result<()> {
             count += 1;
         }
     }
-    // Per pod: namespace, four policies, secrets, two ConfigMaps, Service, disruption budget, Deployment.
+    // Per pod: namespace, four policies, secrets, two ConfigMaps, Service, disruption budget, Deployment or StatefulSet.
     assert!(count >= 11 * 4, "{count} objects cannot be all");
     Ok(())
 }
@@ -75,16 +82,17 @@ async fn pod_security_refuses_unrestricted_pods() -> anyhow::Result<()> {
     };
     for record in &scene.environment.record.pods {
         let client = scene.cluster(record.name.cluster())?.client();
-        let template = Api::<Deployment>::namespaced(client.clone(), &record.namespace)
-            .get(record.name.pod())
-            .await?
-            .spec
-            .context("a spec")?
-            .template;
-        let own = json!({
+        let template = template(client.clone(), record).await?;
+        let mut own = json!({
             "metadata": { "name": "pod-security" },
             "spec": serde_json::to_value(template.spec)?,
         });
+        if Controller::of(record.role) == Controller::StatefulSet {
+            // As the controller adds it.
+            let claim = json!({ "claimName": claim_name(&record.name) });
+            let data = json!({ "name": "data", "persistentVolumeClaim": claim });
+            set(&mut own, "/spec/volumes/-", data);
+        }
         let pods = Api::<Pod>::namespaced(client, &record.namespace);
         pods.create(&params, &serde_json::from_value(own.clone())?)
             .await
@@ -104,6 +112,21 @@ async fn pod_security_refuses_unrestricted_pods() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+async fn template(client: kube::Client, record: &PodRecord) -> anyhow::Result<PodTemplateSpec> {
+    let name = record.name.pod();
+    let template = match Controller::of(record.role) {
+        Controller::Deployment => {
+            let all = Api::<Deployment>::namespaced(client, &record.namespace);
+            all.get(name).await?.spec.map(|spec| spec.template)
+        }
+        Controller::StatefulSet => {
+            let all = Api::<StatefulSet>::namespaced(client, &record.namespace);
+            all.get(name).await?.spec.map(|spec| spec.template)
+        }
+    };
+    template.context("a spec")
 }
 
 struct Variant {

@@ -36,7 +36,7 @@ fn edges() -> Vec<[String; 3]> {
         named(["a--b", "c--d", "e--f"]),
         named(["xn--bcher-kva", "localhost", "default"]),
         [long("a", 58), long("b", 63), "c".into()],
-        ["a".into(), "b".into(), long("c", 58)],
+        [long("a", 7), "b".into(), long("c", 52)],
         [long("1", 20), long("2", 63), long("s", 39)],
     ]
 }

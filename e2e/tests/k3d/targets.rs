@@ -60,6 +60,7 @@ async fn targets_pass_server_validation() -> anyhow::Result<()> {
             "Service",
             "PodDisruptionBudget",
             "Deployment",
+            "StatefulSet",
         ] {
             assert!(
                 seen.contains(&(target, kind.into())),
@@ -154,14 +155,21 @@ async fn take(cluster: &Cluster, mut object: Value) -> anyhow::Result<()> {
     } else {
         object["metadata"]["namespace"] = json!(NAMESPACE);
     }
-    if object["kind"] == "Deployment" {
-        // The standard is asked of pods; a Deployment only gets a warning.
-        let pod = json!({
+    let is_stateful = object["kind"] == "StatefulSet";
+    if is_stateful || object["kind"] == "Deployment" {
+        // The standard is asked of pods; what makes them only gets a warning.
+        let mut pod = json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": { "name": "every-target" },
             "spec": object["spec"]["template"]["spec"],
         });
+        let volumes = pod["spec"]["volumes"].as_array_mut();
+        if let (true, Some(volumes)) = (is_stateful, volumes) {
+            // As the controller adds it.
+            let claim = json!({ "claimName": "data-sink-0" });
+            volumes.push(json!({ "name": "data", "persistentVolumeClaim": claim }));
+        }
         let pods = Api::namespaced(cluster.client(), NAMESPACE);
         let params = PostParams {
             dry_run: true,

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use messages::{Message, Timestamp};
+use messages::{Message, Timestamp, limits::MAX_STORED_BYTES};
 use redb::{
     Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, backends::FileBackend,
 };
@@ -24,8 +24,6 @@ use crate::unavailable::Unavailable;
 const FILE: &str = "messages.redb";
 /// Most records kept; the oldest goes first.
 const MAX_RECORDS: u64 = 200_000;
-/// Most bytes of records kept; the oldest goes first.
-const MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Most messages and bytes in one transaction.
 const MAX_BATCH: usize = 1024;
 const MAX_BATCH_BYTES: usize = 32 * 1024 * 1024;
@@ -102,7 +100,7 @@ impl Default for Retention {
     fn default() -> Self {
         Self {
             records: MAX_RECORDS,
-            bytes: MAX_BYTES,
+            bytes: MAX_STORED_BYTES,
         }
     }
 }

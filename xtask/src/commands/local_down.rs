@@ -1,10 +1,10 @@
 //! `local-down`: stops and removes environments of this machine.
 
 use blueprint::failure::Failure;
-use harness::runtime::{self, request::State};
+use harness::runtime;
 use host::environment::{Environment, RuntimeKind};
 
-use crate::{cli::LocalDown, context::Context};
+use crate::{cli::LocalDown, context::Context, persistent};
 
 /// Runs the command.
 pub(crate) async fn run(args: LocalDown, context: &Context) -> anyhow::Result<()> {
@@ -22,7 +22,8 @@ pub(crate) async fn run(args: LocalDown, context: &Context) -> anyhow::Result<()
     let timeline = context.output.timeline();
     let mut failed = None;
     for environment in wanted {
-        let work = runtime::down(&context.store, environment.name(), State::Remove, &timeline);
+        let state = persistent::state_after(&environment, args.keep_data, context).await;
+        let work = runtime::down(&context.store, environment.name(), state, &timeline);
         let ended = tokio::select! {
             ended = work => ended,
             interrupted = context.interrupt.second() => return Err(interrupted.into()),

@@ -1,10 +1,10 @@
 //! `undeploy`: removes a deployment's namespaces from its clusters.
 
 use blueprint::failure::Failure;
-use harness::runtime::{self, request::State};
+use harness::runtime;
 use host::environment::RuntimeKind;
 
-use crate::{cli::Undeploy, context::Context};
+use crate::{cli::Undeploy, context::Context, persistent};
 
 /// Runs the command.
 pub(crate) async fn run(args: Undeploy, context: &Context) -> anyhow::Result<()> {
@@ -22,7 +22,8 @@ pub(crate) async fn run(args: Undeploy, context: &Context) -> anyhow::Result<()>
     }
     let store = environment.store();
     let timeline = context.output.timeline();
-    let work = runtime::down(&store, name, State::Remove, &timeline);
+    let state = persistent::state_after(&environment, args.keep_data, context).await;
+    let work = runtime::down(&store, name, state, &timeline);
     tokio::select! {
         ended = work => ended,
         interrupted = context.interrupt.second() => Err(interrupted.into()),

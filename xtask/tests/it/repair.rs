@@ -109,8 +109,24 @@ fn what_has_ended_is_started_again_alone() {
     assert_eq!(count(&bench), stored);
     assert_eq!(changed(&before, &bench).len(), before.len());
 
+    // Taken down, and kept: nothing runs, and `sweep` leaves it.
+    bench
+        .run(&["local-down", "--keep-data"])
+        .assert_code(0)
+        .assert_says(&format!("its sinks keep {stored} messages"));
+    bench.assert_no_process();
+    bench.run(&["sweep"]).assert_code(0);
+    up().assert_code(0).assert_data("5/5");
+    stored += 10;
+    assert_eq!(count(&bench), stored);
+
     bench.run(&["trail", "--verify"]).assert_code(0);
-    bench.run(&["local-down"]).assert_code(0);
+    bench
+        .run(&["local-down"])
+        .assert_code(0)
+        .assert_says(&format!(
+            "{stored} messages that its sinks keep are deleted"
+        ));
     bench.assert_nothing_left();
 }
 

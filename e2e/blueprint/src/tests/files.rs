@@ -26,6 +26,7 @@ fn the_schema_and_the_parser_know_the_same_keys() {
     for (keys, of) in [
         (keys::BLUEPRINT_KEYS, &schema),
         (keys::POD_KEYS, &schema["definitions"]["Pod"]),
+        (keys::STORAGE_KEYS, &schema["definitions"]["Storage"]),
         (keys::CONNECTION_KEYS, &schema["definitions"]["Connection"]),
         (keys::TARGET_KEYS, &schema["definitions"]["Targets"]),
         (keys::GKE_KEYS, &schema["definitions"]["GkeAddress"]),

@@ -121,6 +121,15 @@ pub(super) async fn start(name: &str, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Stops the nodes; what is on them stays.
+pub(super) async fn stop(name: &str, folder: &Path) -> anyhow::Result<()> {
+    let line = k3d(folder)
+        .args(["cluster", "stop", name])
+        .within(CREATION_LIMIT);
+    run(name, "be stopped", &line).await?;
+    Ok(())
+}
+
 /// The cluster's kubeconfig: an administrator's key is in it.
 pub(super) async fn kubeconfig(name: &str, folder: &Path) -> anyhow::Result<String> {
     let line = k3d(folder).args(["kubeconfig", "get", name]);

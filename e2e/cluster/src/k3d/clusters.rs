@@ -281,6 +281,23 @@ impl Clusters {
         Ok(self.cluster(name, seen))
     }
 
+    /// Stops those of these clusters that are there and ours, side by side; returns how many that were.
+    pub async fn stop(&self, names: &[String], timeline: &Timeline) -> anyhow::Result<usize> {
+        let stops = names.iter().map(|name| async move {
+            let seen = self.look(name).await?;
+            if self.ownership(name, &seen) != Ownership::Ours || seen.is_empty() {
+                return Ok(0);
+            }
+            timeline
+                .run(format!("stop cluster `{name}`"), |_| async {
+                    cli::stop(name, &self.folder(name)).await
+                })
+                .await?;
+            anyhow::Ok(1)
+        });
+        Ok(try_join_all(stops).await?.into_iter().sum())
+    }
+
     pub fn cluster(&self, name: &str, seen: &[Container]) -> Cluster {
         Cluster {
             name: name.into(),

@@ -122,7 +122,7 @@ impl Clusters {
         })
     }
 
-    fn ownership(&self, name: &str, seen: &[Container]) -> Ownership {
+    pub(super) fn ownership(&self, name: &str, seen: &[Container]) -> Ownership {
         nodes::ownership(&self.owner, seen, self.folder(name).exists())
     }
 

@@ -2,9 +2,12 @@
 
 use anyhow::Context as _;
 use blueprint::container::Container;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    core::v1::PodTemplateSpec,
+};
 use messages::WorkloadName;
-use render::PROGRAMS_ANNOTATION;
+use render::{Controller, PROGRAMS_ANNOTATION};
 
 use super::Cluster;
 
@@ -18,30 +21,42 @@ pub struct Programs {
 }
 
 impl Cluster {
-    /// Returns the programs that the workload's Deployment names; `None` if it does not exist or
+    /// Returns the programs that the workload's controller names; `None` if it does not exist or
     /// an earlier version made it.
     ///
     /// # Errors
     ///
     /// Where the API server does not tell.
-    pub async fn programs(&self, workload: &WorkloadName) -> anyhow::Result<Option<Programs>> {
-        let found = self
-            .namespaced::<Deployment>(&workload.namespace())
-            .get_opt(workload.pod())
-            .await
-            .with_context(|| {
-                format!(
-                    "{}: cannot read the Deployment of {}",
-                    self.name,
-                    workload.pod()
-                )
-            })?;
-        Ok(found.and_then(of_deployment))
+    pub async fn programs(
+        &self,
+        workload: &WorkloadName,
+        controller: Controller,
+    ) -> anyhow::Result<Option<Programs>> {
+        let (namespace, name) = (workload.namespace(), workload.pod());
+        let template = match controller {
+            Controller::Deployment => {
+                let deployments = self.namespaced::<Deployment>(&namespace);
+                let found = deployments.get_opt(name).await;
+                found.map(|found| Some(found?.spec?.template))
+            }
+            Controller::StatefulSet => {
+                let sets = self.namespaced::<StatefulSet>(&namespace);
+                let found = sets.get_opt(name).await;
+                found.map(|found| Some(found?.spec?.template))
+            }
+        };
+        let template = template.with_context(|| {
+            format!(
+                "{}: cannot read the {} {namespace}/{name}",
+                self.name,
+                controller.as_str()
+            )
+        })?;
+        Ok(template.and_then(of_template))
     }
 }
 
-fn of_deployment(deployment: Deployment) -> Option<Programs> {
-    let template = deployment.spec?.template;
+fn of_template(template: PodTemplateSpec) -> Option<Programs> {
     let content = template
         .metadata?
         .annotations?
@@ -61,15 +76,15 @@ mod tests {
     use super::*;
 
     fn read(annotations: serde_json::Value) -> Option<Programs> {
-        let deployment = json!({ "spec": { "selector": {}, "template": {
+        let template = json!({
             "metadata": { "annotations": annotations },
             "spec": { "containers": [{ "name": "app", "image": "ferry/services:1" }] },
-        }}});
-        of_deployment(serde_json::from_value(deployment).unwrap())
+        });
+        of_template(serde_json::from_value(template).unwrap())
     }
 
     #[test]
-    fn a_deployment_tells_its_programs() {
+    fn a_template_tells_its_programs() {
         let annotations = json!({ PROGRAMS_ANNOTATION: "1f", "other": "2e" });
         let programs = read(annotations).unwrap();
         assert_eq!(
@@ -79,8 +94,8 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_versions_deployment_tells_nothing() {
+    fn an_earlier_versions_template_tells_nothing() {
         assert_eq!(read(json!({ "other": "2e" })), None);
-        assert_eq!(of_deployment(Deployment::default()), None);
+        assert_eq!(of_template(PodTemplateSpec::default()), None);
     }
 }

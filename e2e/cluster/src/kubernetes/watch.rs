@@ -11,10 +11,7 @@ use host::{
     wait::{Seen, Wait},
 };
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Pod, Service},
-};
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{
     Api,
     api::ListParams,
@@ -25,11 +22,11 @@ use tokio::time::Instant;
 
 use super::{
     Cluster,
-    diagnose::{self, State, Trouble},
+    diagnose::{self, State},
 };
 
 /// A pod that no node takes may be taken by one that is still joining; past this it is reported with the scheduler's words.
-const UNSCHEDULABLE_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const UNSCHEDULABLE_LIMIT: Duration = Duration::from_secs(15);
 
 /// One running pod by the API server's account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,141 +65,13 @@ pub(super) fn selector(workload: &WorkloadName) -> String {
     )
 }
 
-enum Event {
-    Deployment(Box<Deployment>),
-    Pods,
-    Service(Box<Service>),
-    /// A second has passed: states that are forgiven for a while are looked at again.
-    Tick,
-}
-
-fn ticks() -> impl Stream<Item = anyhow::Result<Event>> + Unpin {
+/// One each second: states that are forgiven for a while are looked at again.
+pub(super) fn ticks() -> impl Stream<Item = ()> + Unpin {
     tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(Duration::from_secs(1)))
-        .map(|_| Ok(Event::Tick))
+        .map(drop)
 }
 
 impl Cluster {
-    /// Waits until the newest pods of the workload's Deployment are rolled out and ready.
-    pub async fn rolled_out(
-        &self,
-        workload: &WorkloadName,
-        limit: Duration,
-        step: &Step,
-    ) -> anyhow::Result<LivePod> {
-        let what = format!("pod {} in {} to be ready", workload.pod(), self.name);
-        let namespace = workload.namespace();
-        let deployments = watcher(
-            self.namespaced::<Deployment>(&namespace),
-            watcher::Config::default().fields(&format!("metadata.name={}", workload.pod())),
-        );
-        let deployments = deployments
-            .default_backoff()
-            .touched_objects()
-            .map(|seen| Ok(Event::Deployment(Box::new(seen?))));
-        let pods = self.namespaced::<Pod>(&namespace);
-        let changes = watcher(
-            pods.clone(),
-            watcher::Config::default().labels(&selector(workload)),
-        );
-        let changes = changes
-            .default_backoff()
-            .touched_objects()
-            .map(|seen| seen.map(|_| Event::Pods).map_err(anyhow::Error::from));
-        // A watch reports a change; the list that follows has the current state, with nothing
-        // missed between.
-        let looks = stream::select_all([deployments.boxed(), changes.boxed(), ticks().boxed()])
-            .then(|event| {
-                let pods = pods.clone();
-                async move {
-                    let event = event?;
-                    let selected = ListParams::default().labels(&selector(workload));
-                    let pods = pods.list(&selected).await?.items;
-                    let misfit = self.misfit(&pods).await;
-                    Ok::<_, anyhow::Error>((event, pods, misfit))
-                }
-            });
-        let mut deployment = None;
-        let mut unschedulable_since = None;
-        let mut broken: Option<(String, Trouble)> = None;
-        let result = Wait::until(what).within(limit).showing(step).follow(Box::pin(looks), |look| {
-            // A broken watch heals by itself (back-off) or the deadline ends it.
-            let Ok((event, pods, misfit)) = look else { return Ok(Seen::Waiting(format!("the API server of {} does not answer", self.name))) };
-            if let Some((pod, trouble)) = misfit {
-                return Err(trouble.failure(&format!("{}: pod {namespace}/{pod}", self.name)).into());
-            }
-            if let Event::Deployment(seen) = event {
-                deployment = Some(seen);
-            }
-            let newest = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
-            let Some(newest) = newest else { return Ok(Seen::Waiting("no pod yet".into())) };
-            let state = diagnose::pod(newest);
-            if !matches!(state, State::Unschedulable(_)) {
-                unschedulable_since = None;
-            }
-            let name = newest.metadata.name.clone().unwrap_or_default();
-            match state {
-                State::Ready if deployment.as_deref().is_some_and(is_rolled_out) => match LivePod::of(newest) {
-                    Some(live) => Ok(Seen::Ready(live)),
-                    None => Ok(Seen::Waiting(format!("{name} has no node"))),
-                },
-                State::Ready => Ok(Seen::Waiting(format!("{name} is ready, the rollout is not complete"))),
-                State::Coming(text) => Ok(Seen::Waiting(format!("{name}: {text}"))),
-                State::Unschedulable(words) => {
-                    if unschedulable_since.get_or_insert_with(Instant::now).elapsed() < UNSCHEDULABLE_LIMIT {
-                        return Ok(Seen::Waiting(format!("{name}: {words}")));
-                    }
-                    Err(Failure::infrastructure(format!("{}: pod {namespace}/{name} cannot be scheduled: {words}", self.name)).hint("free the resources that the scheduler names, or remove other environments with `cargo xtask local-down --all`").into())
-                }
-                State::Broken(trouble) => {
-                    let failure = trouble.failure(&format!("{}: pod {namespace}/{name}", self.name));
-                    broken = Some((name, trouble));
-                    Err(failure.into())
-                }
-            }
-        });
-        match (result.await, broken) {
-            (
-                Err(error),
-                Some((
-                    pod,
-                    Trouble {
-                        container: Some(container),
-                        ..
-                    },
-                )),
-            ) => {
-                let log = self
-                    .log_tail(&namespace, &pod, &container, 15)
-                    .await
-                    .unwrap_or_else(|error| format!("{error:#}"));
-                Err(error.context(format!(
-                    "the end of the log of {container} in {namespace}/{pod}:\n{}",
-                    log.trim_end()
-                )))
-            }
-            (result, _) => result,
-        }
-    }
-
-    /// A pod whose image is for another processor than its node, by the log of a container that has ended: its status does not
-    /// say so.
-    async fn misfit(&self, pods: &[Pod]) -> Option<(String, Trouble)> {
-        for pod in super::live(pods) {
-            let (name, namespace) = (
-                pod.metadata.name.as_deref()?,
-                pod.metadata.namespace.as_deref()?,
-            );
-            for container in diagnose::ended(pod) {
-                let log = self.log_tail(namespace, name, &container.name, 3).await;
-                let found = diagnose::misfit(container, &log.unwrap_or_default());
-                if let Some(trouble) = found {
-                    return Some((name.to_owned(), trouble));
-                }
-            }
-        }
-        None
-    }
-
     /// Waits until the workload's Service has a LoadBalancer address: an IP, or the host name that some clouds give instead.
     pub async fn load_balancer_address(
         &self,
@@ -219,27 +88,31 @@ impl Cluster {
         let services = services
             .default_backoff()
             .touched_objects()
-            .map(|seen| Ok(Event::Service(Box::new(seen?))));
+            .map(|seen| Ok::<_, anyhow::Error>(Some(seen?)));
         // k3s places one pod a node for each such Service; a node whose port is taken leaves its pod pending.
         // https://docs.k3s.io/networking/networking-services#how-servicelb-works
         let placed = Api::<Pod>::namespaced(self.client(), "kube-system");
         let labels = format!(
             "svccontroller.k3s.cattle.io/svcname={name},svccontroller.k3s.cattle.io/svcnamespace={namespace}"
         );
-        let looks = stream::select_all([services.boxed(), ticks().boxed()]).then(|event| {
-            let (placed, labels) = (placed.clone(), labels.clone());
-            async move {
-                // Only k3s has such pods, and not every user may list them; without them the error
-                // about a pending Service has less detail.
-                let placed = placed.list(&ListParams::default().labels(&labels)).await;
-                Ok::<_, anyhow::Error>((event?, placed.map(|list| list.items).unwrap_or_default()))
-            }
-        });
+        let looks = stream::select_all([services.boxed(), ticks().map(|()| Ok(None)).boxed()])
+            .then(|event| {
+                let (placed, labels) = (placed.clone(), labels.clone());
+                async move {
+                    // Only k3s has such pods, and not every user may list them; without them
+                    // the error about a pending Service has less detail.
+                    let placed = placed.list(&ListParams::default().labels(&labels)).await;
+                    Ok::<_, anyhow::Error>((
+                        event?,
+                        placed.map(|list| list.items).unwrap_or_default(),
+                    ))
+                }
+            });
         let mut unplaced_since = None;
         let mut address = None;
         let result = Wait::until(format!("LoadBalancer address of {name} in {}", self.name)).within(limit).showing(step).follow(Box::pin(looks), |look| {
             let Ok((event, pods)) = look else { return Ok(Seen::Waiting(format!("the API server of {} does not answer", self.name))) };
-            if let Event::Service(service) = event {
+            if let Some(service) = event {
                 address = ingress_address(&service);
             }
             if let Some(address) = &address {
@@ -328,7 +201,7 @@ impl Cluster {
                 .touched_objects()
                 .map(|seen| seen.map(Some))
                 .boxed(),
-            ticks().map(|_| Ok(None)).boxed(),
+            ticks().map(|()| Ok(None)).boxed(),
         ]);
         let mut unschedulable_since = None;
         let phase =
@@ -408,18 +281,6 @@ fn is_ready_node(node: &k8s_openapi::api::core::v1::Node) -> bool {
         .iter()
         .flat_map(|status| status.conditions.iter().flatten())
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-/// The conditions of `kubectl rollout status`.
-fn is_rolled_out(deployment: &Deployment) -> bool {
-    let (Some(spec), Some(status)) = (&deployment.spec, &deployment.status) else {
-        return false;
-    };
-    let wanted = spec.replicas.unwrap_or(1);
-    status.observed_generation >= deployment.metadata.generation
-        && status.updated_replicas.unwrap_or(0) >= wanted
-        && status.available_replicas.unwrap_or(0) >= wanted
-        && status.replicas.unwrap_or(0) <= status.updated_replicas.unwrap_or(0)
 }
 
 fn ingress_address(service: &Service) -> Option<String> {

@@ -8,7 +8,7 @@ use blueprint::{
     plan::{Plan, Ports, Sockets},
 };
 use host::{
-    environment::{Environment, Record, RuntimeKind},
+    environment::{Environment, PodRecord, Record, RuntimeKind},
     select,
 };
 
@@ -48,13 +48,11 @@ pub fn reason_to_replace(record: &Record, runtime: Option<RuntimeKind>) -> Optio
 ///
 /// A [`Failure::usage`] with the number of messages and the option that recreates it anyway.
 pub async fn may_be_replaced(environment: &Environment, reason: &str) -> anyhow::Result<()> {
-    let what = match stored(&environment.record).await {
-        Some(0) => return Ok(()),
-        Some(1) => "1 message".to_owned(),
-        Some(count) => format!("{count} messages"),
-        None => "an unknown number of messages".to_owned(),
-    };
-    let name = environment.name();
+    let count = stored(&environment.record).await;
+    if count == Some(0) {
+        return Ok(());
+    }
+    let (what, name) = (messages(count), environment.name());
     Err(Failure::usage(format!(
         "`{name}` must be recreated, because {reason}: its sinks have stored {what}, which would \
          be lost"
@@ -63,15 +61,29 @@ pub async fn may_be_replaced(environment: &Environment, reason: &str) -> anyhow:
     .into())
 }
 
-/// How many messages the sinks of an environment have stored; `None` where one cannot be asked.
-async fn stored(record: &Record) -> Option<u64> {
+/// Returns how many messages the sinks of an environment keep; `None` where one cannot be asked.
+pub async fn stored(record: &Record) -> Option<u64> {
     let mut count = 0;
     for blueprint in record.blueprints.keys() {
         for sink in select::sinks(record, blueprint) {
-            count += Pinhole::of(sink).ok()?.last_index().await.ok()?;
+            count += stored_at(sink).await?;
         }
     }
     Some(count)
+}
+
+/// The same of one sink.
+pub(crate) async fn stored_at(sink: &PodRecord) -> Option<u64> {
+    Pinhole::of(sink).ok()?.stored().await.ok()
+}
+
+/// Returns a count as people read it.
+pub fn messages(count: Option<u64>) -> String {
+    match count {
+        Some(1) => "1 message".into(),
+        Some(count) => format!("{count} messages"),
+        None => "an unknown number of messages".into(),
+    }
 }
 
 /// The command that removes an environment which stays: `local-down` is for what was made on this machine.

@@ -145,7 +145,7 @@ impl Run {
                 runtime::down(&self.store, &self.name, state, &self.timeline).await?;
                 match state {
                     State::Remove => Ok(()),
-                    State::Keep => write_timeline(&self.timeline, &self.folder()),
+                    State::Keep | State::Messages => write_timeline(&self.timeline, &self.folder()),
                 }
             }
         }

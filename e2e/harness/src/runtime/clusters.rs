@@ -1,6 +1,7 @@
 //! Shared by the runtimes on clusters: connections, pod states, secrets, records.
 
 pub mod deploy;
+mod kept;
 mod pods;
 mod records;
 mod secrets;
@@ -21,6 +22,7 @@ use messages::WorkloadName;
 
 use super::{existing, k3d};
 
+pub(crate) use kept::must_not_lose;
 pub(crate) use pods::{api_clocks, clocks, live_pods, logs, metrics, replace, status, wait_ready};
 pub(crate) use records::{left, record_deployed, record_pods};
 pub(crate) use secrets::secrets;

@@ -49,6 +49,8 @@ pub enum State {
     Remove,
     /// Record, logs and identities stay, for a look at what happened.
     Keep,
+    /// All that a later bring-up needs to find the messages of the sinks: they lie where they were.
+    Messages,
 }
 
 /// An environment in the making.

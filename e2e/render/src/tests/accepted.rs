@@ -75,6 +75,22 @@ fn refusals(object: &Value) -> Vec<String> {
             label_1123,
         );
     }
+    if kind == "StatefulSet" {
+        // What its controller makes of the name: the pod, two labels of it, and the claim.
+        let name = text(&object["metadata"]["name"]);
+        must("pod", &format!("{name}-0"), label_1123);
+        must(
+            "label of the pod",
+            &format!("{name}-0123456789"),
+            label_value,
+        );
+        must("claim", &format!("data-{name}-0"), subdomain_1123);
+        must(
+            "governing Service",
+            &text(&object["spec"]["serviceName"]),
+            label_1035,
+        );
+    }
     walk(object, &mut |key, value| {
         let entries = |value: &Value| value.as_object().cloned().unwrap_or_default();
         match key {
@@ -210,6 +226,8 @@ proptest! {
         let namespaces = [&pod, "gate"].map(|pod| format!("{blueprint}-{pod}-ns"));
         let taken = namespaces.iter().all(|name| label_1123(name) && !name.starts_with("kube-"))
             && label_1035(&pod)
+            // It is a sink: the hash in a label of its pod has ten characters.
+            && pod.len() + "-0123456789".len() <= 63
             && [&blueprint, &cluster, &pod].into_iter().all(|name| label_1123(name))
             && pod != "gate"
             && cluster != "other";
@@ -254,6 +272,11 @@ fn name_rules_match_api_server() {
     assert_eq!(
         renamed("Namespace", "/metadata/name", &"a".repeat(64)).len(),
         1
+    );
+    let long = "s".repeat(53);
+    assert_eq!(
+        renamed("StatefulSet", "/metadata/name", &long),
+        [format!("StatefulSet: label of the pod `{long}-0123456789`")]
     );
     assert_eq!(
         renamed("Deployment", "/spec/template/spec/containers/0/name", "App"),

@@ -44,6 +44,7 @@ fn bundle_is_complete_without_root_key() {
         "blueprint.yaml",
         ".gitignore",
         "gateway/08-deployment.yaml",
+        "sink/08-statefulset.yaml",
         "sink/01-namespace.yaml",
     ] {
         assert!(found.contains_key(name), "no {name} in {:?}", found.keys());
@@ -93,7 +94,8 @@ fn registry_credentials_are_in_key_files_alone() {
         let is_secret = name.ends_with(SECRETS_FILE);
         assert_eq!(text.contains("bWU6czNjcmV0"), is_secret, "{name}");
         assert!(!text.contains("b3RoZXI="), "{name}: another registry's");
-        let changed = is_secret || name.ends_with("deployment.yaml") || name == "README.md";
+        let is_controller = name.ends_with("deployment.yaml") || name.ends_with("statefulset.yaml");
+        let changed = is_secret || is_controller || name == "README.md";
         assert_eq!(*text != without[name].1, changed, "{name}");
         if is_secret {
             assert_eq!(*mode, 0o600, "{name}");
@@ -110,7 +112,7 @@ fn registry_credentials_are_in_key_files_alone() {
                 );
             }
         }
-        if name.ends_with("deployment.yaml") {
+        if is_controller {
             assert!(
                 text.contains("imagePullSecrets:\n      - name: registry\n"),
                 "{text}"

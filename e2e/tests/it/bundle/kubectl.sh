@@ -52,12 +52,23 @@ case "$1 $2" in
     ;;
 'logs deployment/'*) cat "$FAKE/log" ;;
 'get secret') printf 'Authorization: Bearer token-of-%s\n' "$namespace" ;;
-'port-forward deployment/'*)
+'port-forward deployment/'* | 'port-forward statefulset/'*)
     printf 'Forwarding from 127.0.0.1:%s -> 8000\n' "$(cat "$FAKE/port")"
     exec tail -f /dev/null
     ;;
 'delete namespace') rm -f "$cluster/$3" ;;
-'get pods' | 'get events' | 'describe service') ;;
+'get deployment')
+    if [ -f "$FAKE/earlier" ]; then
+        echo "deployment.apps/$3"
+    fi
+    ;;
+'get persistentvolumeclaim') printf '%s' "$(cat "$FAKE/claim" 2>/dev/null || echo Bound)" ;;
+'get events')
+    case $* in
+    *PersistentVolumeClaim*) cat "$FAKE/claim-event" ;;
+    esac
+    ;;
+'get pods' | 'describe service') ;;
 *)
     echo "nobody knows: $*" >&2
     exit 1

@@ -27,6 +27,7 @@ pub(super) fn pod(
         stage: usize::from(role != Role::Sink),
         public_port: 30100,
         pinhole: true,
+        storage: None,
         reserved: blueprint::Reserved::default(),
         auto_trigger: 0,
         upstreams: upstreams.to_vec(),

@@ -109,7 +109,7 @@ apply() {
 show_account() {
     command -v curl >/dev/null 2>&1 || return 0
     account=$(mktemp)
-    kubectl --context "$context" --namespace "$2" port-forward "deployment/$1" :{{ http_port }} >"$account" 2>&1 &
+    kubectl --context "$context" --namespace "$2" port-forward "$3/$1" :{{ http_port }} >"$account" 2>&1 &
     forward=$!
     port=''
     patience=10
@@ -124,18 +124,57 @@ show_account() {
     rm -f "$account"
 }
 
+{% if stores %}
+# What a sink of an earlier bundle has stored ends with its pod, and nothing moves it from there.
+must_not_lose() {
+    earlier=$(kubectl --context "$context" --namespace "$2" get deployment "$1" --ignore-not-found --output name)
+    [ -z "$earlier" ] || fail "$1 in {{ cluster }} is a Deployment of an earlier bundle: its messages, nobody has counted them, end with its pod" \
+        "read them at its /output, or give them up: \`kubectl --context $context --namespace $2 delete deployment $1\`; then run this script again" 3
+}
+
+# Says why a claim has no volume yet, and ends where none can come.
+look_at_claim() {
+    claim="{{ data_volume }}-$1-0"
+    phase=$(kubectl --context "$context" --namespace "$2" get persistentvolumeclaim "$claim" \
+        --ignore-not-found --output 'jsonpath={.status.phase}')
+    [ "$phase" = Pending ] || return 0
+    why=$(kubectl --context "$context" --namespace "$2" get events --sort-by .lastTimestamp \
+        --field-selector "involvedObject.kind=PersistentVolumeClaim,involvedObject.name=$claim" \
+        --output 'jsonpath={range .items[*]}{.reason}: {.message}{"\n"}{end}' | tail -n 1)
+    case $why in
+    FailedBinding:* | *storageclass*'not found'*)
+        fail "the claim $claim of $1 in {{ cluster }} gets no volume: $why" \
+            "\`kubectl --context $context get storageclass\` lists what the cluster has: give the blueprint \`storage: {class: …}\` of it, or \`storage: {ephemeral: true}\`; then \`kubectl --context $context --namespace $2 delete statefulset/$1 persistentvolumeclaim/$claim\`, and deploy the bundle written again" 3
+        ;;
+    esac
+    say "{{ cluster }}: the claim $claim of $1 waits for a volume: $why"
+}
+
+{% endif %}
+# How many seconds to wait before the claim of a pod is looked at again, which a Deployment's has none of.
+patience_of() {
+    if [ "$1" = statefulset ] && [ "$2" -gt 20 ]; then
+        echo 20
+    else
+        echo "$2"
+    fi
+}
+
 # Waits until a pod is ready. A Deployment's own deadline may pass before a load balancer of a cloud answers: go on then.
 await_ready() {
     say "{{ cluster }}: wait until $1 is ready"
     deadline=$(($(now) + timeout))
     left=$timeout
-    until kubectl --context "$context" --namespace "$2" rollout status "deployment/$1" --timeout "${left}s" >&2; do
+    until kubectl --context "$context" --namespace "$2" rollout status "$3/$1" --timeout "$(patience_of "$3" "$left")s" >&2; do
+{% if stores %}
+        [ "$3" != statefulset ] || look_at_claim "$1" "$2"
+{% endif %}
         left=$((deadline - $(now)))
         if [ "$left" -le 0 ]; then
             kubectl --context "$context" --namespace "$2" get pods >&2 || true
             kubectl --context "$context" --namespace "$2" get events --sort-by .lastTimestamp 2>/dev/null | tail -n 5 >&2 || true
-            kubectl --context "$context" --namespace "$2" logs "deployment/$1" --container app --tail 5 >&2 || true
-            show_account "$1" "$2"
+            kubectl --context "$context" --namespace "$2" logs "$3/$1" --container app --tail 5 >&2 || true
+            show_account "$1" "$2" "$3"
             fail "$1 in {{ cluster }} is not ready after $timeout s" \
                 "see above what it waits for; \`kubectl --context $context --namespace $2 describe pods\` tells more. Then run this script again" 3
         fi
@@ -202,9 +241,12 @@ fill {{ peer.key|sh }}
 {% endfor %}
 mv -f "$filled" "$here/"{{ pod.name|sh }}/{{ peers_file }}
 {% endif %}
+{% if pod.stores %}
+must_not_lose {{ pod.name|sh }} {{ pod.namespace|sh }}
+{% endif %}
 record contexts {{ cluster|sh }} "$context"
 apply {{ pod.name|sh }}
-await_ready {{ pod.name|sh }} {{ pod.namespace|sh }}
+await_ready {{ pod.name|sh }} {{ pod.namespace|sh }} {{ pod.controller }}
 {% if pod.awaited %}
 await_address {{ pod.name|sh }} {{ pod.namespace|sh }} {{ pod.asked|sh }} {{ pod.known|sh }}
 {% endif %}

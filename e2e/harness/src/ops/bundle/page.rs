@@ -1,6 +1,10 @@
 //! Builds the README of a bundle.
 
-use blueprint::{Target, plan::PodPlan};
+use blueprint::{
+    Target,
+    plan::{Plan, PodPlan},
+};
+use render::Controller;
 use serde::Serialize;
 
 use super::{
@@ -47,10 +51,16 @@ struct Row {
 }
 
 #[derive(Serialize)]
+struct Applied {
+    name: String,
+    controller: &'static str,
+}
+
+#[derive(Serialize)]
 struct Line {
     cluster: String,
     context: String,
-    pods: Vec<String>,
+    pods: Vec<Applied>,
     /// Empty where it goes through to the end.
     stops_at: String,
 }
@@ -79,7 +89,10 @@ pub(super) fn page(bundle: &Bundle<'_>, identities: &Identities) -> anyhow::Resu
             peers_file: PEERS_FILE,
             ends: identities.ends.to_string().chars().take(10).collect(),
             pods: plan.pods.iter().map(|pod| row(bundle, pod)).collect(),
-            steps: steps(plan).into_iter().map(line).collect(),
+            steps: steps(plan)
+                .into_iter()
+                .map(|step| line(plan, step))
+                .collect(),
             all_known,
             contexts: contexts.join(" "),
         },
@@ -120,11 +133,20 @@ fn row(bundle: &Bundle<'_>, pod: &PodPlan) -> Row {
     }
 }
 
-fn line(step: Step) -> Line {
+fn line(plan: &Plan, step: Step) -> Line {
+    let controller = |name: &str| {
+        let mut pods = plan.pods.iter();
+        let pod = pods.find(|pod| pod.name.cluster() == step.cluster && pod.name.pod() == name);
+        pod.map_or("", |pod| Controller::of(pod.role).as_str())
+    };
+    let pods = step.pods.iter().map(|name| Applied {
+        controller: controller(name),
+        name: name.clone(),
+    });
     Line {
+        pods: pods.collect(),
         context: context(&step.cluster),
         cluster: step.cluster,
-        pods: step.pods,
         stops_at: step.stops_at.unwrap_or_default(),
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use blueprint::{
-    Target,
+    DATA_VOLUME, Target,
     plan::{HTTP_PORT, PodPlan},
 };
 use messages::WorkloadName;
-use render::{self, PINHOLE_SECRET, TOKEN_KEY};
+use render::{self, Controller, PINHOLE_SECRET, TOKEN_KEY};
 use serde::Serialize;
 
 use super::{
@@ -35,6 +35,7 @@ pub(super) struct Scripts {
     peers_file: &'static str,
     peers_template: &'static str,
     http_port: u16,
+    data_volume: &'static str,
     pinhole_secret: &'static str,
     /// For `kubectl get secret`: the header with the token.
     token_template: String,
@@ -54,6 +55,10 @@ struct Pod {
     name: String,
     cluster: String,
     namespace: String,
+    /// What makes it, as `kubectl` calls it.
+    controller: &'static str,
+    /// Whether messages lie on a disk of it.
+    stores: bool,
     /// Whether another pod waits for the address of its load balancer.
     awaited: bool,
     /// The address that its Service asks for; empty where it takes any, or where what comes cannot be compared.
@@ -118,6 +123,7 @@ impl Scripts {
             peers_file: PEERS_FILE,
             peers_template: PEERS_TEMPLATE,
             http_port: HTTP_PORT,
+            data_volume: DATA_VOLUME,
             pinhole_secret: PINHOLE_SECRET,
             token_template: format!(
                 "go-template={{{{printf \"Authorization: Bearer %s\\n\" (base64decode .data.{TOKEN_KEY})}}}}"
@@ -129,6 +135,8 @@ impl Scripts {
                     name: pod.name.pod().into(),
                     cluster: pod.name.cluster().into(),
                     namespace: pod.name.namespace(),
+                    controller: Controller::of(pod.role).as_str(),
+                    stores: pod.storage.is_some(),
                     awaited: !pod.upstreams.is_empty()
                         && render::bound_to(pod, bundle.target).is_none(),
                     asked: asked(pod, bundle.target),
@@ -180,6 +188,8 @@ impl Scripts {
             only_peer: Option<String>,
             /// Whether it waits for an address.
             awaits: bool,
+            /// Whether one of its pods stores.
+            stores: bool,
             namespace_functions: String,
             next: String,
         }
@@ -203,6 +213,7 @@ impl Scripts {
                 pods_shown: names.join(", "),
                 only_peer,
                 awaits: pods.iter().any(|pod| pod.awaited),
+                stores: pods.iter().any(|pod| pod.stores),
                 namespace_functions: fill(&[NAMESPACES], self)?,
                 next: self.after(cluster),
                 peers,

@@ -1,6 +1,7 @@
 usage() {
     cat <<'USAGE'
 Removes what the deploy scripts made: the namespaces {{ namespaces_shown }}, and nothing else.
+The claims with what the sinks have stored go with them; `verify.sh --save FILE` keeps it.
 
 Usage: teardown.sh [--cluster CLUSTER=CONTEXT]... [--timeout SECONDS]
 

@@ -82,7 +82,7 @@ await_messages() {
 # Opens a way to the output of a sink and reads it into $work/output.
 read_output() {
     say "$1: read what $2 has stored"
-    kubectl --context "$context" --namespace "$3" port-forward "deployment/$2" :{{ http_port }} >"$work/forward" 2>&1 &
+    kubectl --context "$context" --namespace "$3" port-forward "statefulset/$2" :{{ http_port }} >"$work/forward" 2>&1 &
     forward=$!
     deadline=$(($(now) + 60))
     port=''
@@ -136,7 +136,7 @@ read_trails() {
 expect_route() {
     found=$(cut -f 1 "$work/trails" | grep -Fcx -e "$1" || true)
     [ "$found" -ge "$2" ] || fail "$found messages came by the route $1, and $2 must have" \
-        "a sink forgets its messages when its pod is replaced; \`kubectl rollout restart\` of the gateway's deployment sends new ones" 1
+        "a sink keeps the newest only, an ephemeral one those of its pod; \`kubectl rollout restart\` of the gateway's deployment sends new ones" 1
 }
 
 {% for gateway in gateways %}

@@ -22,7 +22,9 @@ use host::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use messages::WorkloadName;
-use render::{self, ENVIRONMENT_LABEL, FIELD_MANAGER, Images, Object, Options, PodSecrets, USER};
+use render::{
+    self, Controller, ENVIRONMENT_LABEL, FIELD_MANAGER, Images, Object, Options, PodSecrets, USER,
+};
 use serde_json::json;
 
 mod clocks;
@@ -188,7 +190,8 @@ async fn deploy_pod(
             let applied_at = Timestamp::now();
             prepare_namespace(request, cluster, pod).await?;
             // Before anything is awaited of them, and with the credentials of now.
-            cluster.replace_broken(name).await?;
+            let controller = Controller::of(pod.role);
+            cluster.replace_broken(name, controller).await?;
             for manifest in render::pod(pod, &options(request, pod, peers)?)? {
                 step.progress(format!("apply {}", manifest.file));
                 cluster.apply(&manifest.objects).await?;
@@ -205,7 +208,8 @@ async fn deploy_pod(
                 Ok(came)
             };
             let up = async {
-                tokio::try_join!(cluster.rolled_out(name, limits.rollout, &step), address)
+                let up = cluster.rolled_out(name, controller, limits.rollout, &step);
+                tokio::try_join!(up, address)
             };
             let (live, load_balancer) = clocks::unless_apart(request, pod, clocks, up).await?;
             if request.nodes_are_here {

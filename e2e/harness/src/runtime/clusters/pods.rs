@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Context as _;
 use blueprint::{container::Container, plan};
 use cluster::kubernetes::{Cluster, LivePod, container_statuses};
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all};
@@ -13,6 +14,7 @@ use host::{
 };
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use messages::WorkloadName;
+use render::Controller;
 
 use super::cluster_of;
 use crate::runtime::{Follow, LogLines, clusters::deploy, k3d};
@@ -249,17 +251,21 @@ pub(crate) async fn wait_ready(
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
     let cluster = cluster_of(environment, pod).await?;
+    let record = environment.record.pod(pod);
+    let role = record
+        .with_context(|| format!("{pod} is not recorded"))?
+        .role;
     timeline
         .run(format!("wait for {pod}"), |step| async move {
             cluster
-                .rolled_out(pod, deploy::ROLLOUT_LIMIT, &step)
+                .rolled_out(pod, Controller::of(role), deploy::ROLLOUT_LIMIT, &step)
                 .await
                 .map(drop)
         })
         .await
 }
 
-/// Ends the pod of a workload as an update does, with time to drain; its Deployment immediately
+/// Ends the pod of a workload as an update does, with time to drain; its controller immediately
 /// creates another.
 pub(crate) async fn replace(environment: &Environment, pod: &WorkloadName) -> anyhow::Result<()> {
     let cluster = cluster_of(environment, pod).await?;

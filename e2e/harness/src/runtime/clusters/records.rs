@@ -61,5 +61,7 @@ pub(crate) fn left(environment: &Environment, state: State) -> anyhow::Result<()
             kept.record.clusters.clear();
             kept.save()
         }
+        // Where everything was is where it is looked for.
+        State::Messages => Ok(()),
     }
 }

@@ -35,6 +35,8 @@ pub(crate) async fn down(
     ended += end_unrecorded(environment.layout(), timeline).await?;
     match state {
         State::Remove => environment.layout().remove()?,
+        // As after a restart of the machine: `refresh` starts again what has ended, in its own folder.
+        State::Messages => {}
         State::Keep => {
             let mut kept = environment.clone();
             kept.record.owner = None;

@@ -308,6 +308,7 @@ async fn bring_up(
     };
     environment.record.clusters = settled.contexts.iter().map(cluster_record).collect();
     clusters::record_pods(environment, plan)?;
+    clusters::must_not_lose(environment, plan, clusters).await?;
     let secrets = clusters::secrets(environment, plan)?;
     let label = environment.record.label().to_owned();
     let deployment = deploy::Request {

@@ -18,30 +18,34 @@ pub(crate) async fn down(
     state: State,
     timeline: &Timeline,
 ) -> anyhow::Result<usize> {
-    let count = delete(environment, Return::Gone, timeline).await?;
+    let end = match state {
+        State::Remove | State::Keep => End::Gone,
+        State::Messages => End::Withdrawn,
+    };
+    let count = delete(environment, end, timeline).await?;
     clusters::left(environment, state)?;
     Ok(count)
 }
 
 /// Asks for the end of the namespaces, and does not wait for it.
 pub(crate) async fn kill(environment: &Environment, timeline: &Timeline) -> anyhow::Result<usize> {
-    let count = delete(environment, Return::Asked, timeline).await?;
+    let count = delete(environment, End::Asked, timeline).await?;
     environment.layout().remove()?;
     Ok(count)
 }
 
-/// Once the namespaces are gone, or once their end is asked for.
+/// What becomes of the namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Return {
+enum End {
+    /// They are deleted, and gone.
     Gone,
+    /// Their end is asked for.
     Asked,
+    /// They stay with the claims of the sinks; all else that was deployed goes.
+    Withdrawn,
 }
 
-async fn delete(
-    environment: &Environment,
-    when: Return,
-    timeline: &Timeline,
-) -> anyhow::Result<usize> {
+async fn delete(environment: &Environment, end: End, timeline: &Timeline) -> anyhow::Result<usize> {
     // After an end that kept the files, no cluster is recorded any more, and nothing of it is there.
     let mut namespaces = BTreeMap::<&str, Vec<&str>>::new();
     for cluster in &environment.record.clusters {
@@ -55,7 +59,7 @@ async fn delete(
     let clusters = namespaces
         .into_iter()
         .map(|(cluster, namespaces)| async move {
-            delete_in(environment, cluster, &namespaces, when, timeline)
+            delete_in(environment, cluster, &namespaces, end, timeline)
                 .await
                 .map_err(|error| {
                     error.context(Failure::infrastructure(format!(
@@ -78,16 +82,30 @@ async fn delete_in(
     environment: &Environment,
     cluster: &str,
     namespaces: &[&str],
-    when: Return,
+    end: End,
     timeline: &Timeline,
 ) -> anyhow::Result<usize> {
-    let connected = clusters::connect(environment, cluster).await?;
+    let connected = &clusters::connect(environment, cluster).await?;
     let label = environment.record.label();
     let mut ours = vec![];
     for namespace in namespaces {
         match connected.owner_of(namespace, label).await? {
             Owned::Ours => {
-                connected.delete_namespace(namespace).await?;
+                match end {
+                    End::Gone | End::Asked => connected.delete_namespace(namespace).await?,
+                    End::Withdrawn => {
+                        let title =
+                            format!("{cluster}: withdraw all but the claims of {namespace}");
+                        timeline
+                            .run(title, |step| async move {
+                                let namespace = *namespace;
+                                connected
+                                    .withdraw(namespace, label, GONE_LIMIT, &step)
+                                    .await
+                            })
+                            .await?;
+                    }
+                }
                 ours.push(*namespace);
             }
             Owned::Absent => {}
@@ -96,12 +114,12 @@ async fn delete_in(
             )),
         }
     }
-    if when == Return::Gone && !ours.is_empty() {
+    if end == End::Gone && !ours.is_empty() {
         timeline
             .run(
                 format!("{cluster}: delete {}", ours.join(", ")),
                 |step| async move {
-                    let (connected, step) = (&connected, &step);
+                    let step = &step;
                     try_join_all(ours.iter().map(|namespace| async move {
                         connected.namespace_gone(namespace, GONE_LIMIT, step).await
                     }))

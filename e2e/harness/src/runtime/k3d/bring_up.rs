@@ -203,6 +203,7 @@ async fn bring_up(
             .copied()
             .unwrap_or(pod.public_port)
     };
+    clusters::must_not_lose(environment, plan, &connected).await?;
     let label = environment.record.label().to_owned();
     let deployment = deploy::Request {
         environment: &label,

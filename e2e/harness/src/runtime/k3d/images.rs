@@ -1,5 +1,5 @@
 //! Chooses each pod's image: the newest, or the running one if its programs are the same. The
-//! pod then keeps running with its stored messages.
+//! pod then keeps running, and its peers are not interrupted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use cluster::{
 use futures_util::future::try_join_all;
 use host::{binaries::Binaries, docker};
 use messages::{Role, WorkloadName};
-use render::Images;
+use render::{Controller, Images};
 
 /// What each pod runs.
 pub(super) struct Chosen {
@@ -82,7 +82,8 @@ async fn running(
     let Some(cluster) = clusters.get(pod.name.cluster()) else {
         return Ok(None);
     };
-    let Some(programs) = cluster.programs(&pod.name).await? else {
+    let programs = cluster.programs(&pod.name, Controller::of(pod.role));
+    let Some(programs) = programs.await? else {
         return Ok(None);
     };
     let live = !cluster.live_pods(&pod.name).await?.is_empty();

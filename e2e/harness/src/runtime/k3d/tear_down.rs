@@ -7,13 +7,19 @@ use host::{environment::Environment, timeline::Timeline};
 
 use crate::runtime::{clusters, request::State};
 
-/// Deletes the clusters of an environment; returns how many there were.
+/// Deletes the clusters of an environment, or stops them; returns how many there were.
 pub(crate) async fn down(
     environment: &Environment,
     state: State,
     timeline: &Timeline,
 ) -> anyhow::Result<usize> {
     let clusters = Clusters::new(environment.name().as_str(), environment.layout().root());
+    if state == State::Messages {
+        // Their volumes are on their nodes.
+        let names = environment.record.clusters.iter();
+        let names: Vec<_> = names.map(|cluster| cluster.reference.clone()).collect();
+        return clusters.stop(&names, timeline).await;
+    }
     let count = clusters.down(timeline).await?;
     clusters::left(environment, state)?;
     Ok(count)
