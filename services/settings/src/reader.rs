@@ -192,7 +192,7 @@ mod tests {
 
     fn duration(text: &'static str) -> Result<Duration, InvalidSettings> {
         let mut reader = Reader::new(|_| Some(text.into()));
-        let duration = reader.duration("FERRY_X", Duration::from_secs(600), LIMITS);
+        let duration = reader.duration("FERRY_TEST", Duration::from_secs(600), LIMITS);
         reader.finish(duration)
     }
 
@@ -222,7 +222,7 @@ mod tests {
     #[case("999999999999999999999s")]
     fn wrong_durations_are_reported(#[case] text: &'static str) {
         let expected = format!(
-            "FERRY_X: `{text}` is not a duration from 1ms to 24h; \
+            "FERRY_TEST: `{text}` is not a duration from 1ms to 24h; \
              set one such as `500ms` or `1m30s`, or remove it for 10m"
         );
         assert_eq!(duration(text), Err(InvalidSettings(vec![expected])));
@@ -261,8 +261,11 @@ mod tests {
     fn values_that_are_not_utf_8_are_reported() {
         use std::os::unix::ffi::OsStringExt as _;
         let mut reader = Reader::new(|_| Some(OsString::from_vec(vec![0xff])));
-        assert_eq!(reader.required("FERRY_X", "a word"), None);
+        assert_eq!(reader.required("FERRY_TEST", "a word"), None);
         let problems = reader.finish(Some(())).unwrap_err().0;
-        assert_eq!(problems, ["FERRY_X: it is not UTF-8; set it to plain text"]);
+        assert_eq!(
+            problems,
+            ["FERRY_TEST: it is not UTF-8; set it to plain text"]
+        );
     }
 }
