@@ -93,7 +93,7 @@ fn pure_crates_do_no_io() {
         "std::fs",
         "std::net::Tcp",
         "std::process",
-        "std::env",
+        "std::env::var",
         "tokio",
         "kube::",
     ];
