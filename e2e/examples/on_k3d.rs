@@ -14,12 +14,9 @@ use blueprint::{failure::Failure, plan::Ports};
 use cluster::k3d::ENVIRONMENT_LABEL;
 use e2e::testing::{ENVIRONMENT_VARIABLE, LASTING_IDENTITIES, QUICK_IDENTITIES, show};
 use harness::{
-    ops::run::Run,
+    ops::{lifecycle, run::Run},
     proof,
-    runtime::{
-        self,
-        request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
-    },
+    runtime::request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
 };
 use host::{
     binaries::is_of_the_outer_cargo,
@@ -136,7 +133,7 @@ async fn run_all(run: &mut Run, phases: &[Phase]) -> anyhow::Result<()> {
         if index > 0 {
             let request = request(run.name(), phase.settings)?;
             let timeline = Timeline::default();
-            runtime::refresh(run.store(), &mut environment, &request, &timeline).await?;
+            lifecycle::refresh(run.store(), &mut environment, &request, &timeline).await?;
         }
         for blueprint in BLUEPRINTS {
             proof::auto_trigger(&environment, blueprint, &Timeline::default()).await?;

@@ -6,12 +6,12 @@ use blueprint::failure::Failure;
 use harness::{
     ops::{
         choice::{self, Chosen, RuntimeChoice},
-        local, report,
+        report,
         run::{self, Run},
         sweep::{self, Condition},
     },
     proof::Verdict,
-    runtime::request::State,
+    runtime::{self, request::State},
 };
 use host::environment::{Environment, Found, Name, RuntimeKind, Store, workspace_root};
 
@@ -81,10 +81,7 @@ impl Context {
 
     /// Returns the store for a new environment of this runtime.
     pub(crate) fn store_of(&self, runtime: RuntimeKind) -> anyhow::Result<Store> {
-        match runtime {
-            RuntimeKind::Existing => Store::deployed(),
-            RuntimeKind::Embedded | RuntimeKind::K3d => Ok(self.store.clone()),
-        }
+        runtime::of(runtime).store(&self.store)
     }
 
     /// Parses an environment's name, `local` by default.
@@ -179,7 +176,7 @@ impl Context {
                 folder.display(),
                 run::EVIDENCE,
                 report::REPORT,
-                local::removal(runtime),
+                runtime::of(runtime).removal_command(),
                 run.name()
             ));
         }

@@ -4,6 +4,8 @@ pub mod bench;
 pub mod bundle;
 pub mod choice;
 pub mod doctor;
+pub mod faults;
+pub mod lifecycle;
 pub mod local;
 pub mod report;
 pub mod rotate;

@@ -80,7 +80,9 @@ pub async fn auto_trigger(
                 }
             }
             step.progress("reading the sinks");
-            let live = runtime::live_pods(environment).await?;
+            let live = runtime::of(environment.record.runtime)
+                .live_pods(environment)
+                .await?;
             let flows = |sink: &PodRecord| {
                 let flow = |gateway: &&PodRecord| Flow {
                     sent: Sent::Numbered {
@@ -119,7 +121,9 @@ pub async fn trigger(
     let blueprint = gateway.name.blueprint();
     let marks = Marks::of(record, blueprint).await?;
     let sent = send(gateway, payloads).await?;
-    let live = runtime::live_pods(environment).await?;
+    let live = runtime::of(environment.record.runtime)
+        .live_pods(environment)
+        .await?;
     let flows = |sink: &PodRecord| {
         vec![Flow {
             sent: Sent::Listed(sent.clone()),

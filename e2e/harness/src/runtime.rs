@@ -1,230 +1,309 @@
-//! Where an environment runs: bring-up, teardown, state, logs and faults, the same for every runtime.
+//! Where an environment runs: the trait, and the runtimes that implement it.
 //!
-//! [`up`] makes an environment, [`down`] removes it, [`sweep`] removes what killed commands left. A runtime is one file
-//! behind the functions here.
+//! A fourth runtime is a folder beside these and a line in [`of`]. What combines runtimes, locks environments and removes
+//! leftovers is above, in [`crate::ops`].
 
 use std::collections::BTreeMap;
 
-use blueprint::container::Container;
+use async_trait::async_trait;
+use blueprint::{container::Container, failure::Failure};
 use futures_util::TryStreamExt as _;
 use host::{
     clock::Clocks,
-    environment::{Environment, Name, PodRecord, RuntimeKind, Store},
-    pods::{PodState, Readiness},
+    environment::{Environment, Lock, PodRecord, Record, RuntimeKind, Store},
+    pods::PodState,
     timeline::Timeline,
 };
 use messages::WorkloadName;
 
-use crate::ops::sweep::{self, Condition, condition};
-use request::{Lifetime, OnFailure, State, UpRequest};
-
 pub mod clusters;
 pub mod embedded;
 pub mod existing;
-mod faults;
 pub mod k3d;
 mod logs;
 pub mod request;
 
-pub use clusters::connect;
-pub use faults::{Ending, freeze, restart, start_container, stop_container, thaw};
 pub use logs::{Follow, LogLines};
+use request::{Ending, State, UpRequest};
 
-/// Brings an environment up: returns when every pod is ready, in deploy order. On failure the error names the pod, what it
-/// was waiting for and the end of the log.
-pub async fn up(
-    store: &Store,
-    request: UpRequest,
-    timeline: &Timeline,
-) -> anyhow::Result<Environment> {
-    let lock = store.lock(&request.name, timeline).await?;
-    sweep::make_room(store, &request.name, timeline).await?;
-    let (mut environment, result) = match request.runtime {
-        RuntimeKind::Embedded => embedded::up(store, &lock, &request, timeline).await?,
-        RuntimeKind::K3d => k3d::up(store, &lock, &request, timeline).await?,
-        RuntimeKind::Existing => existing::up(store, &lock, &request, timeline).await?,
-    };
-    if let Err(error) = result {
-        if request.on_failure == OnFailure::Remove
-            && let Err(left) = remove_environment(&environment, State::Remove, timeline).await
-        {
-            // Stands beside the failure, not in its place.
-            timeline.warning(format!(
-                "environment `{}` is left behind: {left:#}",
-                request.name
-            ));
+/// The runtime of this kind.
+pub fn of(kind: RuntimeKind) -> &'static dyn Runtime {
+    match kind {
+        RuntimeKind::Embedded => &embedded::Embedded,
+        RuntimeKind::K3d => &k3d::K3d,
+        RuntimeKind::Existing => &existing::Existing,
+    }
+}
+
+/// Where an environment runs: makes it, changes it, removes it, and looks into it.
+///
+/// Callers hold the environment's lock where they change it, and have read its record under that lock.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// Creates the environment that is requested, and waits until every pod is ready, in deploy order.
+    ///
+    /// # Errors
+    ///
+    /// Names the pod, what it was waiting for and the end of its log; holds what was made until then.
+    async fn up(
+        &self,
+        store: &Store,
+        lock: &Lock,
+        request: &UpRequest,
+        timeline: &Timeline,
+    ) -> Result<Environment, UpError>;
+
+    /// Brings an environment to what is requested: starts what is stopped, rolls out what has changed, leaves the rest alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::up`]; the environment stays.
+    async fn refresh(
+        &self,
+        environment: &mut Environment,
+        request: &UpRequest,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()>;
+
+    /// Removes an environment: its pods drain; its files stay if `state` says so.
+    ///
+    /// # Errors
+    ///
+    /// Names what could not be removed.
+    async fn down(
+        &self,
+        environment: &Environment,
+        state: State,
+        timeline: &Timeline,
+    ) -> anyhow::Result<Removed>;
+
+    /// Removes an environment of this very process, without waiting for pods to drain.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::down`].
+    async fn kill(
+        &self,
+        environment: &Environment,
+        timeline: &Timeline,
+    ) -> anyhow::Result<Removed> {
+        self.down(environment, State::Remove, timeline).await
+    }
+
+    /// The states of all pods, in deploy order.
+    ///
+    /// # Errors
+    ///
+    /// Says what must run before pods can be seen.
+    async fn status(&self, environment: &Environment) -> anyhow::Result<Vec<PodState>>;
+
+    /// How far the clocks of its clusters are from this machine's, of those that answer.
+    async fn clocks(&self, environment: &Environment) -> Clocks;
+
+    /// The names of the running pods of each workload: what a trail may name.
+    ///
+    /// # Errors
+    ///
+    /// Names the cluster that does not answer.
+    async fn live_pods(
+        &self,
+        environment: &Environment,
+    ) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>>;
+
+    /// The log of a container, line by line.
+    ///
+    /// # Errors
+    ///
+    /// Names the pod that has no such log.
+    async fn logs(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+        follow: Follow,
+    ) -> anyhow::Result<LogLines>;
+
+    /// The log of a container since its last start.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::logs`].
+    async fn log_since_start(
+        &self,
+        environment: &Environment,
+        pod: &PodRecord,
+        container: Container,
+    ) -> anyhow::Result<String> {
+        let lines = self.logs(environment, &pod.name, container, Follow::No);
+        Ok(lines.await?.try_collect::<Vec<_>>().await?.join("\n"))
+    }
+
+    /// The metrics of a container, in Prometheus' text format.
+    ///
+    /// # Errors
+    ///
+    /// Names the container that does not answer.
+    async fn metrics(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+    ) -> anyhow::Result<String>;
+
+    /// Waits until a pod can carry messages; fails early if one of its containers has ended.
+    ///
+    /// # Errors
+    ///
+    /// Says what the pod was waiting for.
+    async fn wait_ready(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()>;
+
+    /// Whether something of an environment that is meant to stay is still there.
+    fn stays(&self, record: &Record) -> bool {
+        !record.clusters.is_empty()
+    }
+
+    /// The store for new environments; `checkout` is the one of this checkout.
+    ///
+    /// # Errors
+    ///
+    /// Says which folder cannot be used.
+    fn store(&self, checkout: &Store) -> anyhow::Result<Store> {
+        Ok(checkout.clone())
+    }
+
+    /// The command that removes an environment which stays.
+    fn removal_command(&self) -> &'static str {
+        "local-down"
+    }
+
+    /// Whether its pods are objects of API servers; else they are processes of this machine.
+    fn has_api_servers(&self) -> bool {
+        true
+    }
+
+    /// Ends one container of a pod and leaves it ended.
+    ///
+    /// # Errors
+    ///
+    /// A usage failure on a runtime that starts containers again.
+    async fn stop_container(
+        &self,
+        environment: &mut Environment,
+        _pod: &WorkloadName,
+        _container: Container,
+        _ending: Ending,
+    ) -> anyhow::Result<()> {
+        Err(no_faults(environment))
+    }
+
+    /// Starts a container again as it was, and waits until it answers by itself; [`Self::wait_ready`] waits for its pod.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::stop_container`]; also if the container runs already.
+    async fn start_container(
+        &self,
+        environment: &mut Environment,
+        _pod: &WorkloadName,
+        _container: Container,
+        _timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        Err(no_faults(environment))
+    }
+
+    /// Makes one container of a pod hang until [`Self::thaw`]: it runs and answers nothing.
+    ///
+    /// # Errors
+    ///
+    /// A usage failure on a runtime that cannot reach the processes.
+    async fn freeze(
+        &self,
+        environment: &Environment,
+        _pod: &WorkloadName,
+        _container: Container,
+    ) -> anyhow::Result<()> {
+        Err(no_faults(environment))
+    }
+
+    /// Lets a container that hangs go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::freeze`].
+    async fn thaw(
+        &self,
+        environment: &Environment,
+        _pod: &WorkloadName,
+        _container: Container,
+    ) -> anyhow::Result<()> {
+        Err(no_faults(environment))
+    }
+
+    /// Ends a pod's `app` as an update does, with time to drain, and starts it again. On clusters it is another pod afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Names the pod that did not come back.
+    async fn restart(
+        &self,
+        environment: &mut Environment,
+        pod: &WorkloadName,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()>;
+}
+
+/// How much of an environment was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Processes that were ended.
+    pub processes: usize,
+    /// Clusters that were deleted.
+    pub clusters: usize,
+    /// Namespaces that were deleted on clusters that stay.
+    pub namespaces: usize,
+}
+
+/// Why an environment did not come up, and what there is of it.
+#[derive(Debug)]
+pub struct UpError {
+    /// As far as it came; `None` if nothing was made.
+    pub environment: Option<Box<Environment>>,
+    pub error: anyhow::Error,
+}
+
+impl UpError {
+    /// `environment`, or the error of what was to make it.
+    fn or(environment: Environment, result: anyhow::Result<()>) -> Result<Environment, Self> {
+        match result {
+            Ok(()) => Ok(environment),
+            Err(error) => Err(Self {
+                environment: Some(Box::new(environment)),
+                error,
+            }),
         }
-        return Err(error);
-    }
-    if request.lifetime == Lifetime::Stays {
-        environment.record.owner = None;
-        environment.save()?;
-    }
-    Ok(environment)
-}
-
-/// Brings an environment that stays to what `request` asks for, without making it anew: what is stopped is started, what
-/// has changed is built and rolled out, all else is left alone. `environment` is up to date afterwards.
-pub async fn refresh(
-    store: &Store,
-    environment: &mut Environment,
-    request: &UpRequest,
-    timeline: &Timeline,
-) -> anyhow::Result<()> {
-    let _lock = store.lock(environment.name(), timeline).await?;
-    *environment = store.load(environment.name())?;
-    environment.is_here()?;
-    environment.record.settings = request.settings.clone();
-    match environment.record.runtime {
-        RuntimeKind::K3d => k3d::refresh(environment, request, timeline).await,
-        RuntimeKind::Existing => existing::refresh(environment, request, timeline).await,
-        RuntimeKind::Embedded => embedded::refresh(environment, request, timeline).await,
     }
 }
 
-/// Takes an environment down: its pods drain, nothing of it is left but, if wanted, its files.
-pub async fn down(
-    store: &Store,
-    name: &Name,
-    state: State,
-    timeline: &Timeline,
-) -> anyhow::Result<()> {
-    let lock = store.lock(name, timeline).await?;
-    // Read under the lock, since its previous holder may have removed the environment.
-    let environment = store.load(name)?;
-    environment.is_here()?;
-    timeline
-        .run(format!("take down `{name}`"), |_| async {
-            remove_environment(&environment, state, timeline).await
-        })
-        .await?;
-    drop(lock);
-    Ok(())
-}
-
-/// Removes an environment that this process owns, immediately and without its lock, which a
-/// command that is being ended may
-/// still hold.
-pub(crate) async fn kill(environment: &Environment, timeline: &Timeline) -> anyhow::Result<usize> {
-    match environment.record.runtime {
-        RuntimeKind::Existing => existing::kill(environment, timeline).await,
-        RuntimeKind::Embedded | RuntimeKind::K3d => {
-            remove_environment(environment, State::Remove, timeline).await
+impl From<anyhow::Error> for UpError {
+    fn from(error: anyhow::Error) -> Self {
+        Self {
+            environment: None,
+            error,
         }
     }
 }
 
-pub(crate) async fn remove_environment(
-    environment: &Environment,
-    state: State,
-    timeline: &Timeline,
-) -> anyhow::Result<usize> {
-    match environment.record.runtime {
-        RuntimeKind::Embedded => embedded::down(environment, state, timeline).await,
-        RuntimeKind::K3d => k3d::down(environment, state, timeline).await,
-        RuntimeKind::Existing => existing::down(environment, state, timeline).await,
-    }
-}
-
-/// What every pod is doing, in deploy order.
-pub async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> {
-    if let Condition::Elsewhere(place) = condition(&environment.record)? {
-        let pods = environment.record.pods.iter();
-        return Ok(pods.map(|pod| unseen(pod, &place)).collect());
-    }
-    match environment.record.runtime {
-        RuntimeKind::Embedded => Ok(embedded::status(environment).await),
-        RuntimeKind::K3d | RuntimeKind::Existing => clusters::status(environment).await,
-    }
-}
-
-/// How far the clocks of its clusters are from this machine's, of those that can be asked.
-pub async fn clocks(environment: &Environment) -> Clocks {
-    if environment.is_here().is_err() {
-        return Clocks::default();
-    }
-    match environment.record.runtime {
-        RuntimeKind::Embedded => embedded::clocks(environment).await,
-        RuntimeKind::K3d | RuntimeKind::Existing => clusters::clocks(environment).await,
-    }
-}
-
-/// A pod of which nothing is known but its record.
-fn unseen(pod: &PodRecord, place: &str) -> PodState {
-    PodState {
-        name: pod.name.clone(),
-        role: pod.role,
-        pod_name: pod.pod_name.clone(),
-        node: pod.node.clone(),
-        local_address: pod.local_address.clone(),
-        containers: vec![],
-        readiness: Readiness::Elsewhere(place.to_owned()),
-    }
-}
-
-/// The names that the running pods of each workload go by: what a trail may name.
-pub async fn live_pods(
-    environment: &Environment,
-) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
-    match environment.record.runtime {
-        RuntimeKind::Embedded => Ok(embedded::live_pods(environment)),
-        RuntimeKind::K3d | RuntimeKind::Existing => clusters::live_pods(environment).await,
-    }
-}
-
-/// The log of a container, line by line.
-pub async fn logs(
-    environment: &Environment,
-    pod: &WorkloadName,
-    container: Container,
-    follow: Follow,
-) -> anyhow::Result<LogLines> {
-    match environment.record.runtime {
-        RuntimeKind::Embedded => embedded::logs(environment, pod, container, follow).await,
-        RuntimeKind::K3d | RuntimeKind::Existing => {
-            clusters::logs(environment, pod, container, follow).await
-        }
-    }
-}
-
-/// What a container has said since it was last started.
-pub(crate) async fn log_since_start(
-    environment: &Environment,
-    pod: &PodRecord,
-    container: Container,
-) -> anyhow::Result<String> {
-    if environment.record.runtime == RuntimeKind::Embedded {
-        return embedded::log_since_start(pod, container);
-    }
-    let lines = logs(environment, &pod.name, container, Follow::No).await?;
-    Ok(lines.try_collect::<Vec<_>>().await?.join("\n"))
-}
-
-/// What a container counts, in Prometheus' text format.
-pub async fn metrics(
-    environment: &Environment,
-    pod: &WorkloadName,
-    container: Container,
-) -> anyhow::Result<String> {
-    match environment.record.runtime {
-        RuntimeKind::Embedded => embedded::metrics(environment, pod, container).await,
-        RuntimeKind::K3d | RuntimeKind::Existing => {
-            clusters::metrics(environment, pod, container).await
-        }
-    }
-}
-
-/// Waits until a pod has everything it needs to carry messages; fails immediately if one of its
-/// containers has exited.
-pub async fn wait_ready(
-    environment: &Environment,
-    pod: &WorkloadName,
-    timeline: &Timeline,
-) -> anyhow::Result<()> {
-    match environment.record.runtime {
-        RuntimeKind::Embedded => embedded::wait_ready(environment, pod, timeline).await,
-        RuntimeKind::K3d | RuntimeKind::Existing => {
-            clusters::wait_ready(environment, pod, timeline).await
-        }
-    }
+/// A kubelet starts a container again, so on a cluster none stays stopped.
+fn no_faults(environment: &Environment) -> anyhow::Error {
+    Failure::usage(format!(
+        "environment `{}` runs on clusters, where a single container cannot be kept stopped",
+        environment.name()
+    ))
+    .hint("use the embedded runtime for this")
+    .into()
 }

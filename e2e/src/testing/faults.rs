@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use blueprint::container::Container;
 use futures_util::FutureExt as _;
 use harness::{
+    ops::faults,
     proof,
-    runtime::{self, Ending},
+    runtime::{self, request::Ending},
 };
 use host::{
     environment::{Environment, PodRecord, RuntimeKind},
@@ -29,7 +30,7 @@ impl Faults<'_> {
     ) -> anyhow::Result<()> {
         let (mut environment, name) = (self.0.environment()?, self.0.pod(pod).name()?);
         let silent = Timeline::default();
-        runtime::stop_container(
+        faults::stop_container(
             self.0.store(),
             &mut environment,
             &name,
@@ -46,8 +47,10 @@ impl Faults<'_> {
         let before = proof::reports(&environment, &pod).await?.len();
         let silent = Timeline::default();
         let store = self.0.store();
-        runtime::start_container(store, &mut environment, &pod.name, container, &silent).await?;
-        runtime::wait_ready(&environment, &pod.name, &silent).await?;
+        faults::start_container(store, &mut environment, &pod.name, container, &silent).await?;
+        runtime::of(environment.record.runtime)
+            .wait_ready(&environment, &pod.name, &silent)
+            .await?;
         if container == Container::App {
             self.sent_by_itself(&environment, &pod, before).await?;
         }
@@ -68,13 +71,13 @@ impl Faults<'_> {
         if ends {
             self.stop(pod, container, Ending::Abrupt).await?;
         } else {
-            runtime::freeze(&environment, &name, container).await?;
+            faults::freeze(&environment, &name, container).await?;
         }
         let outcome = AssertUnwindSafe(work).catch_unwind().await;
         let back = if ends {
             self.start(pod, container).await
         } else {
-            runtime::thaw(&environment, &name, container).await
+            faults::thaw(&environment, &name, container).await
         };
         let value = match outcome {
             Ok(result) => result?,
@@ -84,7 +87,9 @@ impl Faults<'_> {
         // A restarted container has a new record.
         let environment = self.0.environment()?;
         for pod in environment.record.pods_of(self.0.blueprint()) {
-            runtime::wait_ready(&environment, &pod.name, &Timeline::default()).await?;
+            runtime::of(environment.record.runtime)
+                .wait_ready(&environment, &pod.name, &Timeline::default())
+                .await?;
         }
         Ok(value)
     }
@@ -99,7 +104,7 @@ impl Faults<'_> {
             RuntimeKind::K3d | RuntimeKind::Existing => 0,
         };
         let silent = Timeline::default();
-        runtime::restart(self.0.store(), &mut environment, &pod.name, &silent).await?;
+        faults::restart(self.0.store(), &mut environment, &pod.name, &silent).await?;
         self.sent_by_itself(&environment, &pod, before).await
     }
 

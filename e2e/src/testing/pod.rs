@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use anyhow::Context as _;
 use blueprint::{container::Container, plan};
 use futures_util::TryStreamExt as _;
-use harness::runtime::{self, Follow, clusters};
+use harness::{
+    ops::lifecycle,
+    runtime::{self, Follow, clusters},
+};
 use host::{
     environment::{PodRecord, RuntimeKind},
     http::{Endpoint, Request},
@@ -53,7 +56,7 @@ impl Pod<'_> {
     /// What it is doing at this moment.
     pub async fn state(&self) -> anyhow::Result<PodState> {
         let name = self.name()?;
-        let pods = runtime::status(&self.ferry.environment()?).await?;
+        let pods = lifecycle::status(&self.ferry.environment()?).await?;
         pods.into_iter()
             .find(|state| state.name == name)
             .context("the pod has no state")
@@ -106,7 +109,9 @@ impl Pod<'_> {
     pub async fn identity_age(&self) -> anyhow::Result<f64> {
         const METRIC: &str = "ferry_wosp_identity_age_seconds ";
         let (environment, name) = (self.ferry.environment()?, self.name()?);
-        let text = runtime::metrics(&environment, &name, Container::Wosp).await?;
+        let text = runtime::of(environment.record.runtime)
+            .metrics(&environment, &name, Container::Wosp)
+            .await?;
         let age = text
             .lines()
             .find_map(|line| line.strip_prefix(METRIC)?.trim().parse().ok());
@@ -146,14 +151,18 @@ impl Pod<'_> {
 
     /// What a container counts; on every runtime.
     pub async fn metrics(&self, container: Container) -> anyhow::Result<Samples> {
-        let text = runtime::metrics(&self.ferry.environment()?, &self.name()?, container).await?;
+        let (environment, name) = (self.ferry.environment()?, self.name()?);
+        let runtime = runtime::of(environment.record.runtime);
+        let text = runtime.metrics(&environment, &name, container).await?;
         Ok(Samples::parse(&text))
     }
 
     /// The log of a container as it is now; on every runtime.
     pub async fn log(&self, container: Container) -> anyhow::Result<Vec<String>> {
         let (environment, name) = (self.ferry.environment()?, self.name()?);
-        let lines = runtime::logs(&environment, &name, container, Follow::No).await?;
+        let lines = runtime::of(environment.record.runtime)
+            .logs(&environment, &name, container, Follow::No)
+            .await?;
         lines.try_collect().await
     }
 

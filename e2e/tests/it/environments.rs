@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use blueprint::{Blueprint, container::Container, failure::Failure, plan::Ports};
 use harness::{
-    ops::sweep::{self, Condition},
+    ops::{
+        faults, lifecycle,
+        sweep::{self, Condition},
+    },
     runtime::{
-        self, Ending,
-        request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
+        self,
+        request::{Ending, Lifetime, OnFailure, PublicAddress, State, UpRequest},
     },
 };
 use host::{
@@ -38,18 +41,18 @@ fn request(name: &str, blueprints: &[&str], lifetime: Lifetime) -> UpRequest {
 }
 
 async fn up(store: &Store, request: UpRequest) -> anyhow::Result<Environment> {
-    runtime::up(store, request, &Timeline::default()).await
+    lifecycle::up(store, request, &Timeline::default()).await
 }
 
 async fn down(store: &Store, environment: &Environment) {
     let timeline = Timeline::default();
-    runtime::down(store, environment.name(), State::Remove, &timeline)
+    lifecycle::down(store, environment.name(), State::Remove, &timeline)
         .await
         .unwrap();
 }
 
 async fn assert_all_ready(environment: &Environment) {
-    for state in runtime::status(environment).await.unwrap() {
+    for state in lifecycle::status(environment).await.unwrap() {
         let name = &state.name;
         assert_eq!(state.readiness, Readiness::Ready, "{name} must be ready");
         let address = state.local_address.unwrap();
@@ -78,7 +81,14 @@ async fn two_blueprints_share_environment_and_vanish() {
 
     let found = store.load(environment.name()).unwrap();
     assert_eq!(sweep::condition(&found.record).unwrap(), Condition::Stays);
-    assert_eq!(runtime::live_pods(&found).await.unwrap().len(), 4);
+    assert_eq!(
+        runtime::of(found.record.runtime)
+            .live_pods(&found)
+            .await
+            .unwrap()
+            .len(),
+        4
+    );
     assert_all_ready(&found).await;
 
     let again = up(&store, request("both", &both, Lifetime::Stays))
@@ -117,7 +127,7 @@ async fn environments_side_by_side_do_not_meet() {
 }
 
 async fn app_of(environment: &Environment, pod: &WorkloadName) -> Liveness {
-    let states = runtime::status(environment).await.unwrap();
+    let states = lifecycle::status(environment).await.unwrap();
     let state = states.into_iter().find(|state| state.name == *pod).unwrap();
     let mut containers = state.containers.into_iter();
     containers
@@ -140,7 +150,7 @@ async fn crash_differs_from_stop_and_start_heals_both() {
     let sink = environment.record.pods[0].name.clone();
     let app = Container::App;
 
-    runtime::stop_container(
+    faults::stop_container(
         &store,
         &mut environment,
         &sink,
@@ -151,10 +161,11 @@ async fn crash_differs_from_stop_and_start_heals_both() {
     .await
     .unwrap();
     assert_eq!(app_of(&environment, &sink).await, Liveness::Stopped);
-    runtime::start_container(&store, &mut environment, &sink, app, &quiet)
+    faults::start_container(&store, &mut environment, &sink, app, &quiet)
         .await
         .unwrap();
-    runtime::wait_ready(&environment, &sink, &quiet)
+    runtime::of(environment.record.runtime)
+        .wait_ready(&environment, &sink, &quiet)
         .await
         .unwrap();
     assert_eq!(app_of(&environment, &sink).await, Liveness::Running);
@@ -167,17 +178,19 @@ async fn crash_differs_from_stop_and_start_heals_both() {
         matches!(&seen, Liveness::Crashed { log_tail } if !log_tail.is_empty()),
         "{seen:?}"
     );
-    let error = runtime::wait_ready(&environment, &sink, &quiet)
+    let error = runtime::of(environment.record.runtime)
+        .wait_ready(&environment, &sink, &quiet)
         .await
         .unwrap_err();
     assert!(
         format!("{error:#}").contains("app has crashed"),
         "{error:#}"
     );
-    runtime::start_container(&store, &mut environment, &sink, app, &quiet)
+    faults::start_container(&store, &mut environment, &sink, app, &quiet)
         .await
         .unwrap();
-    runtime::wait_ready(&environment, &sink, &quiet)
+    runtime::of(environment.record.runtime)
+        .wait_ready(&environment, &sink, &quiet)
         .await
         .unwrap();
 

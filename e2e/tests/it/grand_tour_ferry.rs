@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use blueprint::container::Container;
 use e2e::testing::{assert_all_delivered, assert_route, payloads, with_environment};
-use harness::{pinhole::Trigger, runtime::Ending};
+use harness::{pinhole::Trigger, runtime::request::Ending};
 use rstest::rstest;
 
 const BLUEPRINT: &str = "grand-tour-ferry";

@@ -6,7 +6,7 @@ use blueprint::{Blueprint, container::Container};
 use e2e::testing::{
     Setup, assert_all_delivered, assert_delivered, assert_routes, payloads, with_environment,
 };
-use harness::{pinhole::Trigger, runtime::Ending, trail::StoredMessage};
+use harness::{pinhole::Trigger, runtime::request::Ending, trail::StoredMessage};
 use host::wait::{Seen, Wait};
 use rstest::rstest;
 

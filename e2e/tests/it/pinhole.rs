@@ -217,7 +217,9 @@ async fn all_logs(ferry: &Ferry, pod: &PodRecord) -> anyhow::Result<String> {
     let environment = ferry.environment()?;
     let mut all = String::new();
     for container in [Container::App, Container::Wosp, Container::Envoy] {
-        let lines = runtime::logs(&environment, &pod.name, container, Follow::No).await?;
+        let lines = runtime::of(environment.record.runtime)
+            .logs(&environment, &pod.name, container, Follow::No)
+            .await?;
         let lines: Vec<_> = lines.try_collect().await?;
         all.push_str(&lines.join("\n"));
     }

@@ -5,7 +5,7 @@ use e2e::testing::{
     Counters, Ferry, Setup, assert_all_delivered, assert_delivered, payload_of, payloads,
     with_environment,
 };
-use harness::{pinhole::Trigger, runtime::Ending};
+use harness::{pinhole::Trigger, runtime::request::Ending};
 use rstest::rstest;
 
 /// What an Envoy counts of the tunnel, whichever end it is: the sink's as `listener.ingress`, the gateway's as `cluster.peer/…`.

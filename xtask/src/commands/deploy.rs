@@ -3,7 +3,7 @@
 use blueprint::failure::Failure;
 use harness::{
     ops::{
-        local, run,
+        lifecycle, run,
         sweep::{self, Condition},
     },
     runtime::{
@@ -69,7 +69,7 @@ fn find_existing(name: &Name, context: &Context) -> anyhow::Result<Option<Enviro
         ))
         .hint(format!(
             "pass another `--name`, or remove it with `cargo xtask {} --name {name}`",
-            local::removal(kind)
+            runtime::of(kind).removal_command()
         ))
         .into());
     }
@@ -88,7 +88,7 @@ async fn renew(
         "`{name}` is already deployed; updating and proving it again"
     ));
     let work = async {
-        runtime::refresh(&environment.store(), &mut environment, request, timeline).await?;
+        lifecycle::refresh(&environment.store(), &mut environment, request, timeline).await?;
         persistent::prove_again(&environment, &request.blueprints, timeline, context).await
     };
     match work.await {

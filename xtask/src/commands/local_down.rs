@@ -1,7 +1,7 @@
 //! `local-down`: stops and removes environments of this machine.
 
 use blueprint::failure::Failure;
-use harness::runtime;
+use harness::ops::lifecycle;
 use host::environment::{Environment, RuntimeKind};
 
 use crate::{cli::LocalDown, context::Context, persistent};
@@ -23,7 +23,7 @@ pub(crate) async fn run(args: LocalDown, context: &Context) -> anyhow::Result<()
     let mut failed = None;
     for environment in wanted {
         let state = persistent::state_after(&environment, args.keep_data, context).await;
-        let work = runtime::down(&context.store, environment.name(), state, &timeline);
+        let work = lifecycle::down(&context.store, environment.name(), state, &timeline);
         let ended = tokio::select! {
             ended = work => ended,
             interrupted = context.interrupt.second() => return Err(interrupted.into()),

@@ -4,14 +4,11 @@ use blueprint::failure::Failure;
 use harness::{
     ops::{
         choice::{Chosen, RuntimeChoice},
-        local, run,
+        lifecycle, local, run,
         sweep::{self, Condition},
     },
     proof::Verdict,
-    runtime::{
-        self,
-        request::{PublicAddress, State, UpRequest},
-    },
+    runtime::request::{PublicAddress, State, UpRequest},
 };
 use host::{
     environment::{Environment, Found, Name, RuntimeKind},
@@ -147,7 +144,7 @@ async fn keep(
         context
             .output
             .note(format!("recreating `{name}`: {reason}"));
-        runtime::down(&context.store, name, State::Remove, timeline).await?;
+        lifecycle::down(&context.store, name, State::Remove, timeline).await?;
         return Ok(None);
     }
     let state = match sweep::condition(&environment.record)? {
@@ -176,6 +173,6 @@ async fn renew(
     timeline: &Timeline,
     context: &Context,
 ) -> anyhow::Result<Vec<Verdict>> {
-    runtime::refresh(&context.store, environment, request, timeline).await?;
+    lifecycle::refresh(&context.store, environment, request, timeline).await?;
     persistent::prove_again(environment, &request.blueprints, timeline, context).await
 }

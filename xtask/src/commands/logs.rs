@@ -25,7 +25,9 @@ pub(crate) async fn run(args: Logs, context: &Context) -> anyhow::Result<()> {
             } else {
                 format!("{}/{container}  ", view::pod_name(pod))
             };
-            let lines = runtime::logs(&environment, &pod.name, container, follow).await?;
+            let lines = runtime::of(environment.record.runtime)
+                .logs(&environment, &pod.name, container, follow)
+                .await?;
             logs.push(lines.map_ok(move |line| format!("{prefix}{line}")));
         }
     }

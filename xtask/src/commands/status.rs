@@ -1,6 +1,6 @@
 //! `status`: shows environments, their pods and clocks.
 
-use harness::{ops::sweep, runtime};
+use harness::ops::{lifecycle, sweep};
 use host::{clock, environment::Found};
 use serde_json::json;
 
@@ -32,11 +32,11 @@ pub(crate) async fn run(args: Status, context: &Context) -> anyhow::Result<()> {
         let condition = sweep::condition(&environment.record)?;
         let pods = context
             .interrupt
-            .unless(runtime::status(&environment))
+            .unless(lifecycle::status(&environment))
             .await?;
         let clocks = context
             .interrupt
-            .unless(async { Ok(runtime::clocks(&environment).await) })
+            .unless(async { Ok(lifecycle::clocks(&environment).await) })
             .await?;
         let apart = clock::apart(&environment, &clocks);
         if args.json {

@@ -1,7 +1,7 @@
 //! `undeploy`: removes a deployment's namespaces from its clusters.
 
 use blueprint::failure::Failure;
-use harness::runtime;
+use harness::ops::lifecycle;
 use host::environment::RuntimeKind;
 
 use crate::{cli::Undeploy, context::Context, persistent};
@@ -23,7 +23,7 @@ pub(crate) async fn run(args: Undeploy, context: &Context) -> anyhow::Result<()>
     let store = environment.store();
     let timeline = context.output.timeline();
     let state = persistent::state_after(&environment, args.keep_data, context).await;
-    let work = runtime::down(&store, name, state, &timeline);
+    let work = lifecycle::down(&store, name, state, &timeline);
     tokio::select! {
         ended = work => ended,
         interrupted = context.interrupt.second() => Err(interrupted.into()),

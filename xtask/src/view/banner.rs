@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use harness::ops::local;
+use harness::runtime;
 use host::environment::{ClusterRecord, Layout, Record, RuntimeKind};
 use messages::{Role, WorkloadName};
 
@@ -111,7 +111,10 @@ pub(crate) fn next_commands(record: &Record, folder: &Path) -> Vec<Next> {
         ("trail", "every message, and the pods it crossed"),
         ("status", "pods and their state"),
         ("logs -f", "logs of the containers"),
-        (local::removal(record.runtime), "stop and remove it"),
+        (
+            runtime::of(record.runtime).removal_command(),
+            "stop and remove it",
+        ),
     ] {
         add(format!("cargo xtask {command}{name}"), why);
     }

@@ -13,7 +13,7 @@ use host::{
 };
 use serde::Serialize;
 
-use crate::runtime;
+use crate::ops::lifecycle;
 
 mod clusters;
 mod machine;
@@ -89,7 +89,7 @@ pub async fn run(runtime: RuntimeKind, host_ports: &[u16]) -> Vec<Check> {
 
 /// Whether the clocks of an environment that is up are near enough to each other; `None` where none of them can be asked.
 pub async fn clocks(environment: &Environment) -> Option<Check> {
-    let clocks = runtime::clocks(environment).await;
+    let clocks = lifecycle::clocks(environment).await;
     if clocks.all().is_empty() {
         return None;
     }

@@ -12,7 +12,7 @@ use host::{
     select,
 };
 
-use crate::pinhole::Pinhole;
+use crate::{pinhole::Pinhole, runtime};
 
 /// Name of the environment where none is given.
 pub const NAME: &str = "local";
@@ -24,11 +24,9 @@ pub const BLUEPRINT: &str = "fast-international-ferry";
 pub fn reason_to_replace(record: &Record, runtime: Option<RuntimeKind>) -> Option<String> {
     if runtime.is_some_and(|wanted| wanted != record.runtime) {
         return Some(
-            match record.runtime {
-                RuntimeKind::Embedded => "it uses processes, but clusters are requested",
-                RuntimeKind::K3d | RuntimeKind::Existing => {
-                    "it uses clusters, but processes are requested"
-                }
+            match runtime::of(record.runtime).has_api_servers() {
+                false => "it uses processes, but clusters are requested",
+                true => "it uses clusters, but processes are requested",
             }
             .into(),
         );
@@ -83,14 +81,6 @@ pub fn messages(count: Option<u64>) -> String {
         Some(1) => "1 message".into(),
         Some(count) => format!("{count} messages"),
         None => "an unknown number of messages".into(),
-    }
-}
-
-/// The command that removes an environment which stays: `local-down` is for what was made on this machine.
-pub fn removal(runtime: RuntimeKind) -> &'static str {
-    match runtime {
-        RuntimeKind::Embedded | RuntimeKind::K3d => "local-down",
-        RuntimeKind::Existing => "undeploy",
     }
 }
 

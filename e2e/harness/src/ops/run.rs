@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use blueprint::container::Container;
 use futures_util::TryStreamExt as _;
 use host::{
-    environment::{Damage, Environment, Found, Name, RuntimeKind, Store},
+    environment::{Damage, Environment, Found, Name, Store},
     pods::{Liveness, PodState, Readiness},
     process::{self, ProcessId},
     timeline::{Entry, Timeline},
@@ -18,7 +18,7 @@ use host::{
 use serde::Serialize;
 
 use crate::{
-    ops::report::Report,
+    ops::{lifecycle, report::Report},
     proof::Verdict,
     runtime::{
         self, Follow,
@@ -80,7 +80,7 @@ impl Run {
     /// run that collects evidence and cleans up.
     pub async fn up(&mut self, request: UpRequest) -> anyhow::Result<Environment> {
         self.armed = true;
-        runtime::up(&self.store, request, &self.timeline).await
+        lifecycle::up(&self.store, request, &self.timeline).await
     }
 
     /// Writes states, the ends of all logs and the timeline into the state folder; `None` where nothing was made.
@@ -142,7 +142,7 @@ impl Run {
             // Ended before its record was written: there is nothing to drain.
             Some(Found::Broken { .. }) => kill(&self.store, &self.name).await,
             Some(Found::Environment(_)) => {
-                runtime::down(&self.store, &self.name, state, &self.timeline).await?;
+                lifecycle::down(&self.store, &self.name, state, &self.timeline).await?;
                 match state {
                     State::Remove => Ok(()),
                     State::Keep | State::Messages => write_timeline(&self.timeline, &self.folder()),
@@ -189,7 +189,7 @@ pub async fn evidence(
 ) -> anyhow::Result<PathBuf> {
     let folder = environment.layout().root().to_path_buf();
     let mut text = String::new();
-    match runtime::status(environment).await {
+    match lifecycle::status(environment).await {
         Ok(pods) => {
             for pod in pods {
                 write_state(&mut text, &pod)?;
@@ -281,9 +281,9 @@ async fn kill(store: &Store, name: &Name) -> anyhow::Result<()> {
                 .map(|process| process.id)
                 .collect();
             process::stop(&recorded, Duration::ZERO).await?;
-            if environment.record.runtime != RuntimeKind::Embedded {
+            if runtime::of(environment.record.runtime).has_api_servers() {
                 // Deleting clusters is killing them: there is no grace in it to leave out. Namespaces end by themselves.
-                let ended = runtime::kill(environment, &Timeline::default()).await;
+                let ended = lifecycle::kill(environment, &Timeline::default()).await;
                 return ended.map(drop);
             }
             None
@@ -299,7 +299,9 @@ async fn log_tail(
     pod: &host::environment::PodRecord,
     container: Container,
 ) -> anyhow::Result<String> {
-    let lines = runtime::logs(environment, &pod.name, container, Follow::No).await?;
+    let lines = runtime::of(environment.record.runtime)
+        .logs(environment, &pod.name, container, Follow::No)
+        .await?;
     let lines: Vec<_> = lines.try_collect().await?;
     Ok(process::tail(&lines.join("\n"), EVIDENCE_LINES))
 }

@@ -8,16 +8,13 @@ use std::{
 
 use blueprint::failure::Failure;
 use host::{
-    environment::{Damage, Found, Layout, Name, Record, RuntimeKind, Store},
+    environment::{Damage, Found, Layout, Name, Record, Store},
     process::{self, ProcessId},
     timeline::Timeline,
 };
 use serde::Serialize;
 
-use crate::{
-    ops::local,
-    runtime::{embedded, k3d, remove_environment, request::State},
-};
+use crate::runtime::{self, embedded, k3d, request::State};
 
 /// Why something is a leftover that has no folder any more.
 const FOLDER_GONE: &str = "its state folder is gone";
@@ -125,19 +122,20 @@ async fn sweep_one(
         }) => sweep_broken(name, &layout, problem, damage, timeline).await,
         Some(Found::Environment(environment)) => match condition(&environment.record)? {
             Condition::Abandoned => {
-                let count = remove_environment(&environment, State::Remove, timeline).await?;
-                let mut swept = Swept::nothing(name.as_str(), "its command was killed");
-                *match environment.record.runtime {
-                    RuntimeKind::Embedded => &mut swept.processes,
-                    RuntimeKind::K3d => &mut swept.clusters,
-                    RuntimeKind::Existing => &mut swept.namespaces,
-                } = count;
+                let runtime = runtime::of(environment.record.runtime);
+                let removed = runtime.down(&environment, State::Remove, timeline).await?;
+                let swept = Swept {
+                    processes: removed.processes,
+                    clusters: removed.clusters,
+                    namespaces: removed.namespaces,
+                    ..Swept::nothing(name.as_str(), "its command was killed")
+                };
                 Ok(Some(swept))
             }
             Condition::Stopped => {
                 timeline.note(format!(
                     "`{name}` is left alone: it was kept, and nothing of it runs; `cargo xtask {} --name {name}` deletes its files",
-                    local::removal(environment.record.runtime)
+                    runtime::of(environment.record.runtime).removal_command()
                 ));
                 Ok(None)
             }
@@ -250,17 +248,9 @@ pub fn condition(record: &Record) -> anyhow::Result<Condition> {
     Ok(match record.owner {
         Some(owner) if owner.is_running() => Condition::Owned(owner),
         Some(_) => Condition::Abandoned,
-        None => match record.runtime {
-            RuntimeKind::Embedded if record.processes().any(|process| process.id.is_running()) => {
-                Condition::Stays
-            }
-            RuntimeKind::Embedded => Condition::Stopped,
-            // Clusters that are stopped are started by the next `local-up`, so only their absence ends the environment.
-            RuntimeKind::K3d | RuntimeKind::Existing if record.clusters.is_empty() => {
-                Condition::Stopped
-            }
-            RuntimeKind::K3d | RuntimeKind::Existing => Condition::Stays,
-        },
+        // Clusters that are stopped are started by the next `local-up`, so only their absence ends the environment.
+        None if runtime::of(record.runtime).stays(record) => Condition::Stays,
+        None => Condition::Stopped,
     })
 }
 
@@ -308,7 +298,8 @@ pub(crate) async fn make_room(
         Condition::Elsewhere(_) => return environment.is_here(),
         Condition::Stopped | Condition::Abandoned => {
             timeline.note(format!("removing what is left of an earlier `{name}`"));
-            remove_environment(&environment, State::Remove, timeline).await?;
+            let runtime = runtime::of(environment.record.runtime);
+            runtime.down(&environment, State::Remove, timeline).await?;
             return Ok(());
         }
     };
@@ -316,7 +307,7 @@ pub(crate) async fn make_room(
         Failure::usage(format!("environment `{name}` is already up, {by}"))
             .hint(format!(
                 "remove it with `cargo xtask {} --name {name}`, or pass another `--name`",
-                local::removal(environment.record.runtime)
+                runtime::of(environment.record.runtime).removal_command()
             ))
             .into(),
     )

@@ -17,7 +17,10 @@ use host::{
 use messages::limits::MAX_CLOCK_SKEW;
 
 use super::TAIL;
-use crate::runtime::{self, Follow};
+use crate::{
+    ops::lifecycle,
+    runtime::{self, Follow},
+};
 
 /// Longest time from a ready gateway to the end of its auto-trigger.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -48,7 +51,9 @@ pub async fn reports(
 }
 
 async fn log(environment: &Environment, gateway: &PodRecord) -> anyhow::Result<String> {
-    let lines = runtime::logs(environment, &gateway.name, Container::App, Follow::No).await?;
+    let lines = runtime::of(environment.record.runtime)
+        .logs(environment, &gateway.name, Container::App, Follow::No)
+        .await?;
     Ok(lines.try_collect::<Vec<_>>().await?.join("\n"))
 }
 
@@ -164,7 +169,9 @@ pub(super) async fn auto_trigger_is_over(
         .showing(step)
         .poll(|| async {
             // A log that goes on over several starts has reports of the earlier ones, too.
-            let log = runtime::log_since_start(environment, gateway, Container::App).await?;
+            let log = runtime::of(environment.record.runtime)
+                .log_since_start(environment, gateway, Container::App)
+                .await?;
             Ok(if read(&log).is_empty() {
                 Seen::Waiting("they are under way".into())
             } else {
@@ -179,7 +186,7 @@ async fn dead_container(
     environment: &Environment,
     blueprint: &str,
 ) -> anyhow::Result<Option<Failure>> {
-    for pod in runtime::status(environment).await? {
+    for pod in lifecycle::status(environment).await? {
         if pod.name.blueprint() != blueprint {
             continue;
         }

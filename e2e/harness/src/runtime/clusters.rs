@@ -1,5 +1,6 @@
 //! Shared by the runtimes on clusters: connections, pod states, secrets, records.
 
+mod connection;
 pub mod deploy;
 mod kept;
 mod pods;
@@ -8,59 +9,26 @@ mod secrets;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use blueprint::failure::Failure;
-use cluster::kubernetes::Cluster;
 use futures_util::future::try_join_all;
 use host::{
-    environment::{Environment, PodRecord, RuntimeKind},
+    environment::PodRecord,
     http::Request,
     timeline::{Step, Timeline},
     wait::{Seen, Wait},
 };
-use messages::WorkloadName;
 
-use super::{existing, k3d};
-
+use connection::cluster_of;
+pub use connection::connect;
 pub(crate) use kept::must_not_lose;
-pub(crate) use pods::{api_clocks, clocks, live_pods, logs, metrics, replace, status, wait_ready};
+pub(crate) use pods::{
+    api_clocks, clocks, live_pods, logs, looks, metrics, replace, states, wait_ready,
+};
 pub(crate) use records::{left, record_deployed, record_pods};
 pub(crate) use secrets::secrets;
 pub(crate) use secrets::secrets_in;
 
 /// Time for a ready pod to answer through the load balancer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-
-/// A connection to one of an environment's clusters, by its name in the blueprints.
-pub async fn connect(environment: &Environment, cluster: &str) -> anyhow::Result<Cluster> {
-    let record = environment
-        .record
-        .clusters
-        .iter()
-        .find(|record| record.name == cluster);
-    let record = record.with_context(|| {
-        format!(
-            "environment `{}` has no cluster `{cluster}`",
-            environment.name()
-        )
-    })?;
-    match environment.record.runtime {
-        RuntimeKind::K3d => {
-            let file = k3d::kubeconfig_of(environment, &record.reference);
-            Cluster::connect(&record.name, &file).await
-        }
-        RuntimeKind::Existing => existing::connect(environment, record).await,
-        RuntimeKind::Embedded => Err(Failure::usage(format!(
-            "environment `{}` uses the embedded runtime and has no clusters",
-            environment.name()
-        ))
-        .into()),
-    }
-}
-
-async fn cluster_of(environment: &Environment, pod: &WorkloadName) -> anyhow::Result<Cluster> {
-    connect(environment, pod.cluster()).await
-}
 
 /// Waits until every one of these pods answers on the address that this machine reaches it by. `hint` says what to do where
 /// one does not.

@@ -23,7 +23,7 @@ use blueprint::{container::Container, failure::Failure};
 use futures_util::future::join_all;
 use host::{
     clock::{Clocks, Seen},
-    environment::{Environment, PodRecord},
+    environment::{Environment, Lock, PodRecord, Record, Store},
     http::Request,
     pods::{ContainerState, Liveness, PodState, Readiness},
     process,
@@ -31,13 +31,20 @@ use host::{
 };
 use messages::WorkloadName;
 
-use super::{Ending, Follow, LogLines, logs::file_lines};
+use super::{
+    Follow, LogLines, Removed, Runtime, UpError,
+    logs::file_lines,
+    request::{Ending, State, UpRequest},
+};
 use pod::{PodFile, start};
 
 pub(crate) use authorities::look;
-pub(crate) use bring_up::up;
-pub(crate) use refresh::refresh;
-pub(crate) use tear_down::{down, end_unrecorded};
+use bring_up::up;
+use refresh::refresh;
+use tear_down::down;
+pub(crate) use tear_down::end_unrecorded;
+
+use async_trait::async_trait;
 
 /// How many lines of a log a message shows.
 const TAIL: usize = 20;
@@ -49,7 +56,154 @@ const METRICS_LIMIT: Duration = Duration::from_secs(60);
 /// itself.
 const DRAIN_LIMIT: Duration = Duration::from_secs(12);
 
-pub(super) async fn status(environment: &Environment) -> Vec<PodState> {
+/// Pods as processes on this machine.
+pub struct Embedded;
+
+#[async_trait]
+impl Runtime for Embedded {
+    async fn up(
+        &self,
+        store: &Store,
+        lock: &Lock,
+        request: &UpRequest,
+        timeline: &Timeline,
+    ) -> Result<Environment, UpError> {
+        up(store, lock, request, timeline).await
+    }
+
+    async fn refresh(
+        &self,
+        environment: &mut Environment,
+        request: &UpRequest,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        refresh(environment, request, timeline).await
+    }
+
+    async fn down(
+        &self,
+        environment: &Environment,
+        state: State,
+        timeline: &Timeline,
+    ) -> anyhow::Result<Removed> {
+        let processes = down(environment, state, timeline).await?;
+        Ok(Removed {
+            processes,
+            ..Removed::default()
+        })
+    }
+
+    async fn status(&self, environment: &Environment) -> anyhow::Result<Vec<PodState>> {
+        Ok(status(environment).await)
+    }
+
+    async fn clocks(&self, environment: &Environment) -> Clocks {
+        clocks(environment).await
+    }
+
+    async fn live_pods(
+        &self,
+        environment: &Environment,
+    ) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
+        Ok(live_pods(environment))
+    }
+
+    async fn logs(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+        follow: Follow,
+    ) -> anyhow::Result<LogLines> {
+        logs(environment, pod, container, follow).await
+    }
+
+    async fn metrics(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+    ) -> anyhow::Result<String> {
+        metrics(environment, pod, container).await
+    }
+
+    async fn wait_ready(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        wait_ready(environment, pod, timeline).await
+    }
+
+    async fn log_since_start(
+        &self,
+        _: &Environment,
+        pod: &PodRecord,
+        container: Container,
+    ) -> anyhow::Result<String> {
+        log_since_start(pod, container)
+    }
+
+    fn stays(&self, record: &Record) -> bool {
+        record.processes().any(|process| process.id.is_running())
+    }
+
+    fn has_api_servers(&self) -> bool {
+        false
+    }
+
+    async fn stop_container(
+        &self,
+        environment: &mut Environment,
+        pod: &WorkloadName,
+        container: Container,
+        ending: Ending,
+    ) -> anyhow::Result<()> {
+        stop_container(environment, pod, container, ending).await
+    }
+
+    async fn start_container(
+        &self,
+        environment: &mut Environment,
+        pod: &WorkloadName,
+        container: Container,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        start_container(environment, pod, container, timeline).await
+    }
+
+    async fn freeze(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+    ) -> anyhow::Result<()> {
+        process::freeze(&running(environment, pod, container)?)
+    }
+
+    async fn thaw(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+    ) -> anyhow::Result<()> {
+        process::thaw(&running(environment, pod, container)?)
+    }
+
+    async fn restart(
+        &self,
+        environment: &mut Environment,
+        pod: &WorkloadName,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        let app = Container::App;
+        stop_container(environment, pod, app, Ending::Graceful).await?;
+        start_container(environment, pod, app, timeline).await
+    }
+}
+
+async fn status(environment: &Environment) -> Vec<PodState> {
     join_all(
         environment
             .record
@@ -108,7 +262,7 @@ fn liveness(pod: &PodRecord, container: Container) -> Liveness {
 }
 
 /// The clocks of all pods that answer.
-pub(super) async fn clocks(environment: &Environment) -> Clocks {
+async fn clocks(environment: &Environment) -> Clocks {
     let looks = environment.record.pods.iter().map(|pod| async move {
         let file = PodFile::load(environment.layout(), &pod.name).ok()?;
         let offset = probe::clock(&file).await.ok()??;
@@ -124,14 +278,14 @@ pub(super) async fn clocks(environment: &Environment) -> Clocks {
     clocks
 }
 
-pub(super) fn live_pods(environment: &Environment) -> BTreeMap<WorkloadName, Vec<String>> {
+fn live_pods(environment: &Environment) -> BTreeMap<WorkloadName, Vec<String>> {
     let pods = environment.record.pods.iter();
     pods.filter(|pod| liveness(pod, Container::App) == Liveness::Running)
         .map(|pod| (pod.name.clone(), vec![pod.pod_name.clone()]))
         .collect()
 }
 
-pub(super) async fn logs(
+async fn logs(
     environment: &Environment,
     pod: &WorkloadName,
     container: Container,
@@ -143,7 +297,7 @@ pub(super) async fn logs(
 }
 
 /// Empty where its process is not there, or the log was cut since.
-pub(super) fn log_since_start(pod: &PodRecord, container: Container) -> anyhow::Result<String> {
+fn log_since_start(pod: &PodRecord, container: Container) -> anyhow::Result<String> {
     let Some(process) = pod::process_of(pod, container) else {
         return Ok(String::new());
     };
@@ -153,7 +307,7 @@ pub(super) fn log_since_start(pod: &PodRecord, container: Container) -> anyhow::
     Ok(String::from_utf8_lossy(&log[start..]).into_owned())
 }
 
-pub(super) async fn metrics(
+async fn metrics(
     environment: &Environment,
     pod: &WorkloadName,
     container: Container,
@@ -175,7 +329,7 @@ pub(super) async fn metrics(
     Ok(answer.text())
 }
 
-pub(super) async fn stop_container(
+async fn stop_container(
     environment: &mut Environment,
     pod: &WorkloadName,
     container: Container,
@@ -197,7 +351,7 @@ pub(super) async fn stop_container(
 }
 
 /// The processes of a container: one, or none where it has ended.
-pub(super) fn running(
+fn running(
     environment: &Environment,
     pod: &WorkloadName,
     container: Container,
@@ -206,7 +360,7 @@ pub(super) fn running(
     Ok(process.map(|process| process.id).into_iter().collect())
 }
 
-pub(super) async fn start_container(
+async fn start_container(
     environment: &mut Environment,
     pod: &WorkloadName,
     container: Container,
@@ -228,7 +382,7 @@ pub(super) async fn start_container(
         .await
 }
 
-pub(super) async fn wait_ready(
+async fn wait_ready(
     environment: &Environment,
     pod: &WorkloadName,
     timeline: &Timeline,

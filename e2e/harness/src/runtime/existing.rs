@@ -12,15 +12,28 @@ mod tear_down;
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
-use blueprint::{Target, failure::Failure, plan::Plan};
-use cluster::{kubeconfig, kubernetes::Cluster};
-use host::environment::{ClusterRecord, Environment};
+use blueprint::{Target, container::Container, failure::Failure, plan::Plan};
+use host::{
+    clock::Clocks,
+    environment::{Environment, Lock, Store},
+    pods::PodState,
+    timeline::Timeline,
+};
 use render::Architecture;
 
 pub use addresses::AddressOf;
 pub(crate) use bring_up::pulled_images;
-pub(crate) use bring_up::{refresh, up};
-pub(crate) use tear_down::{down, kill};
+use bring_up::{refresh, up};
+use tear_down::{down, kill};
+
+use async_trait::async_trait;
+
+use messages::WorkloadName;
+
+use super::{
+    Follow, LogLines, Removed, Runtime, UpError, clusters,
+    request::{State, UpRequest},
+};
 
 /// Target clusters and the settings that are not part of a blueprint.
 #[derive(Clone, Debug, Default)]
@@ -120,20 +133,115 @@ fn names(plan: &Plan) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// A connection to one of an environment's clusters, by the context that is recorded.
-pub(super) async fn connect(
-    environment: &Environment,
-    cluster: &ClusterRecord,
-) -> anyhow::Result<Cluster> {
-    let files = environment
-        .record
-        .existing
-        .as_ref()
-        .map(|existing| existing.kubeconfig.as_slice())
-        .unwrap_or_default();
-    let read = kubeconfig::read(files)?;
-    read.check_context(&cluster.reference)?;
-    Cluster::connect_by(&cluster.name, read.config, &cluster.reference).await
+/// Clusters that are there already.
+pub struct Existing;
+
+#[async_trait]
+impl Runtime for Existing {
+    async fn up(
+        &self,
+        store: &Store,
+        lock: &Lock,
+        request: &UpRequest,
+        timeline: &Timeline,
+    ) -> Result<Environment, UpError> {
+        up(store, lock, request, timeline).await
+    }
+
+    async fn refresh(
+        &self,
+        environment: &mut Environment,
+        request: &UpRequest,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        refresh(environment, request, timeline).await
+    }
+
+    async fn down(
+        &self,
+        environment: &Environment,
+        state: State,
+        timeline: &Timeline,
+    ) -> anyhow::Result<Removed> {
+        let namespaces = down(environment, state, timeline).await?;
+        Ok(Removed {
+            namespaces,
+            ..Removed::default()
+        })
+    }
+
+    async fn kill(
+        &self,
+        environment: &Environment,
+        timeline: &Timeline,
+    ) -> anyhow::Result<Removed> {
+        let namespaces = kill(environment, timeline).await?;
+        Ok(Removed {
+            namespaces,
+            ..Removed::default()
+        })
+    }
+
+    async fn status(&self, environment: &Environment) -> anyhow::Result<Vec<PodState>> {
+        let looks = clusters::looks(environment).await;
+        Ok(clusters::states(environment, looks, &BTreeMap::new()))
+    }
+
+    async fn clocks(&self, environment: &Environment) -> Clocks {
+        clusters::clocks(environment).await
+    }
+
+    async fn live_pods(
+        &self,
+        environment: &Environment,
+    ) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
+        clusters::live_pods(environment).await
+    }
+
+    async fn logs(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+        follow: Follow,
+    ) -> anyhow::Result<LogLines> {
+        clusters::logs(environment, pod, container, follow).await
+    }
+
+    async fn metrics(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+    ) -> anyhow::Result<String> {
+        clusters::metrics(environment, pod, container).await
+    }
+
+    async fn wait_ready(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        clusters::wait_ready(environment, pod, timeline).await
+    }
+
+    fn store(&self, _: &Store) -> anyhow::Result<Store> {
+        Store::deployed()
+    }
+
+    fn removal_command(&self) -> &'static str {
+        "undeploy"
+    }
+
+    async fn restart(
+        &self,
+        environment: &mut Environment,
+        pod: &WorkloadName,
+        _: &Timeline,
+    ) -> anyhow::Result<()> {
+        clusters::replace(environment, pod).await
+    }
 }
 
 #[cfg(test)]

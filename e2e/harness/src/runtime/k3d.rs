@@ -11,7 +11,137 @@ mod reach;
 mod state;
 mod tear_down;
 
-pub(crate) use bring_up::{refresh, up};
-pub(crate) use faults::signal;
-pub(crate) use state::{clusters_down, kubeconfig_of};
-pub(crate) use tear_down::{clusters_of, down, orphans, remove_unrecorded};
+pub(crate) use tear_down::{clusters_of, orphans, remove_unrecorded};
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use blueprint::container::Container;
+use host::{
+    clock::Clocks,
+    environment::{Environment, Lock, Store},
+    pods::PodState,
+    timeline::Timeline,
+};
+use messages::WorkloadName;
+
+use super::{
+    Follow, LogLines, Removed, Runtime, UpError, clusters,
+    request::{State, UpRequest},
+};
+use bring_up::{refresh, up};
+use faults::signal;
+use tear_down::down;
+
+/// Clusters of this machine, made for the environment.
+pub struct K3d;
+
+#[async_trait]
+impl Runtime for K3d {
+    async fn up(
+        &self,
+        store: &Store,
+        lock: &Lock,
+        request: &UpRequest,
+        timeline: &Timeline,
+    ) -> Result<Environment, UpError> {
+        up(store, lock, request, timeline).await
+    }
+
+    async fn refresh(
+        &self,
+        environment: &mut Environment,
+        request: &UpRequest,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        refresh(environment, request, timeline).await
+    }
+
+    async fn down(
+        &self,
+        environment: &Environment,
+        state: State,
+        timeline: &Timeline,
+    ) -> anyhow::Result<Removed> {
+        let clusters = down(environment, state, timeline).await?;
+        Ok(Removed {
+            clusters,
+            ..Removed::default()
+        })
+    }
+
+    async fn status(&self, environment: &Environment) -> anyhow::Result<Vec<PodState>> {
+        let looks = clusters::looks(environment).await;
+        let down = match looks.iter().any(Result::is_err) {
+            true => state::clusters_down(environment).await?,
+            false => BTreeMap::new(),
+        };
+        Ok(clusters::states(environment, looks, &down))
+    }
+
+    async fn clocks(&self, environment: &Environment) -> Clocks {
+        clusters::clocks(environment).await
+    }
+
+    async fn live_pods(
+        &self,
+        environment: &Environment,
+    ) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
+        clusters::live_pods(environment).await
+    }
+
+    async fn logs(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+        follow: Follow,
+    ) -> anyhow::Result<LogLines> {
+        clusters::logs(environment, pod, container, follow).await
+    }
+
+    async fn metrics(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+    ) -> anyhow::Result<String> {
+        clusters::metrics(environment, pod, container).await
+    }
+
+    async fn wait_ready(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        clusters::wait_ready(environment, pod, timeline).await
+    }
+
+    async fn freeze(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+    ) -> anyhow::Result<()> {
+        signal(environment, pod, container, "STOP").await
+    }
+
+    async fn thaw(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+    ) -> anyhow::Result<()> {
+        signal(environment, pod, container, "CONT").await
+    }
+
+    async fn restart(
+        &self,
+        environment: &mut Environment,
+        pod: &WorkloadName,
+        _: &Timeline,
+    ) -> anyhow::Result<()> {
+        clusters::replace(environment, pod).await
+    }
+}

@@ -28,13 +28,13 @@ pub enum PublicAddress {
 /// Who removes the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// This command; if it is killed, [`sweep`] does.
+    /// This command; if it is killed, `sweep` does.
     Command,
-    /// Nobody but a later [`down`].
+    /// Nobody but a later teardown.
     Stays,
 }
 
-/// What a failed [`up`] does with what it has made so far.
+/// What a failed creation does with what it has made so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
     /// Nothing is left; the error has the end of the log.
@@ -71,7 +71,7 @@ pub struct UpRequest {
 
 impl UpRequest {
     /// What is written down first of all, owned by this command.
-    pub(super) fn draft(&self) -> Draft {
+    pub(crate) fn draft(&self) -> Draft {
         let path_of =
             |blueprint: &Blueprint| (blueprint.name.clone(), blueprint.path().to_path_buf());
         Draft {
@@ -110,4 +110,13 @@ pub(super) fn planned(layout: &Layout, pod: &PodPlan) -> PodRecord {
         dialled_at: None,
         processes: vec![],
     }
+}
+
+/// How a container is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// SIGTERM, and time to drain.
+    Graceful,
+    /// SIGKILL.
+    Abrupt,
 }

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::Context as _;
 use cluster::kubernetes::Cluster;
 use futures_util::future::try_join_all;
-use host::environment::{Environment, RuntimeKind};
+use host::environment::Environment;
 use identity::{Authority, Server};
 use messages::WorkloadName;
 
 use super::{Live, clusters};
-use crate::runtime::{clusters as of_clusters, embedded};
+use crate::runtime::{self, clusters as of_clusters, embedded};
 
 /// How the pods of an environment are reached.
 pub(super) enum Reach<'a> {
@@ -22,17 +22,19 @@ pub(super) enum Reach<'a> {
 
 impl<'a> Reach<'a> {
     pub(super) async fn of(environment: &'a Environment) -> anyhow::Result<Self> {
-        Ok(match environment.record.runtime {
-            RuntimeKind::Embedded => Self::Processes(environment),
-            RuntimeKind::K3d | RuntimeKind::Existing => {
-                let names = environment.record.clusters.iter();
-                let connections = names.map(|cluster| async move {
-                    let cluster = of_clusters::connect(environment, &cluster.name).await?;
-                    anyhow::Ok((cluster.name().to_owned(), cluster))
-                });
-                Self::Clusters(try_join_all(connections).await?.into_iter().collect())
-            }
-        })
+        Ok(
+            match runtime::of(environment.record.runtime).has_api_servers() {
+                false => Self::Processes(environment),
+                true => {
+                    let names = environment.record.clusters.iter();
+                    let connections = names.map(|cluster| async move {
+                        let cluster = of_clusters::connect(environment, &cluster.name).await?;
+                        anyhow::Ok((cluster.name().to_owned(), cluster))
+                    });
+                    Self::Clusters(try_join_all(connections).await?.into_iter().collect())
+                }
+            },
+        )
     }
 
     pub(super) async fn look(&self, name: &WorkloadName) -> anyhow::Result<Vec<Live>> {

@@ -8,7 +8,7 @@ use cluster::kubernetes::{Cluster, LivePod, container_statuses};
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all};
 use host::{
     clock::{self, Clocks},
-    environment::{Environment, PodRecord, RuntimeKind},
+    environment::{Environment, PodRecord},
     pods::{ContainerState, Liveness, PodState, Readiness},
     timeline::Timeline,
 };
@@ -17,27 +17,27 @@ use messages::WorkloadName;
 use render::Controller;
 
 use super::cluster_of;
-use crate::runtime::{Follow, LogLines, clusters::deploy, k3d};
+use crate::runtime::{Follow, LogLines, clusters::deploy};
 
 /// How many lines of a log a message shows.
 const TAIL: i64 = 20;
 
-/// # Errors
-///
-/// Where no Docker engine answers, which is why no API server of k3d does.
-pub(crate) async fn status(environment: &Environment) -> anyhow::Result<Vec<PodState>> {
-    let pods = &environment.record.pods;
-    let looks = join_all(pods.iter().map(|record| seen(environment, record))).await;
-    let broken = looks.iter().any(Result::is_err);
-    let down = match environment.record.runtime {
-        RuntimeKind::K3d if broken => k3d::clusters_down(environment).await?,
-        _ => BTreeMap::new(),
-    };
-    let states = pods
-        .iter()
-        .zip(looks)
-        .map(|(record, look)| pod_state(record, look, down.get(record.name.cluster()).copied()));
-    Ok(states.collect())
+/// What every API server knows of the pods, in deploy order.
+pub(crate) async fn looks(environment: &Environment) -> Vec<anyhow::Result<Look>> {
+    let pods = environment.record.pods.iter();
+    join_all(pods.map(|record| seen(environment, record))).await
+}
+
+/// The states of the pods by what was seen of them. `down` holds the clusters that do not run, each with its state.
+pub(crate) fn states(
+    environment: &Environment,
+    looks: Vec<anyhow::Result<Look>>,
+    down: &BTreeMap<&str, &'static str>,
+) -> Vec<PodState> {
+    let pods = environment.record.pods.iter();
+    pods.zip(looks)
+        .map(|(record, look)| pod_state(record, look, down.get(record.name.cluster()).copied()))
+        .collect()
 }
 
 /// `down` is what the pod's cluster is, where it does not run.

@@ -27,15 +27,17 @@ use super::{
     shared::Shared,
     tear_down::{self, SHORT_LIMIT},
 };
-use crate::runtime::request::{UpRequest, planned};
+use crate::runtime::{
+    UpError,
+    request::{UpRequest, planned},
+};
 
-/// Fails where nothing was made; else the environment as far as it came, and how that went.
 pub(crate) async fn up(
     store: &Store,
     lock: &Lock,
     request: &UpRequest,
     timeline: &Timeline,
-) -> anyhow::Result<(Environment, anyhow::Result<()>)> {
+) -> Result<Environment, UpError> {
     // Everything that can be refused is refused before anything is made.
     let mut plan = Plan::of(&request.blueprints, request.ports, &|_| Sockets::in_pod())?;
     let networks = network::networks(&plan, request.public, &BTreeMap::new())?;
@@ -62,7 +64,7 @@ pub(crate) async fn up(
     }
     .await;
     let environment = shared.lock().clone();
-    Ok((environment, result))
+    UpError::or(environment, result)
 }
 
 /// Makes an environment what the plan says. Pods that already match the plan keep running.

@@ -26,6 +26,7 @@ use render::{Architecture, ENVOY_IMAGE, Images, PULL_SECRET};
 
 use super::{Destination, addresses, distinct, pull_secret};
 use crate::runtime::{
+    UpError,
     clusters::{self, deploy},
     request::UpRequest,
 };
@@ -46,13 +47,12 @@ struct Settled<'a> {
     credentials: Option<String>,
 }
 
-/// Fails where nothing was made; else the environment as far as it came, and how that went.
 pub(crate) async fn up(
     store: &Store,
     lock: &Lock,
     request: &UpRequest,
     timeline: &Timeline,
-) -> anyhow::Result<(Environment, anyhow::Result<()>)> {
+) -> Result<Environment, UpError> {
     let settled = settle(request)?;
     let clusters = connect(&settled, timeline).await?;
     compare_clocks(&settled.plan, &clusters, &request.settings, timeline).await?;
@@ -64,7 +64,7 @@ pub(crate) async fn up(
         label,
     });
     let result = bring_up(&mut environment, request, &settled, &clusters, timeline).await;
-    Ok((environment, result))
+    UpError::or(environment, result)
 }
 
 /// Brings an environment that is there to what `request` asks for; it must be of the same blueprints and contexts.

@@ -30,6 +30,7 @@ use crate::{
         local,
     },
     runtime::{
+        UpError,
         clusters::{self, deploy},
         request::{PublicAddress, UpRequest},
     },
@@ -38,13 +39,12 @@ use crate::{
 /// Time for an API server that k3d calls up to answer and to have a ready node.
 const API_LIMIT: Duration = Duration::from_secs(60);
 
-/// Fails where nothing was made; else the environment as far as it came, and how that went.
 pub(crate) async fn up(
     store: &Store,
     lock: &Lock,
     request: &UpRequest,
     timeline: &Timeline,
-) -> anyhow::Result<(Environment, anyhow::Result<()>)> {
+) -> Result<Environment, UpError> {
     // Everything that can be refused is refused before anything is made.
     let plan = plan(request)?;
     let ports: Vec<u16> = match request.public {
@@ -59,13 +59,13 @@ pub(crate) async fn up(
     for port in ports {
         // Also where it is Ferry's own: another environment cannot have it too.
         if let Some(holder) = ports::holder(port).await {
-            return Err(ports::taken(&format!("`{}`", request.name), port, &holder));
+            return Err(ports::taken(&format!("`{}`", request.name), port, &holder).into());
         }
     }
     settle_place(timeline).await?;
     let mut environment = store.create(lock, request.draft())?;
     let result = bring_up(&mut environment, request, &plan, timeline).await;
-    Ok((environment, result))
+    UpError::or(environment, result)
 }
 
 /// Brings an environment that is there to what `request` asks for: clusters that are stopped are started, services that

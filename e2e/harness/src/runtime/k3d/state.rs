@@ -1,21 +1,16 @@
 //! Reads the state of an environment's clusters from Docker.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use cluster::k3d::Clusters;
 use host::{docker, environment::Environment};
-
-/// The kubeconfig of one cluster, by k3d's name for it.
-pub(crate) fn kubeconfig_of(environment: &Environment, cluster: &str) -> PathBuf {
-    clusters(environment).kubeconfig_of(cluster)
-}
 
 fn clusters(environment: &Environment) -> Clusters {
     Clusters::new(environment.name().as_str(), environment.layout().root())
 }
 
 /// The clusters whose API servers cannot answer, and what they are.
-pub(crate) async fn clusters_down(
+pub(super) async fn clusters_down(
     environment: &Environment,
 ) -> anyhow::Result<BTreeMap<&str, &'static str>> {
     // Says what to do where the engine itself is down.
