@@ -80,7 +80,7 @@ pub struct Blueprint {
     /// What people call it: one line.
     #[schemars(length(min = 1, max = MAX_TITLE))]
     pub title: String,
-    /// How connections carry messages, unless a connection sets a protocol.
+    /// How connections carry messages, unless a connection says otherwise.
     #[schemars(schema_with = "protocol_schema")]
     pub protocol: Protocol,
     /// Names of the clusters, DNS labels.
