@@ -96,7 +96,7 @@ async fn steps(hand: &Hand) -> anyhow::Result<()> {
     expect(
         &done,
         3,
-        "the load balancer of sink got host.k3d.internal, not lb.example, which was reserved for it",
+        "the load balancer of sink got host.k3d.internal instead of lb.example, which is reserved for it",
     )?;
     expect(&done, 3, "describe service sink")?;
     let after = [namespaces(&a).await?, namespaces(&b).await?];

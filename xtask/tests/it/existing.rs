@@ -43,7 +43,7 @@ fn wrong_usage_names_what_is_missing_or_too_much() {
                 IMAGE,
                 &["--context", "cluster-a=one", "--context", "cluster-b=one"],
             ],
-            "context `one` is given for `cluster-a`",
+            "context `one` is given for both `cluster-a`",
         ),
         (
             &[
