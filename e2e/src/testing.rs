@@ -222,10 +222,11 @@ impl Setup {
                 store = Store::deployed()?;
             }
             settings::fit(&store.load(&name)?.record, &self.needs)?;
-            return body(Ferry::new(store, name, blueprint.clone(), Origin::Attached)).await;
+            let ferry = Ferry::new(store, name, blueprint.clone(), Origin::Attached);
+            return Box::pin(body(ferry)).await;
         }
         let (run, request) = self.prepare(Name::unique("test")?)?;
-        on_own_environment(run, request, body).await
+        Box::pin(on_own_environment(run, request, body)).await
     }
 }
 
@@ -245,12 +246,13 @@ where
         Origin::Made,
     );
     let work = async {
-        let environment = run.up(request).await?;
+        let environment = Box::pin(run.up(request)).await?;
         // Settled before the body begins: what the gateways send by themselves must not mix with what a test sends.
         for blueprint in &blueprints {
             proof::auto_trigger(&environment, blueprint, &Timeline::default()).await?;
         }
-        body(ferry.clone()).await
+        // On the heap: what tests await is large, and their threads have small stacks.
+        Box::pin(body(ferry.clone())).await
     };
     // A panic of the body is its verdict; evidence and clean-up come all the same.
     let outcome = std::panic::AssertUnwindSafe(work).catch_unwind().await;

@@ -108,7 +108,8 @@ impl Cluster {
                 Object::TargetGroupBinding(binding) => self.apply_one(binding).await?,
                 Object::PodDisruptionBudget(budget) => self.apply_one(budget).await?,
                 Object::Deployment(deployment) => self.apply_one(deployment.as_ref()).await?,
-                Object::StatefulSet(set) => self.apply_stateful_set(set).await?,
+                // On the heap: it is ten times the size of the others, and every caller would carry it.
+                Object::StatefulSet(set) => Box::pin(self.apply_stateful_set(set)).await?,
             }
         }
         Ok(())
