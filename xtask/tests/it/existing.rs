@@ -84,7 +84,7 @@ fn wrong_usage_names_what_is_missing_or_too_much() {
         ),
         (
             &[IMAGE, &["--context", "cluster-a"]],
-            "is not CLUSTER=CONTEXT",
+            "expected CLUSTER=CONTEXT",
         ),
     ] {
         deploy(&bench, &config, args)
