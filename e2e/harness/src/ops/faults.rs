@@ -7,7 +7,10 @@ use host::{
 };
 use messages::WorkloadName;
 
-use crate::runtime::{self, request::Ending};
+use crate::{
+    ops::lifecycle,
+    runtime::{self, request::Ending},
+};
 
 /// Ends one container of a pod and leaves it ended. `environment` is read again and up to date afterwards.
 ///
@@ -22,9 +25,7 @@ pub async fn stop_container(
     ending: Ending,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
-    let _lock = store.lock(environment.name(), timeline).await?;
-    *environment = store.load(environment.name())?;
-    environment.is_here()?;
+    let _lock = lifecycle::lock(store, environment, timeline).await?;
     let runtime = runtime::of(environment.record.runtime);
     runtime
         .stop_container(environment, pod, container, ending)
@@ -44,9 +45,7 @@ pub async fn start_container(
     container: Container,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
-    let _lock = store.lock(environment.name(), timeline).await?;
-    *environment = store.load(environment.name())?;
-    environment.is_here()?;
+    let _lock = lifecycle::lock(store, environment, timeline).await?;
     let runtime = runtime::of(environment.record.runtime);
     runtime
         .start_container(environment, pod, container, timeline)
@@ -95,10 +94,9 @@ pub async fn restart(
     pod: &WorkloadName,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
-    let lock = store.lock(environment.name(), timeline).await?;
-    *environment = store.load(environment.name())?;
+    let lock = lifecycle::lock(store, environment, timeline).await?;
     let runtime = runtime::of(environment.record.runtime);
     runtime.restart(environment, pod, timeline).await?;
     drop(lock);
-    runtime.wait_ready(environment, pod, timeline).await
+    runtime.pods().wait_ready(environment, pod, timeline).await
 }

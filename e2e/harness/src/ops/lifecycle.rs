@@ -2,7 +2,7 @@
 
 use host::{
     clock::Clocks,
-    environment::{Environment, Name, PodRecord, Store},
+    environment::{Environment, Lock, Name, PodRecord, Store},
     pods::{PodState, Readiness},
     timeline::Timeline,
 };
@@ -74,12 +74,26 @@ pub async fn refresh(
     request: &UpRequest,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
-    let _lock = store.lock(environment.name(), timeline).await?;
-    *environment = store.load(environment.name())?;
-    environment.is_here()?;
+    let _lock = lock(store, environment, timeline).await?;
     environment.record.settings = request.settings.clone();
     let runtime = runtime::of(environment.record.runtime);
     runtime.refresh(environment, request, timeline).await
+}
+
+/// Takes the lock of an environment that is to be changed, and reads its record again under it.
+///
+/// # Errors
+///
+/// A usage failure if it is gone or runs elsewhere; an infrastructure failure if the lock does not get free.
+pub(super) async fn lock(
+    store: &Store,
+    environment: &mut Environment,
+    timeline: &Timeline,
+) -> anyhow::Result<Lock> {
+    let lock = store.lock(environment.name(), timeline).await?;
+    *environment = store.load(environment.name())?;
+    environment.is_here()?;
+    Ok(lock)
 }
 
 /// Takes an environment down: its pods drain; nothing of it is left but, if wanted, its files.
@@ -146,7 +160,7 @@ pub async fn clocks(environment: &Environment) -> Clocks {
         return Clocks::default();
     }
     let runtime = runtime::of(environment.record.runtime);
-    runtime.clocks(environment).await
+    runtime.pods().clocks(environment).await
 }
 
 /// A pod of which nothing is known but its record.
