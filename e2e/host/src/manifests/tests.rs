@@ -3,7 +3,7 @@ use messages::{Protocol, Role};
 
 use super::*;
 
-/// A good blueprint; cases replace lines of it.
+/// A good blueprint; cases replace words of it.
 const GOOD: &str = "\
 # yaml-language-server: $schema=../blueprint.schema.json
 name: tour
@@ -23,15 +23,6 @@ connections:
   - from: gate
     to: [end]
 ";
-
-/// [`GOOD`] with some lines replaced.
-fn with(lines: &[(usize, &str)]) -> String {
-    let mut text: Vec<&str> = GOOD.lines().collect();
-    for (line, replacement) in lines {
-        text[line - 1] = replacement;
-    }
-    text.join("\n") + "\n"
-}
 
 /// Where the project keeps its blueprints.
 fn manifests() -> PathBuf {
@@ -109,7 +100,9 @@ fn folder_with(files: &[(&str, &[u8])]) -> tempfile::TempDir {
 
 #[test]
 fn bad_file_lists_every_problem_on_a_line() {
-    let bad = with(&[(10, "    port: 80"), (4, "protocol: mqtt")]);
+    let bad = GOOD
+        .replace("port: 30100", "port: 80")
+        .replace("grpc", "mqtt");
     let folder = folder_with(&[("bad.yaml", bad.as_bytes())]);
     let path = folder.path().join("bad.yaml");
     let shown = path.display();
@@ -186,7 +179,7 @@ fn unknown_name_lists_known_ones() {
 
 #[test]
 fn problems_of_several_files_are_joined() {
-    let bad = with(&[(10, "    port: 80")]);
+    let bad = GOOD.replace("port: 30100", "port: 80");
     let folder = folder_with(&[
         ("one/blueprint.yaml", bad.as_bytes()),
         ("tour/blueprint.yaml", GOOD.as_bytes()),
