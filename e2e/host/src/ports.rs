@@ -53,8 +53,9 @@ pub fn holder_of(address: SocketAddr) -> Option<Holder> {
     holder_among(|listener| listener.blocks(address)).or_else(|| connection_on(address))
 }
 
-/// A connection that keeps this address from being bound. Many have a port of this machine and keep nobody from it, those
-/// that a server has taken among them: the kernel alone knows which do.
+/// A connection that keeps this address from being bound. Many connections have a port of
+/// this machine and do not keep it from being bound, such as those that a server has accepted: only
+/// the kernel knows which do.
 fn connection_on(address: SocketAddr) -> Option<Holder> {
     let mut there = sockets().filter(|socket| {
         socket.state != State::Listening && socket.address.port() == address.port()

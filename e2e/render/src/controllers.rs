@@ -18,8 +18,8 @@ use k8s_openapi::{
 
 use super::{Controller, Object, Options, objects, workload};
 
-/// Access mode of the claim: one pod in the whole cluster, which a StatefulSet alone does not promise once somebody deletes a
-/// pod by force. It came for good with Kubernetes 1.29, which the sidecars need too.
+/// Access mode of the claim: one pod in the whole cluster. A StatefulSet alone does not promise that after a pod was deleted
+/// by force. It came for good with Kubernetes 1.29, which the sidecars need too.
 /// <https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes>
 const ACCESS_MODE: &str = "ReadWriteOncePod";
 
@@ -58,7 +58,7 @@ fn stateful_set(pod: &PodPlan, options: &Options<'_>, bootstrap: &str) -> Statef
     let spec = StatefulSetSpec {
         replicas: Some(1),
         selector: selector(pod),
-        // Its own Service, which nobody asks for the name of a pod.
+        // The Service of the pod itself; no peer looks up a pod by its name there.
         service_name: Some(pod.name.pod().into()),
         // With one pod there is no order to keep, and with `OrderedReady` a broken pod would hold up the update that mends it.
         // https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback

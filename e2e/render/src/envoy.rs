@@ -103,8 +103,8 @@ pub struct EnvoyPaths {
     pub identity_dir: PathBuf,
     /// The [`peers`] file. Its folder is watched, so it needs one of its own, where it is replaced by a rename.
     pub peers_file: PathBuf,
-    /// Folder with [`blueprint::plan::SERVER_CERTIFICATE`] and [`blueprint::plan::SERVER_KEY`] of a boundary pod, watched: both are taken anew, as a pair, when
-    /// something is moved into it.
+    /// Folder with [`blueprint::plan::SERVER_CERTIFICATE`] and [`blueprint::plan::SERVER_KEY`] of a
+    /// boundary pod, watched: Envoy reads both again, as a pair, when a file is moved into it.
     pub pinhole_dir: PathBuf,
     /// The [`pinhole`] file, which never changes.
     pub pinhole_file: PathBuf,

@@ -257,8 +257,8 @@ pub fn pod(pod: &PodPlan, options: &Options<'_>) -> anyhow::Result<Vec<Manifest>
         .collect())
 }
 
-/// The policy that lets a pod reach the ports of its peers; changes with a port, never with an address. `None` where it
-/// sends to nobody.
+/// The policy that lets a pod reach the ports of its peers; changes with a port, never with an address. `None` if it
+/// has no peers.
 pub fn peers_policy(pod: &PodPlan, options: &Options<'_>) -> Option<NetworkPolicy> {
     policies::peers(pod, options)
 }

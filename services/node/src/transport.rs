@@ -113,7 +113,7 @@ pub(crate) const ACK_BUFFER: usize = 64;
 pub(crate) enum SessionEnd {
     /// The sender has nothing more to send, and everything is answered.
     Complete,
-    /// The pod is shutting down; what it took is answered.
+    /// The pod is shutting down, and has acknowledged the messages that it took.
     Draining,
     /// The pod cannot take messages now; the sender retries later.
     Unavailable(String),

@@ -17,7 +17,7 @@ pub(super) struct Unbound {
     claim: String,
     /// The claim, its phase and its last event.
     pub(super) words: String,
-    /// Whether it stays so until somebody changes something.
+    /// Whether waiting cannot help: the claim or its class must be changed first.
     pub(super) is_final: bool,
 }
 

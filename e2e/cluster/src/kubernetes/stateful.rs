@@ -1,4 +1,4 @@
-//! StatefulSets and their claims: of both, most never changes once they are made, so what is there decides what can be done.
+//! Applies StatefulSets and their claims. Most fields of both are immutable, so what exists decides what can be done.
 
 use std::time::Duration;
 
@@ -402,7 +402,7 @@ mod tests {
             assert_way(wanted, None, Some(&pending), Way::Remake);
         }
         assert_way(None, Some(&before), None, Way::Remake);
-        // The class goes back to the default one: what it has is no volume yet, but names a class.
+        // The blueprint names no class any more, and the pending claim still names one.
         assert_way(Some(CLAIM), Some(&before), Some(&pending), Way::Remake);
     }
 }

@@ -30,7 +30,7 @@ pub enum PublicAddress {
 pub enum Lifetime {
     /// This command; if it is killed, `sweep` does.
     Command,
-    /// Nobody but a later teardown.
+    /// A later teardown, by `local-down` or `undeploy`.
     Stays,
 }
 

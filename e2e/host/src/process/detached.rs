@@ -23,8 +23,8 @@ use crate::wait::{Seen, Wait};
 const INHERITED: [&str; 6] = ["PATH", "HOME", "USER", "TMPDIR", "LANG", "TZ"];
 
 /// Set for every detached process, to its working folder. Together with that folder it is the label by which
-/// [`super::processes_under`] finds a process whose start was not recorded any more, and leaves a shell alone that somebody
-/// has there.
+/// [`super::processes_under`] finds a process whose start was not recorded any more, and leaves alone a shell that
+/// the user has there.
 pub const LABEL: &str = "FERRY_STARTED_IN";
 
 /// Longest time that a process may take to vanish after SIGKILL.

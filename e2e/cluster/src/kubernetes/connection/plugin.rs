@@ -1,7 +1,7 @@
 //! Runs a kubeconfig's `exec` plugin, which prints a user's credentials.
 //!
-//! What it prints is a secret, and what it is started with may be one. Neither is shown; its
-//! standard error is.
+//! The token or key that the program prints is a secret, and its arguments may hold one. Ferry shows
+//! neither; it shows the program's standard error.
 
 use std::io::IsTerminal as _;
 
@@ -17,8 +17,8 @@ use super::{must_work, refused};
 /// Longest line of a program's standard error that is shown, in characters.
 const LONGEST_LINE: usize = 300;
 
-/// Gives a program this command's terminal only where there is one, as `kubectl` does: it would else wait for an answer that
-/// nobody can give, or read what was meant for this command.
+/// Gives a program this command's terminal only where there is one, as `kubectl` does: without one it would wait for
+/// an answer that never comes, or read what was meant for this command.
 pub(super) fn settle(user: Option<&mut AuthInfo>, context: &str) -> Result<(), Failure> {
     settle_for(user, context, std::io::stdin().is_terminal())
 }

@@ -122,8 +122,8 @@ async fn end_strays(environment: &Environment, timeline: &Timeline) -> anyhow::R
     Ok(())
 }
 
-/// Ends the pods and load balancers that are not wanted any more. The folders of such pods stay: whoever wants them again
-/// finds there what they have stored.
+/// Ends the pods and load balancers that are not wanted any more. The folders of such pods stay: a later
+/// request for the same pods finds what they have stored.
 async fn end_unwanted(
     environment: &mut Environment,
     plan: &Plan,

@@ -12,7 +12,7 @@ use host::{
 use super::DRAIN_LIMIT;
 use crate::runtime::request::State;
 
-/// Longest time that the end of an environment that nobody needs any more may take: what a test leaves in flight is lost
+/// Longest time for an environment without an owner to end: what a test leaves in flight is lost
 /// anyway.
 pub(super) const SHORT_LIMIT: Duration = Duration::from_secs(3);
 
