@@ -81,6 +81,7 @@ pub async fn auto_trigger(
             }
             step.progress("reading the sinks");
             let live = runtime::of(environment.record.runtime)
+                .pods()
                 .live_pods(environment)
                 .await?;
             let flows = |sink: &PodRecord| {
@@ -122,6 +123,7 @@ pub async fn trigger(
     let marks = Marks::of(record, blueprint).await?;
     let sent = send(gateway, payloads).await?;
     let live = runtime::of(environment.record.runtime)
+        .pods()
         .live_pods(environment)
         .await?;
     let flows = |sink: &PodRecord| {

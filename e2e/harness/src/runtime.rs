@@ -90,6 +90,9 @@ pub trait Runtime: Send + Sync {
         self.down(environment, State::Remove, timeline).await
     }
 
+    /// What looks into its pods.
+    fn pods(&self) -> &'static dyn Pods;
+
     /// The states of all pods, in deploy order.
     ///
     /// # Errors
@@ -97,6 +100,104 @@ pub trait Runtime: Send + Sync {
     /// Says what must run before pods can be seen.
     async fn status(&self, environment: &Environment) -> anyhow::Result<Vec<PodState>>;
 
+    /// Whether something of an environment that is meant to stay is still there.
+    fn stays(&self, record: &Record) -> bool {
+        !record.clusters.is_empty()
+    }
+
+    /// The store for new environments; `checkout` is the one of this checkout.
+    ///
+    /// # Errors
+    ///
+    /// Says which folder cannot be used.
+    fn store(&self, checkout: &Store) -> anyhow::Result<Store> {
+        Ok(checkout.clone())
+    }
+
+    /// The command that removes an environment which stays.
+    fn removal_command(&self) -> &'static str {
+        "local-down"
+    }
+
+    /// Whether its pods are objects of API servers; else they are processes of this machine.
+    fn has_api_servers(&self) -> bool {
+        true
+    }
+
+    /// Ends one container of a pod and leaves it ended.
+    ///
+    /// # Errors
+    ///
+    /// A usage failure on a runtime that starts containers again.
+    async fn stop_container(
+        &self,
+        environment: &mut Environment,
+        _pod: &WorkloadName,
+        _container: Container,
+        _ending: Ending,
+    ) -> anyhow::Result<()> {
+        Err(no_faults(environment))
+    }
+
+    /// Starts a container again as it was, and waits until it answers by itself; [`Pods::wait_ready`] waits for its pod.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::stop_container`]; also if the container runs already.
+    async fn start_container(
+        &self,
+        environment: &mut Environment,
+        _pod: &WorkloadName,
+        _container: Container,
+        _timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        Err(no_faults(environment))
+    }
+
+    /// Makes one container of a pod hang until [`Self::thaw`]: it runs and answers nothing.
+    ///
+    /// # Errors
+    ///
+    /// A usage failure on a runtime that cannot reach the processes.
+    async fn freeze(
+        &self,
+        environment: &Environment,
+        _pod: &WorkloadName,
+        _container: Container,
+    ) -> anyhow::Result<()> {
+        Err(no_faults(environment))
+    }
+
+    /// Lets a container that hangs go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::freeze`].
+    async fn thaw(
+        &self,
+        environment: &Environment,
+        _pod: &WorkloadName,
+        _container: Container,
+    ) -> anyhow::Result<()> {
+        Err(no_faults(environment))
+    }
+
+    /// Ends a pod's `app` as an update does, with time to drain, and starts it again. On clusters it is another pod afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Names the pod that did not come back.
+    async fn restart(
+        &self,
+        environment: &mut Environment,
+        pod: &WorkloadName,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()>;
+}
+
+/// Looks into the pods of an environment. Runtimes on clusters share one.
+#[async_trait]
+pub trait Pods: Send + Sync {
     /// How far the clocks of its clusters are from this machine's, of those that answer.
     async fn clocks(&self, environment: &Environment) -> Clocks;
 
@@ -161,100 +262,6 @@ pub trait Runtime: Send + Sync {
         pod: &WorkloadName,
         timeline: &Timeline,
     ) -> anyhow::Result<()>;
-
-    /// Whether something of an environment that is meant to stay is still there.
-    fn stays(&self, record: &Record) -> bool {
-        !record.clusters.is_empty()
-    }
-
-    /// The store for new environments; `checkout` is the one of this checkout.
-    ///
-    /// # Errors
-    ///
-    /// Says which folder cannot be used.
-    fn store(&self, checkout: &Store) -> anyhow::Result<Store> {
-        Ok(checkout.clone())
-    }
-
-    /// The command that removes an environment which stays.
-    fn removal_command(&self) -> &'static str {
-        "local-down"
-    }
-
-    /// Whether its pods are objects of API servers; else they are processes of this machine.
-    fn has_api_servers(&self) -> bool {
-        true
-    }
-
-    /// Ends one container of a pod and leaves it ended.
-    ///
-    /// # Errors
-    ///
-    /// A usage failure on a runtime that starts containers again.
-    async fn stop_container(
-        &self,
-        environment: &mut Environment,
-        _pod: &WorkloadName,
-        _container: Container,
-        _ending: Ending,
-    ) -> anyhow::Result<()> {
-        Err(no_faults(environment))
-    }
-
-    /// Starts a container again as it was, and waits until it answers by itself; [`Self::wait_ready`] waits for its pod.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::stop_container`]; also if the container runs already.
-    async fn start_container(
-        &self,
-        environment: &mut Environment,
-        _pod: &WorkloadName,
-        _container: Container,
-        _timeline: &Timeline,
-    ) -> anyhow::Result<()> {
-        Err(no_faults(environment))
-    }
-
-    /// Makes one container of a pod hang until [`Self::thaw`]: it runs and answers nothing.
-    ///
-    /// # Errors
-    ///
-    /// A usage failure on a runtime that cannot reach the processes.
-    async fn freeze(
-        &self,
-        environment: &Environment,
-        _pod: &WorkloadName,
-        _container: Container,
-    ) -> anyhow::Result<()> {
-        Err(no_faults(environment))
-    }
-
-    /// Lets a container that hangs go on.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::freeze`].
-    async fn thaw(
-        &self,
-        environment: &Environment,
-        _pod: &WorkloadName,
-        _container: Container,
-    ) -> anyhow::Result<()> {
-        Err(no_faults(environment))
-    }
-
-    /// Ends a pod's `app` as an update does, with time to drain, and starts it again. On clusters it is another pod afterwards.
-    ///
-    /// # Errors
-    ///
-    /// Names the pod that did not come back.
-    async fn restart(
-        &self,
-        environment: &mut Environment,
-        pod: &WorkloadName,
-        timeline: &Timeline,
-    ) -> anyhow::Result<()>;
 }
 
 /// How much of an environment was removed.
@@ -298,12 +305,12 @@ impl From<anyhow::Error> for UpError {
     }
 }
 
-/// A kubelet starts a container again, so on a cluster none stays stopped.
+/// Kubelet restarts a container, so on a cluster none stays stopped.
 fn no_faults(environment: &Environment) -> anyhow::Error {
     Failure::usage(format!(
-        "environment `{}` runs on clusters, where a single container cannot be kept stopped",
+        "environment `{}` runs on clusters, where kubelet restarts a stopped container",
         environment.name()
     ))
-    .hint("use the embedded runtime for this")
+    .hint("pass `--runtime embedded`")
     .into()
 }

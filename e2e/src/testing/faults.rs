@@ -49,6 +49,7 @@ impl Faults<'_> {
         let store = self.0.store();
         faults::start_container(store, &mut environment, &pod.name, container, &silent).await?;
         runtime::of(environment.record.runtime)
+            .pods()
             .wait_ready(&environment, &pod.name, &silent)
             .await?;
         if container == Container::App {
@@ -88,6 +89,7 @@ impl Faults<'_> {
         let environment = self.0.environment()?;
         for pod in environment.record.pods_of(self.0.blueprint()) {
             runtime::of(environment.record.runtime)
+                .pods()
                 .wait_ready(&environment, &pod.name, &Timeline::default())
                 .await?;
         }

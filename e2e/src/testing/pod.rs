@@ -110,6 +110,7 @@ impl Pod<'_> {
         const METRIC: &str = "ferry_wosp_identity_age_seconds ";
         let (environment, name) = (self.ferry.environment()?, self.name()?);
         let text = runtime::of(environment.record.runtime)
+            .pods()
             .metrics(&environment, &name, Container::Wosp)
             .await?;
         let age = text
@@ -153,7 +154,10 @@ impl Pod<'_> {
     pub async fn metrics(&self, container: Container) -> anyhow::Result<Samples> {
         let (environment, name) = (self.ferry.environment()?, self.name()?);
         let runtime = runtime::of(environment.record.runtime);
-        let text = runtime.metrics(&environment, &name, container).await?;
+        let text = runtime
+            .pods()
+            .metrics(&environment, &name, container)
+            .await?;
         Ok(Samples::parse(&text))
     }
 
@@ -161,6 +165,7 @@ impl Pod<'_> {
     pub async fn log(&self, container: Container) -> anyhow::Result<Vec<String>> {
         let (environment, name) = (self.ferry.environment()?, self.name()?);
         let lines = runtime::of(environment.record.runtime)
+            .pods()
             .logs(&environment, &name, container, Follow::No)
             .await?;
         lines.try_collect().await

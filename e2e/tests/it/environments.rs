@@ -83,6 +83,7 @@ async fn two_blueprints_share_environment_and_vanish() {
     assert_eq!(sweep::condition(&found.record).unwrap(), Condition::Stays);
     assert_eq!(
         runtime::of(found.record.runtime)
+            .pods()
             .live_pods(&found)
             .await
             .unwrap()
@@ -165,6 +166,7 @@ async fn crash_differs_from_stop_and_start_heals_both() {
         .await
         .unwrap();
     runtime::of(environment.record.runtime)
+        .pods()
         .wait_ready(&environment, &sink, &quiet)
         .await
         .unwrap();
@@ -179,6 +181,7 @@ async fn crash_differs_from_stop_and_start_heals_both() {
         "{seen:?}"
     );
     let error = runtime::of(environment.record.runtime)
+        .pods()
         .wait_ready(&environment, &sink, &quiet)
         .await
         .unwrap_err();
@@ -190,6 +193,7 @@ async fn crash_differs_from_stop_and_start_heals_both() {
         .await
         .unwrap();
     runtime::of(environment.record.runtime)
+        .pods()
         .wait_ready(&environment, &sink, &quiet)
         .await
         .unwrap();

@@ -218,6 +218,7 @@ async fn all_logs(ferry: &Ferry, pod: &PodRecord) -> anyhow::Result<String> {
     let mut all = String::new();
     for container in [Container::App, Container::Wosp, Container::Envoy] {
         let lines = runtime::of(environment.record.runtime)
+            .pods()
             .logs(&environment, &pod.name, container, Follow::No)
             .await?;
         let lines: Vec<_> = lines.try_collect().await?;

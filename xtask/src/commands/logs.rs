@@ -26,6 +26,7 @@ pub(crate) async fn run(args: Logs, context: &Context) -> anyhow::Result<()> {
                 format!("{}/{container}  ", view::pod_name(pod))
             };
             let lines = runtime::of(environment.record.runtime)
+                .pods()
                 .logs(&environment, &pod.name, container, follow)
                 .await?;
             logs.push(lines.map_ok(move |line| format!("{prefix}{line}")));

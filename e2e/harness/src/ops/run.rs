@@ -300,6 +300,7 @@ async fn log_tail(
     container: Container,
 ) -> anyhow::Result<String> {
     let lines = runtime::of(environment.record.runtime)
+        .pods()
         .logs(environment, &pod.name, container, Follow::No)
         .await?;
     let lines: Vec<_> = lines.try_collect().await?;

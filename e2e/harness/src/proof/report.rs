@@ -52,6 +52,7 @@ pub async fn reports(
 
 async fn log(environment: &Environment, gateway: &PodRecord) -> anyhow::Result<String> {
     let lines = runtime::of(environment.record.runtime)
+        .pods()
         .logs(environment, &gateway.name, Container::App, Follow::No)
         .await?;
     Ok(lines.try_collect::<Vec<_>>().await?.join("\n"))
@@ -170,6 +171,7 @@ pub(super) async fn auto_trigger_is_over(
         .poll(|| async {
             // A log that goes on over several starts has reports of the earlier ones, too.
             let log = runtime::of(environment.record.runtime)
+                .pods()
                 .log_since_start(environment, gateway, Container::App)
                 .await?;
             Ok(if read(&log).is_empty() {

@@ -20,9 +20,7 @@ use host::{
 use connection::cluster_of;
 pub use connection::connect;
 pub(crate) use kept::must_not_lose;
-pub(crate) use pods::{
-    api_clocks, clocks, live_pods, logs, looks, metrics, replace, states, wait_ready,
-};
+pub(crate) use pods::{OnClusters, api_clocks, looks, replace, states};
 pub(crate) use records::{left, record_deployed, record_pods};
 pub(crate) use secrets::secrets;
 pub(crate) use secrets::secrets_in;

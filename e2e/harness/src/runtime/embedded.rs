@@ -19,6 +19,7 @@ mod tear_down;
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
+use async_trait::async_trait;
 use blueprint::{container::Container, failure::Failure};
 use futures_util::future::join_all;
 use host::{
@@ -32,7 +33,7 @@ use host::{
 use messages::WorkloadName;
 
 use super::{
-    Follow, LogLines, Removed, Runtime, UpError,
+    Follow, LogLines, Pods, Removed, Runtime, UpError,
     logs::file_lines,
     request::{Ending, State, UpRequest},
 };
@@ -43,8 +44,6 @@ use bring_up::up;
 use refresh::refresh;
 use tear_down::down;
 pub(crate) use tear_down::end_unrecorded;
-
-use async_trait::async_trait;
 
 /// How many lines of a log a message shows.
 const TAIL: usize = 20;
@@ -93,56 +92,13 @@ impl Runtime for Embedded {
         })
     }
 
+    fn pods(&self) -> &'static dyn Pods {
+        &Embedded
+    }
+
     async fn status(&self, environment: &Environment) -> anyhow::Result<Vec<PodState>> {
-        Ok(status(environment).await)
-    }
-
-    async fn clocks(&self, environment: &Environment) -> Clocks {
-        clocks(environment).await
-    }
-
-    async fn live_pods(
-        &self,
-        environment: &Environment,
-    ) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
-        Ok(live_pods(environment))
-    }
-
-    async fn logs(
-        &self,
-        environment: &Environment,
-        pod: &WorkloadName,
-        container: Container,
-        follow: Follow,
-    ) -> anyhow::Result<LogLines> {
-        logs(environment, pod, container, follow).await
-    }
-
-    async fn metrics(
-        &self,
-        environment: &Environment,
-        pod: &WorkloadName,
-        container: Container,
-    ) -> anyhow::Result<String> {
-        metrics(environment, pod, container).await
-    }
-
-    async fn wait_ready(
-        &self,
-        environment: &Environment,
-        pod: &WorkloadName,
-        timeline: &Timeline,
-    ) -> anyhow::Result<()> {
-        wait_ready(environment, pod, timeline).await
-    }
-
-    async fn log_since_start(
-        &self,
-        _: &Environment,
-        pod: &PodRecord,
-        container: Container,
-    ) -> anyhow::Result<String> {
-        log_since_start(pod, container)
+        let pods = environment.record.pods.iter();
+        Ok(join_all(pods.map(|pod| pod_state(environment, pod))).await)
     }
 
     fn stays(&self, record: &Record) -> bool {
@@ -160,7 +116,19 @@ impl Runtime for Embedded {
         container: Container,
         ending: Ending,
     ) -> anyhow::Result<()> {
-        stop_container(environment, pod, container, ending).await
+        let running = running(environment, pod, container)?;
+        match ending {
+            Ending::Abrupt => process::kill(&running).await?,
+            Ending::Graceful => {
+                process::stop(&running, DRAIN_LIMIT).await?;
+            }
+        }
+        if let Some(record) = environment.record.pod_mut(pod) {
+            record
+                .processes
+                .retain(|process| process.container != container.as_str());
+        }
+        environment.save()
     }
 
     async fn start_container(
@@ -170,7 +138,20 @@ impl Runtime for Embedded {
         container: Container,
         timeline: &Timeline,
     ) -> anyhow::Result<()> {
-        start_container(environment, pod, container, timeline).await
+        if liveness(record_of(environment, pod)?, container) == Liveness::Running {
+            return Err(
+                Failure::usage(format!("{container} of {pod} is already running"))
+                    .hint("stop it first")
+                    .into(),
+            );
+        }
+        let file = PodFile::load(environment.layout(), pod)?;
+        let process = start(environment, pod, container, file.launch(container)?)?;
+        timeline
+            .run(format!("start {container} of {pod}"), |step| async move {
+                probe::wait_for_container(&file, container, &process, &step).await
+            })
+            .await
     }
 
     async fn freeze(
@@ -198,20 +179,108 @@ impl Runtime for Embedded {
         timeline: &Timeline,
     ) -> anyhow::Result<()> {
         let app = Container::App;
-        stop_container(environment, pod, app, Ending::Graceful).await?;
-        start_container(environment, pod, app, timeline).await
+        self.stop_container(environment, pod, app, Ending::Graceful)
+            .await?;
+        self.start_container(environment, pod, app, timeline).await
     }
 }
 
-async fn status(environment: &Environment) -> Vec<PodState> {
-    join_all(
-        environment
-            .record
-            .pods
-            .iter()
-            .map(|pod| pod_state(environment, pod)),
-    )
-    .await
+#[async_trait]
+impl Pods for Embedded {
+    async fn clocks(&self, environment: &Environment) -> Clocks {
+        let looks = environment.record.pods.iter().map(|pod| async move {
+            let file = PodFile::load(environment.layout(), &pod.name).ok()?;
+            let offset = probe::clock(&file).await.ok()??;
+            Some(Seen {
+                cluster: pod.name.cluster().into(),
+                pod: Some(pod.name.pod().into()),
+                offset,
+            })
+        });
+        let mut clocks = Clocks::default();
+        let all = join_all(looks).await;
+        all.into_iter().flatten().for_each(|seen| clocks.see(seen));
+        clocks
+    }
+
+    async fn live_pods(
+        &self,
+        environment: &Environment,
+    ) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
+        let pods = environment.record.pods.iter();
+        let live = pods
+            .filter(|pod| liveness(pod, Container::App) == Liveness::Running)
+            .map(|pod| (pod.name.clone(), vec![pod.pod_name.clone()]))
+            .collect();
+        Ok(live)
+    }
+
+    async fn logs(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+        follow: Follow,
+    ) -> anyhow::Result<LogLines> {
+        let writer =
+            pod::process_of(record_of(environment, pod)?, container).map(|process| process.id);
+        let path = environment.layout().pod_log(pod, container.as_str());
+        file_lines(path, follow, writer).await
+    }
+
+    // Empty if its process is gone, or if the log was cut since.
+    async fn log_since_start(
+        &self,
+        _: &Environment,
+        pod: &PodRecord,
+        container: Container,
+    ) -> anyhow::Result<String> {
+        let Some(process) = pod::process_of(pod, container) else {
+            return Ok(String::new());
+        };
+        let log = std::fs::read(&process.log)
+            .with_context(|| format!("cannot read `{}`", process.log.display()))?;
+        let start = usize::try_from(process.log_start)?.min(log.len());
+        Ok(String::from_utf8_lossy(&log[start..]).into_owned())
+    }
+
+    async fn metrics(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+    ) -> anyhow::Result<String> {
+        let file = PodFile::load(environment.layout(), pod)?;
+        let address = match container {
+            Container::App => file.http,
+            Container::Wosp => file.wosp,
+            Container::Envoy => file.envoy_stats,
+        };
+        let path = container.metrics_path();
+        let request = Request::get(address, path).within(METRICS_LIMIT);
+        let answer = request.send().await?;
+        anyhow::ensure!(
+            answer.status == 200,
+            "{container} of {pod} returned status {} for {path}",
+            answer.status
+        );
+        Ok(answer.text())
+    }
+
+    async fn wait_ready(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        let file = PodFile::load(environment.layout(), pod)?;
+        let processes = record_of(environment, pod)?.processes.clone();
+        timeline
+            .run(format!("wait for {pod}"), |step| async move {
+                probe::wait_for_pod(pod, &file, &processes, &step).await
+            })
+            .await
+    }
 }
 
 async fn pod_state(environment: &Environment, pod: &PodRecord) -> PodState {
@@ -261,95 +330,6 @@ fn liveness(pod: &PodRecord, container: Container) -> Liveness {
     }
 }
 
-/// The clocks of all pods that answer.
-async fn clocks(environment: &Environment) -> Clocks {
-    let looks = environment.record.pods.iter().map(|pod| async move {
-        let file = PodFile::load(environment.layout(), &pod.name).ok()?;
-        let offset = probe::clock(&file).await.ok()??;
-        Some(Seen {
-            cluster: pod.name.cluster().into(),
-            pod: Some(pod.name.pod().into()),
-            offset,
-        })
-    });
-    let mut clocks = Clocks::default();
-    let all = join_all(looks).await;
-    all.into_iter().flatten().for_each(|seen| clocks.see(seen));
-    clocks
-}
-
-fn live_pods(environment: &Environment) -> BTreeMap<WorkloadName, Vec<String>> {
-    let pods = environment.record.pods.iter();
-    pods.filter(|pod| liveness(pod, Container::App) == Liveness::Running)
-        .map(|pod| (pod.name.clone(), vec![pod.pod_name.clone()]))
-        .collect()
-}
-
-async fn logs(
-    environment: &Environment,
-    pod: &WorkloadName,
-    container: Container,
-    follow: Follow,
-) -> anyhow::Result<LogLines> {
-    let writer = pod::process_of(record_of(environment, pod)?, container).map(|process| process.id);
-    let path = environment.layout().pod_log(pod, container.as_str());
-    file_lines(path, follow, writer).await
-}
-
-/// Empty where its process is not there, or the log was cut since.
-fn log_since_start(pod: &PodRecord, container: Container) -> anyhow::Result<String> {
-    let Some(process) = pod::process_of(pod, container) else {
-        return Ok(String::new());
-    };
-    let log = std::fs::read(&process.log)
-        .with_context(|| format!("cannot read `{}`", process.log.display()))?;
-    let start = usize::try_from(process.log_start)?.min(log.len());
-    Ok(String::from_utf8_lossy(&log[start..]).into_owned())
-}
-
-async fn metrics(
-    environment: &Environment,
-    pod: &WorkloadName,
-    container: Container,
-) -> anyhow::Result<String> {
-    let file = PodFile::load(environment.layout(), pod)?;
-    let address = match container {
-        Container::App => file.http,
-        Container::Wosp => file.wosp,
-        Container::Envoy => file.envoy_stats,
-    };
-    let path = container.metrics_path();
-    let request = Request::get(address, path).within(METRICS_LIMIT);
-    let answer = request.send().await?;
-    anyhow::ensure!(
-        answer.status == 200,
-        "{container} of {pod} returned status {} for {path}",
-        answer.status
-    );
-    Ok(answer.text())
-}
-
-async fn stop_container(
-    environment: &mut Environment,
-    pod: &WorkloadName,
-    container: Container,
-    ending: Ending,
-) -> anyhow::Result<()> {
-    let running = running(environment, pod, container)?;
-    match ending {
-        Ending::Abrupt => process::kill(&running).await?,
-        Ending::Graceful => {
-            process::stop(&running, DRAIN_LIMIT).await?;
-        }
-    }
-    if let Some(record) = environment.record.pod_mut(pod) {
-        record
-            .processes
-            .retain(|process| process.container != container.as_str());
-    }
-    environment.save()
-}
-
 /// The processes of a container: one, or none where it has ended.
 fn running(
     environment: &Environment,
@@ -358,42 +338,6 @@ fn running(
 ) -> anyhow::Result<Vec<process::ProcessId>> {
     let process = pod::process_of(record_of(environment, pod)?, container);
     Ok(process.map(|process| process.id).into_iter().collect())
-}
-
-async fn start_container(
-    environment: &mut Environment,
-    pod: &WorkloadName,
-    container: Container,
-    timeline: &Timeline,
-) -> anyhow::Result<()> {
-    if liveness(record_of(environment, pod)?, container) == Liveness::Running {
-        return Err(
-            Failure::usage(format!("{container} of {pod} is already running"))
-                .hint("stop it first")
-                .into(),
-        );
-    }
-    let file = PodFile::load(environment.layout(), pod)?;
-    let process = start(environment, pod, container, file.launch(container)?)?;
-    timeline
-        .run(format!("start {container} of {pod}"), |step| async move {
-            probe::wait_for_container(&file, container, &process, &step).await
-        })
-        .await
-}
-
-async fn wait_ready(
-    environment: &Environment,
-    pod: &WorkloadName,
-    timeline: &Timeline,
-) -> anyhow::Result<()> {
-    let file = PodFile::load(environment.layout(), pod)?;
-    let processes = record_of(environment, pod)?.processes.clone();
-    timeline
-        .run(format!("wait for {pod}"), |step| async move {
-            probe::wait_for_pod(pod, &file, &processes, &step).await
-        })
-        .await
 }
 
 fn record_of<'a>(

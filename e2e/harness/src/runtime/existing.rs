@@ -12,9 +12,8 @@ mod tear_down;
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
-use blueprint::{Target, container::Container, failure::Failure, plan::Plan};
+use blueprint::{Target, failure::Failure, plan::Plan};
 use host::{
-    clock::Clocks,
     environment::{Environment, Lock, Store},
     pods::PodState,
     timeline::Timeline,
@@ -31,7 +30,8 @@ use async_trait::async_trait;
 use messages::WorkloadName;
 
 use super::{
-    Follow, LogLines, Removed, Runtime, UpError, clusters,
+    Pods, Removed, Runtime, UpError,
+    clusters::{self, OnClusters},
     request::{State, UpRequest},
 };
 
@@ -182,48 +182,13 @@ impl Runtime for Existing {
         })
     }
 
+    fn pods(&self) -> &'static dyn Pods {
+        &OnClusters
+    }
+
     async fn status(&self, environment: &Environment) -> anyhow::Result<Vec<PodState>> {
         let looks = clusters::looks(environment).await;
         Ok(clusters::states(environment, looks, &BTreeMap::new()))
-    }
-
-    async fn clocks(&self, environment: &Environment) -> Clocks {
-        clusters::clocks(environment).await
-    }
-
-    async fn live_pods(
-        &self,
-        environment: &Environment,
-    ) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
-        clusters::live_pods(environment).await
-    }
-
-    async fn logs(
-        &self,
-        environment: &Environment,
-        pod: &WorkloadName,
-        container: Container,
-        follow: Follow,
-    ) -> anyhow::Result<LogLines> {
-        clusters::logs(environment, pod, container, follow).await
-    }
-
-    async fn metrics(
-        &self,
-        environment: &Environment,
-        pod: &WorkloadName,
-        container: Container,
-    ) -> anyhow::Result<String> {
-        clusters::metrics(environment, pod, container).await
-    }
-
-    async fn wait_ready(
-        &self,
-        environment: &Environment,
-        pod: &WorkloadName,
-        timeline: &Timeline,
-    ) -> anyhow::Result<()> {
-        clusters::wait_ready(environment, pod, timeline).await
     }
 
     fn store(&self, _: &Store) -> anyhow::Result<Store> {

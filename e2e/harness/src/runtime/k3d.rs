@@ -18,7 +18,6 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use blueprint::container::Container;
 use host::{
-    clock::Clocks,
     environment::{Environment, Lock, Store},
     pods::PodState,
     timeline::Timeline,
@@ -26,7 +25,8 @@ use host::{
 use messages::WorkloadName;
 
 use super::{
-    Follow, LogLines, Removed, Runtime, UpError, clusters,
+    Pods, Removed, Runtime, UpError,
+    clusters::{self, OnClusters},
     request::{State, UpRequest},
 };
 use bring_up::{refresh, up};
@@ -70,6 +70,10 @@ impl Runtime for K3d {
         })
     }
 
+    fn pods(&self) -> &'static dyn Pods {
+        &OnClusters
+    }
+
     async fn status(&self, environment: &Environment) -> anyhow::Result<Vec<PodState>> {
         let looks = clusters::looks(environment).await;
         let down = match looks.iter().any(Result::is_err) {
@@ -77,45 +81,6 @@ impl Runtime for K3d {
             false => BTreeMap::new(),
         };
         Ok(clusters::states(environment, looks, &down))
-    }
-
-    async fn clocks(&self, environment: &Environment) -> Clocks {
-        clusters::clocks(environment).await
-    }
-
-    async fn live_pods(
-        &self,
-        environment: &Environment,
-    ) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
-        clusters::live_pods(environment).await
-    }
-
-    async fn logs(
-        &self,
-        environment: &Environment,
-        pod: &WorkloadName,
-        container: Container,
-        follow: Follow,
-    ) -> anyhow::Result<LogLines> {
-        clusters::logs(environment, pod, container, follow).await
-    }
-
-    async fn metrics(
-        &self,
-        environment: &Environment,
-        pod: &WorkloadName,
-        container: Container,
-    ) -> anyhow::Result<String> {
-        clusters::metrics(environment, pod, container).await
-    }
-
-    async fn wait_ready(
-        &self,
-        environment: &Environment,
-        pod: &WorkloadName,
-        timeline: &Timeline,
-    ) -> anyhow::Result<()> {
-        clusters::wait_ready(environment, pod, timeline).await
     }
 
     async fn freeze(

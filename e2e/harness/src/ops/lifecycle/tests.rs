@@ -10,7 +10,7 @@ use messages::WorkloadName;
 
 use super::*;
 use crate::runtime::{
-    Follow, LogLines,
+    Follow, LogLines, Pods,
     request::{Ending, PublicAddress},
 };
 
@@ -58,10 +58,29 @@ impl Runtime for Paper {
         Ok(Removed::default())
     }
 
+    fn pods(&self) -> &'static dyn Pods {
+        &Blank
+    }
+
     async fn status(&self, _: &Environment) -> anyhow::Result<Vec<PodState>> {
         Ok(vec![])
     }
 
+    async fn restart(
+        &self,
+        _: &mut Environment,
+        _: &WorkloadName,
+        _: &Timeline,
+    ) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is seen of such pods.
+struct Blank;
+
+#[async_trait]
+impl Pods for Blank {
     async fn clocks(&self, _: &Environment) -> Clocks {
         Clocks::default()
     }
@@ -96,15 +115,6 @@ impl Runtime for Paper {
     async fn wait_ready(
         &self,
         _: &Environment,
-        _: &WorkloadName,
-        _: &Timeline,
-    ) -> anyhow::Result<()> {
-        Ok(())
-    }
-
-    async fn restart(
-        &self,
-        _: &mut Environment,
         _: &WorkloadName,
         _: &Timeline,
     ) -> anyhow::Result<()> {
@@ -189,6 +199,7 @@ async fn another_runtime_gets_refused_faults_and_logs() {
     let frozen = runtime.freeze(&environment, &pod, Container::App).await;
     assert_eq!(Failure::exit_code(&frozen.unwrap_err()), 2);
     let mut lines = runtime
+        .pods()
         .logs(&environment, &pod, Container::App, Follow::No)
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! Messages that end with their pod: on the way to a claim they would be lost, and Kubernetes moves none.
+//! Refuses to move a sink to a claim while its messages lie on a volume that ends with its pod: Kubernetes cannot copy them.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use blueprint::{
     plan::{Plan, PodPlan},
 };
 use cluster::kubernetes::Cluster;
-use host::environment::{Environment, RuntimeKind};
+use host::environment::Environment;
 use render::Controller;
 
 use crate::ops::local;
@@ -68,11 +68,9 @@ async fn must_be_empty(
         Controller::StatefulSet => "its blueprint had `ephemeral: true`",
     };
     let name = environment.name();
-    let anew = match environment.record.runtime {
-        RuntimeKind::Existing => format!("`cargo xtask undeploy --name {name}` and `deploy` again"),
-        RuntimeKind::K3d | RuntimeKind::Embedded => {
-            format!("`cargo xtask local-up --name {name} --fresh`")
-        }
+    let again = match &environment.record.existing {
+        Some(_) => format!("`cargo xtask undeploy --name {name}` and `deploy` again"),
+        None => format!("`cargo xtask local-up --name {name} --fresh`"),
     };
     Err(Failure::usage(format!(
         "{}: the {} of {} end with its pod, since {why}: no claim can take them over",
@@ -81,7 +79,7 @@ async fn must_be_empty(
         pod.name.pod()
     ))
     .hint(format!(
-        "read them first (`cargo xtask trail --name {name} --json`), then {anew} makes a sink with a claim"
+        "read them first (`cargo xtask trail --name {name} --json`), then {again} makes a sink with a claim"
     ))
     .into())
 }

@@ -17,10 +17,124 @@ use messages::WorkloadName;
 use render::Controller;
 
 use super::cluster_of;
-use crate::runtime::{Follow, LogLines, clusters::deploy};
+use crate::runtime::{Follow, LogLines, Pods, clusters::deploy};
+
+use async_trait::async_trait;
 
 /// How many lines of a log a message shows.
 const TAIL: i64 = 20;
+
+/// Pods as objects of API servers.
+pub(crate) struct OnClusters;
+
+#[async_trait]
+impl Pods for OnClusters {
+    async fn clocks(&self, environment: &Environment) -> Clocks {
+        let record = &environment.record;
+        let clusters = record.clusters.iter();
+        let clusters = clusters.map(|cluster| super::connect(environment, &cluster.name));
+        let clusters: Vec<_> = join_all(clusters).await.into_iter().flatten().collect();
+        let looks = record.pods.iter().map(|pod| {
+            let mut clusters = clusters.iter();
+            let cluster = clusters.find(|cluster| cluster.name() == pod.name.cluster());
+            async move {
+                let cluster = cluster?;
+                let live = cluster.newest(&pod.name).await.ok()?;
+                let offset = cluster.pod_clock(&pod.namespace, &live.name).await.ok()??;
+                Some(clock::Seen {
+                    cluster: cluster.name().into(),
+                    pod: Some(pod.name.pod().into()),
+                    offset,
+                })
+            }
+        });
+        let (mut clocks, pods) = tokio::join!(api_clocks(&clusters), join_all(looks));
+        pods.into_iter().flatten().for_each(|seen| clocks.see(seen));
+        clocks
+    }
+
+    async fn live_pods(
+        &self,
+        environment: &Environment,
+    ) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
+        let mut live = BTreeMap::new();
+        for record in &environment.record.pods {
+            let pods = cluster_of(environment, &record.name)
+                .await?
+                .live_pods(&record.name)
+                .await?;
+            live.insert(
+                record.name.clone(),
+                pods.into_iter().map(|pod| pod.name).collect(),
+            );
+        }
+        Ok(live)
+    }
+
+    async fn logs(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+        follow: Follow,
+    ) -> anyhow::Result<LogLines> {
+        let cluster = cluster_of(environment, pod).await?;
+        let newest = cluster.newest(pod).await?;
+        let lines = cluster
+            .log_lines(
+                &pod.namespace(),
+                &newest.name,
+                container.as_str(),
+                follow == Follow::Yes,
+            )
+            .await?;
+        Ok(lines.map_err(anyhow::Error::from).boxed())
+    }
+
+    async fn metrics(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        container: Container,
+    ) -> anyhow::Result<String> {
+        let port = match container {
+            Container::App => plan::HTTP_PORT,
+            Container::Wosp => plan::WOSP_PORT,
+            Container::Envoy => plan::ENVOY_STATS_PORT,
+        };
+        let cluster = cluster_of(environment, pod).await?;
+        let newest = cluster.newest(pod).await?;
+        cluster
+            .ask(
+                &pod.namespace(),
+                &newest.name,
+                port,
+                container.metrics_path(),
+            )
+            .await
+    }
+
+    async fn wait_ready(
+        &self,
+        environment: &Environment,
+        pod: &WorkloadName,
+        timeline: &Timeline,
+    ) -> anyhow::Result<()> {
+        let cluster = cluster_of(environment, pod).await?;
+        let record = environment.record.pod(pod);
+        let role = record
+            .with_context(|| format!("{pod} is not recorded"))?
+            .role;
+        timeline
+            .run(format!("wait for {pod}"), |step| async move {
+                cluster
+                    .rolled_out(pod, Controller::of(role), deploy::ROLLOUT_LIMIT, &step)
+                    .await
+                    .map(drop)
+            })
+            .await
+    }
+}
 
 /// What every API server knows of the pods, in deploy order.
 pub(crate) async fn looks(environment: &Environment) -> Vec<anyhow::Result<Look>> {
@@ -156,113 +270,10 @@ pub(crate) async fn api_clocks<'a>(clusters: impl IntoIterator<Item = &'a Cluste
     collect(join_all(looks).await)
 }
 
-/// The clocks of all API servers and all pods that answer.
-pub(crate) async fn clocks(environment: &Environment) -> Clocks {
-    let record = &environment.record;
-    let clusters = record.clusters.iter();
-    let clusters = clusters.map(|cluster| super::connect(environment, &cluster.name));
-    let clusters: Vec<_> = join_all(clusters).await.into_iter().flatten().collect();
-    let looks = record.pods.iter().map(|pod| {
-        let mut clusters = clusters.iter();
-        let cluster = clusters.find(|cluster| cluster.name() == pod.name.cluster());
-        async move {
-            let cluster = cluster?;
-            let live = cluster.newest(&pod.name).await.ok()?;
-            let offset = cluster.pod_clock(&pod.namespace, &live.name).await.ok()??;
-            Some(clock::Seen {
-                cluster: cluster.name().into(),
-                pod: Some(pod.name.pod().into()),
-                offset,
-            })
-        }
-    });
-    let (mut clocks, pods) = tokio::join!(api_clocks(&clusters), join_all(looks));
-    pods.into_iter().flatten().for_each(|seen| clocks.see(seen));
-    clocks
-}
-
 fn collect(all: Vec<Option<clock::Seen>>) -> Clocks {
     let mut clocks = Clocks::default();
     all.into_iter().flatten().for_each(|seen| clocks.see(seen));
     clocks
-}
-
-pub(crate) async fn live_pods(
-    environment: &Environment,
-) -> anyhow::Result<BTreeMap<WorkloadName, Vec<String>>> {
-    let mut live = BTreeMap::new();
-    for record in &environment.record.pods {
-        let pods = cluster_of(environment, &record.name)
-            .await?
-            .live_pods(&record.name)
-            .await?;
-        live.insert(
-            record.name.clone(),
-            pods.into_iter().map(|pod| pod.name).collect(),
-        );
-    }
-    Ok(live)
-}
-
-pub(crate) async fn logs(
-    environment: &Environment,
-    pod: &WorkloadName,
-    container: Container,
-    follow: Follow,
-) -> anyhow::Result<LogLines> {
-    let cluster = cluster_of(environment, pod).await?;
-    let newest = cluster.newest(pod).await?;
-    let lines = cluster
-        .log_lines(
-            &pod.namespace(),
-            &newest.name,
-            container.as_str(),
-            follow == Follow::Yes,
-        )
-        .await?;
-    Ok(lines.map_err(anyhow::Error::from).boxed())
-}
-
-pub(crate) async fn metrics(
-    environment: &Environment,
-    pod: &WorkloadName,
-    container: Container,
-) -> anyhow::Result<String> {
-    let port = match container {
-        Container::App => plan::HTTP_PORT,
-        Container::Wosp => plan::WOSP_PORT,
-        Container::Envoy => plan::ENVOY_STATS_PORT,
-    };
-    let cluster = cluster_of(environment, pod).await?;
-    let newest = cluster.newest(pod).await?;
-    cluster
-        .ask(
-            &pod.namespace(),
-            &newest.name,
-            port,
-            container.metrics_path(),
-        )
-        .await
-}
-
-pub(crate) async fn wait_ready(
-    environment: &Environment,
-    pod: &WorkloadName,
-    timeline: &Timeline,
-) -> anyhow::Result<()> {
-    let cluster = cluster_of(environment, pod).await?;
-    let record = environment.record.pod(pod);
-    let role = record
-        .with_context(|| format!("{pod} is not recorded"))?
-        .role;
-    timeline
-        .run(format!("wait for {pod}"), |step| async move {
-            cluster
-                .rolled_out(pod, Controller::of(role), deploy::ROLLOUT_LIMIT, &step)
-                .await
-                .map(drop)
-        })
-        .await
 }
 
 /// Ends the pod of a workload as an update does, with time to drain; its controller immediately
