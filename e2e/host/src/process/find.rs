@@ -4,6 +4,7 @@
 use std::{
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -23,7 +24,7 @@ pub fn processes_under(folder: &Path) -> anyhow::Result<Vec<ProcessId>> {
         // Unreadable: it has ended, or is another user's.
         let cwd = working_folder(pid)?;
         let below = cwd.starts_with(&folder) && !is_deleted(pid, &cwd);
-        (below && is_labelled(pid)).then(|| ProcessId::of(pid))?
+        (below && label_of(pid).is_some()).then(|| ProcessId::of(pid))?
     });
     Ok(found.collect())
 }
@@ -43,8 +44,7 @@ pub fn orphans_under(root: &Path) -> anyhow::Result<Vec<Orphan>> {
         if !is_deleted(pid, &cwd) {
             return None;
         }
-        // What becomes another program just now has the folder that it was started in all the same.
-        let started_in = started_in(pid).or_else(|| is_in_between(pid).then(|| before(&cwd))?)?;
+        let started_in = label_of(pid)?;
         let process = started_in.starts_with(root).then(|| ProcessId::of(pid))??;
         Some(Orphan {
             process,
@@ -85,20 +85,35 @@ fn is_deleted(pid: u32, cwd: &Path) -> bool {
     open.is_some() && open != number(cwd)
 }
 
-/// What a deleted folder was called.
-fn before(cwd: &Path) -> Option<PathBuf> {
-    let bytes = cwd.as_os_str().as_bytes().strip_suffix(DELETED)?;
-    Some(PathBuf::from(std::ffi::OsStr::from_bytes(bytes)))
+/// Returns what [`started_in`] does, once the process has become the program that it is to be.
+///
+/// In the moment of execve(2) the kernel shows no environment at all. Nothing tells a process of Ferry from another one
+/// then, and neither may be taken for the other.
+fn label_of(pid: u32) -> Option<PathBuf> {
+    let deadline = Instant::now() + EXEC_LIMIT;
+    while is_in_between(pid) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    started_in(pid)
 }
 
-fn is_labelled(pid: u32) -> bool {
-    is_in_between(pid) || started_in(pid).is_some()
-}
+/// How long execve(2) may take: microseconds, more on a busy machine.
+const EXEC_LIMIT: Duration = Duration::from_secs(2);
 
-/// The kernel shows no environment at all for the moment in which a process becomes another program (execve(2)), and such a
-/// moment is no reason to overlook one of ours.
+/// Whether a process is in the moment of execve(2): it has no place for an environment then. A program that runs without
+/// any variable has such a place, which is empty.
 fn is_in_between(pid: u32) -> bool {
-    std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.is_empty())
+    /// The fields `state` and `env_start` of `/proc/PID/stat`, the third and the 50th of all (proc_pid_stat(5)), counted
+    /// from the first behind the name.
+    const STATE: usize = 0;
+    const ENV_START: usize = 47;
+    // The name may hold any byte, a bracket and a space among them.
+    let no_place = |stat: String| {
+        let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(*fields.get(STATE)? != "Z" && *fields.get(ENV_START)? == "0")
+    };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    stat.and_then(no_place) == Some(true)
 }
 
 /// The folder that a process was started in by [`Launch`]; `None` for a process that Ferry has not
@@ -113,7 +128,7 @@ pub fn started_in(pid: u32) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, process::Command, time::Duration};
+    use std::{collections::BTreeMap, process::Command};
 
     use super::*;
     use crate::{
@@ -192,16 +207,23 @@ mod tests {
         assert_eq!(processes_under(folder.path()).unwrap(), []);
     }
 
-    #[tokio::test]
-    async fn foreign_shell_in_folder_is_left_alone() {
+    /// Started again and again, so that some are looked at in the moment of execve(2).
+    #[rstest::rstest]
+    #[case::with_variables(false)]
+    #[case::without_variables(true)]
+    fn foreign_program_is_left_alone(#[case] cleared: bool) {
         let folder = tempfile::tempdir().unwrap();
-        let mut somebody = Command::new("sleep")
-            .arg("600")
-            .current_dir(folder.path())
-            .spawn()
-            .unwrap();
-        assert_eq!(processes_under(folder.path()).unwrap(), []);
-        somebody.kill().unwrap();
-        somebody.wait().unwrap();
+        for _ in 0..200 {
+            let mut command = Command::new("/bin/sleep");
+            command.arg("600").current_dir(folder.path());
+            if cleared {
+                command.env_clear();
+            }
+            let mut foreign = command.spawn().unwrap();
+            let found = processes_under(folder.path());
+            foreign.kill().unwrap();
+            foreign.wait().unwrap();
+            assert_eq!(found.unwrap(), []);
+        }
     }
 }
