@@ -2,10 +2,16 @@
 //! what became of the input. `tests/fuzz.rs` drives them on stable Rust and keeps inputs whose words are new; a
 //! coverage-guided engine can call the same functions.
 
-use std::{collections::HashSet, path::Path, sync::LazyLock};
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
 use blueprint::Blueprint;
 use harness::trail::{Evidence, audit};
+use journal::{Disk, Journal, Options};
 use messages::{
     Ack, Hop, Message,
     json::{self, Frame},
@@ -124,6 +130,59 @@ pub fn identity(input: &[u8]) -> String {
         Ok(signer) => signer.name().to_string(),
         Err(error) => shape(&error.to_string()),
     }
+}
+
+/// The last segment of a journal is refused as it is, or cut and gone on with.
+pub fn journal(input: &[u8]) -> String {
+    /// Spares the time of syncs: no machine crashes here.
+    #[derive(Debug)]
+    struct Unsynced;
+    impl Disk for Unsynced {
+        fn sync(&self, _: &fs::File) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder: {error}"));
+    let segment = folder.path().join("00000000000000000001.log");
+    let open = || {
+        let disk = Arc::new(Unsynced);
+        let options = Options {
+            disk,
+            ..Options::default()
+        };
+        Journal::open(folder.path(), options)
+    };
+    let read = |journal: &Journal| journal.reader().read(0, usize::MAX, usize::MAX);
+    drop(open());
+    let written = fs::write(&segment, input);
+    assert!(written.is_ok(), "{written:?}");
+    let mut journal = match open() {
+        Ok(journal) => journal,
+        Err(error) => {
+            let kept = fs::read(&segment);
+            assert!(
+                kept.is_ok_and(|kept| kept == input),
+                "a refusal changes nothing"
+            );
+            return shape(&error.to_string());
+        }
+    };
+    let mut records = read(&journal).unwrap_or_else(|error| panic!("checked before: {error}"));
+    let words = format!("{} records of {} bytes", records.len(), journal.bytes());
+    let next = journal.next();
+    let appended = journal.append([&b"next"[..]]);
+    assert!(
+        appended.as_ref().is_ok_and(|range| range.start == next),
+        "{appended:?}"
+    );
+    records.push((next, b"next".to_vec()));
+    drop(journal);
+    let again = open().and_then(|journal| read(&journal));
+    assert!(
+        again.as_ref().is_ok_and(|again| *again == records),
+        "{again:?}, not {records:?}"
+    );
+    words
 }
 
 struct Signed {

@@ -141,6 +141,17 @@ fn identity() {
 }
 
 #[test]
+fn journal() {
+    let golden = root().join("services/journal/tests/golden/00000000000000000001.log.hex");
+    let whole = bytes_of(&fs::read_to_string(golden).unwrap());
+    assert_eq!(fuzz::journal(&whole), "3 records of 89 bytes");
+    let torn = whole[..whole.len() - 1].to_vec();
+    assert_eq!(fuzz::journal(&torn), "1 records of 30 bytes");
+    let words = ["\0\0\0\0\0\0\0\0", "\u{1}\0\0\0\0\0\0\0", "next"];
+    run("journal", fuzz::journal, vec![whole, torn], &words);
+}
+
+#[test]
 fn engine_finds_bug_behind_two_changes() {
     /// Breaks on `!` after `?`, which no seed has.
     fn fragile(input: &[u8]) -> String {
