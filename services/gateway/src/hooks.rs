@@ -13,7 +13,8 @@ use node::{Headers, Hooks, Payload, Refusal};
 ///   trigger one after the other, for those of several triggers at the same time.
 /// * Read the payload with `payload.parse::<YourType>()?`, and make one with
 ///   `Payload::of(&value)?`.
-/// * A panic counts as a refusal; the pod lives on.
+/// * A panic counts as a refusal; the pod lives on. One in a task that a hook spawned ends the pod's
+///   process.
 /// * What several messages share (a client, a counter) goes into fields of the struct below: one
 ///   value serves them all at the same time.
 pub(crate) struct Gateway;

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, panic::AssertUnwindSafe};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use messages::Payload;
 
+use crate::panics;
+
 /// What a pod does with payloads. A gateway calls its hook on a trigger, a processor and a sink for
 /// each message that they receive. The default of each hook passes everything unchanged.
 ///
@@ -14,7 +16,8 @@ use messages::Payload;
 ///   sink never sees a message that is stored.
 /// * A refusal ends this one message: the sender gets `rejected` with the reason, and the
 ///   connection lives on.
-/// * A panic counts as a refusal; the pod lives on.
+/// * A panic counts as a refusal; the pod lives on. One in a task that a hook spawned ends the pod's
+///   process.
 pub trait Hooks: Send + Sync + 'static {
     /// Returns the payload that a gateway sends. `headers` are those of the HTTP request whose
     /// names begin with `x-`; a message of the auto-trigger has none.
@@ -130,7 +133,7 @@ impl<H: Hooks> ErasedHooks for H {
 
 /// Runs a hook. The error is the reason of the rejection.
 pub(crate) async fn guarded<T>(hook: BoxFuture<'_, Result<T, Refusal>>) -> Result<T, String> {
-    match AssertUnwindSafe(hook).catch_unwind().await {
+    match AssertUnwindSafe(panics::caught(hook)).catch_unwind().await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(refusal)) => Err(refusal.to_string()),
         Err(_) => {

@@ -14,6 +14,7 @@ pub mod config;
 mod hooks;
 mod http;
 mod metrics;
+mod panics;
 mod ready;
 mod relay;
 mod server;
@@ -112,8 +113,9 @@ impl Listeners {
 /// services.
 ///
 /// Exit codes: 0 after an orderly shutdown; 2 for wrong settings, every problem on its own line; 3
-/// if a port is taken or the store cannot be opened.
+/// if a port is taken or the store cannot be opened; 101 after a panic outside of the hooks.
 pub async fn run(role: Role, hooks: impl Hooks) -> ExitCode {
+    panics::end_the_process();
     let signal = shutdown_signal();
     let config = match settings::start(|| Config::from_env(role)) {
         Ok(config) => config,

@@ -14,7 +14,8 @@ use node::{Hooks, Payload, Refusal};
 ///   down; nothing piles up here.
 /// * After a reconnect a message may come again: do the same for it as before. The sink drops the
 ///   repeat.
-/// * A panic counts as a refusal; the pod lives on.
+/// * A panic counts as a refusal; the pod lives on. One in a task that a hook spawned ends the pod's
+///   process.
 /// * What several messages share (a client, a counter) goes into fields of the struct below: one
 ///   value serves them all at the same time.
 pub(crate) struct Processor;

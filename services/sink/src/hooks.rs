@@ -14,7 +14,8 @@ use node::{Hooks, Payload, Refusal};
 ///   down; nothing piles up here.
 /// * The hook is not called again for a message that is stored. One that was not yet stored when
 ///   its connection or this pod was lost comes again: let the second time do no harm.
-/// * A panic counts as a refusal; the pod lives on.
+/// * A panic counts as a refusal; the pod lives on. One in a task that a hook spawned ends the pod's
+///   process.
 /// * What several messages share (a client, a counter) goes into fields of the struct below: one
 ///   value serves them all at the same time.
 pub(crate) struct Sink;
