@@ -1,20 +1,17 @@
-//! Runs commands on an environment of two k3d clusters and removes it, whatever the commands come to:
-//! `on_k3d SETTINGS COMMAND …`, each command a line for `sh`, with `FERRY_ENVIRONMENT` set.
-//!
-//! `quick` and `lasting` are the settings of that name in `e2e::testing`. They are changed in place,
-//! from one pair to the next.
+//! Runs a command on an environment of two k3d clusters and removes it, whatever the command comes
+//! to: `on_k3d COMMAND`, a line for `sh`, with `FERRY_ENVIRONMENT` set.
 
 use std::{
     path::PathBuf,
     process::{ExitCode, ExitStatus},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use blueprint::{failure::Failure, plan::Ports};
 use cluster::k3d::ENVIRONMENT_LABEL;
-use e2e::testing::{ENVIRONMENT_VARIABLE, LASTING_IDENTITIES, QUICK_IDENTITIES, show};
+use e2e::testing::{ENVIRONMENT_VARIABLE, QUICK_IDENTITIES, show};
 use harness::{
-    ops::{lifecycle, run::Run},
+    ops::run::Run,
     proof,
     runtime::request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
 };
@@ -34,56 +31,31 @@ use tokio::{
 /// Label of containers that tests start outside the clusters: the name of the environment.
 const STRANGER_LABEL: &str = "ferry.stranger";
 
-const USAGE: &str = "usage: on_k3d quick|lasting COMMAND …";
-
 /// The blueprints that need two clusters, by both protocols.
 const BLUEPRINTS: [&str; 2] = ["fast-international-ferry", "international-ferry"];
 
-/// Variables of the pods, and a command for an environment that has them.
-struct Phase {
-    settings: &'static [(&'static str, &'static str)],
-    command: String,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    match phases(std::env::args().skip(1)) {
-        Ok(phases) => match on_environment(&phases).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                show(&format!("error: {error:#}"));
-                ExitCode::from(Failure::exit_code(&error))
-            }
-        },
+    let Some(command) = std::env::args().nth(1) else {
+        show("usage: on_k3d COMMAND");
+        return ExitCode::from(2);
+    };
+    match on_environment(&command).await {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            show(&format!("error: {error:#}\n{USAGE}"));
-            ExitCode::from(2)
+            show(&format!("error: {error:#}"));
+            ExitCode::from(Failure::exit_code(&error))
         }
     }
 }
 
-fn phases(mut args: impl Iterator<Item = String>) -> anyhow::Result<Vec<Phase>> {
-    let mut phases = vec![];
-    while let Some(settings) = args.next() {
-        let settings = match settings.as_str() {
-            "quick" => &QUICK_IDENTITIES[..],
-            "lasting" => &LASTING_IDENTITIES,
-            other => bail!("there are no settings `{other}`"),
-        };
-        let command = args.next().context("a command is missing")?;
-        phases.push(Phase { settings, command });
-    }
-    ensure!(!phases.is_empty(), "a command is missing");
-    Ok(phases)
-}
-
 /// Owns the environment; in the state root of every command, so that `sweep` finds what SIGKILL leaves.
-async fn on_environment(phases: &[Phase]) -> anyhow::Result<()> {
+async fn on_environment(command: &str) -> anyhow::Result<()> {
     let users_files = users_files();
     let store = Store::find()?;
     let mut run = Run::new(store.clone(), Name::unique("test")?, Timeline::default());
     let outcome = tokio::select! {
-        outcome = run_all(&mut run, phases) => outcome,
+        outcome = run_all(&mut run, command) => outcome,
         signal = ended() => Err(signal.map_or_else(Into::into, |signal| anyhow::anyhow!("ended by {signal}"))),
     };
     let remains = match store.load(run.name()) {
@@ -127,25 +99,13 @@ async fn on_environment(phases: &[Phase]) -> anyhow::Result<()> {
     }
 }
 
-async fn run_all(run: &mut Run, phases: &[Phase]) -> anyhow::Result<()> {
-    let mut environment = run.up(request(run.name(), phases[0].settings)?).await?;
-    for (index, phase) in phases.iter().enumerate() {
-        if index > 0 {
-            let request = request(run.name(), phase.settings)?;
-            let timeline = Timeline::default();
-            lifecycle::refresh(run.store(), &mut environment, &request, &timeline).await?;
-        }
-        for blueprint in BLUEPRINTS {
-            let silent = Timeline::default();
-            // Sinks keep what pods of earlier phases have sent, which are gone.
-            match index {
-                0 => proof::auto_trigger(&environment, blueprint, &silent).await?,
-                _ => proof::again(&environment, blueprint, &silent).await?,
-            };
-        }
-        let status = run_one(run, &phase.command).await?;
-        ensure!(status.success(), "`{}` failed: {status}", phase.command);
+async fn run_all(run: &mut Run, command: &str) -> anyhow::Result<()> {
+    let environment = run.up(request(run.name())?).await?;
+    for blueprint in BLUEPRINTS {
+        proof::auto_trigger(&environment, blueprint, &Timeline::default()).await?;
     }
+    let status = run_one(run, command).await?;
+    ensure!(status.success(), "`{command}` failed: {status}");
     Ok(())
 }
 
@@ -193,9 +153,9 @@ async fn ended() -> std::io::Result<&'static str> {
     })
 }
 
-fn request(name: &Name, settings: &[(&str, &str)]) -> anyhow::Result<UpRequest> {
+fn request(name: &Name) -> anyhow::Result<UpRequest> {
     let manifests = workspace_root()?.join("manifests");
-    let settings = settings.iter();
+    let settings = QUICK_IDENTITIES.iter();
     Ok(UpRequest {
         name: name.clone(),
         runtime: RuntimeKind::K3d,

@@ -83,6 +83,11 @@ fn containers_start_in_identity_order() {
             "{} must hold up the next container until it is ready",
             sidecar["name"]
         );
+        assert!(
+            sidecar["livenessProbe"].is_object(),
+            "{} must be restarted if it hangs",
+            sidecar["name"]
+        );
     }
     assert_eq!(deployment["containers"][0]["name"], "app");
 }

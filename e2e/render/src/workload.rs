@@ -35,6 +35,8 @@ const TOKEN_DIR: &str = "/etc/ferry/token";
 /// The pod ends this long after SIGTERM at the latest: the service's own drain limit of 10 s, and a little for the sidecars,
 /// which Kubernetes stops after it. A namespace takes as long to delete, so it stays low.
 const GRACE_SECONDS: i64 = 15;
+/// Seconds between SIGTERM and SIGKILL for a sidecar that its liveness probe finds hung.
+const HUNG_GRACE_SECONDS: i64 = 1;
 
 /// What each pod of a workload is made from.
 pub(super) fn template(pod: &PodPlan, options: &Options<'_>, bootstrap: &str) -> PodTemplateSpec {
@@ -159,6 +161,11 @@ fn wosp(pod: &PodPlan, options: &Options<'_>) -> Container {
         ]),
         ports: Some(vec![port("wosp", WOSP_PORT)]),
         startup_probe: Some(probe("/ready", WOSP_PORT, 1, 60)),
+        // One that hangs is killed without grace, so that its successor renews the identity in time.
+        liveness_probe: Some(Probe {
+            termination_grace_period_seconds: Some(HUNG_GRACE_SECONDS),
+            ..probe("/health", WOSP_PORT, 5, 3)
+        }),
         ..container(
             "wosp",
             &options.images.services,
@@ -208,6 +215,11 @@ fn proxy(pod: &PodPlan, options: &Options<'_>) -> Container {
             port("stats", ENVOY_STATS_PORT),
         ]),
         startup_probe: Some(probe("/ready", ENVOY_STATS_PORT, 1, 60)),
+        // A flood may keep its one worker from answering for seconds, and that is no reason to restart it.
+        liveness_probe: Some(Probe {
+            termination_grace_period_seconds: Some(HUNG_GRACE_SECONDS),
+            ..probe("/ready", ENVOY_STATS_PORT, 5, 6)
+        }),
         ..container(
             "envoy",
             &options.images.envoy,

@@ -1,8 +1,6 @@
 //! What goes on without `wosp`, what ends, in which order, and that all heals.
 //!
-//! Without it means that it has ended, and on clusters, where a kubelet starts what has ended again at once, that it hangs.
-//! Runs on every runtime that has such faults; an environment that is attached to needs the settings of
-//! [`e2e::testing::LASTING_IDENTITIES`] and no others.
+//! On the embedded runtime alone: a kubelet restarts a `wosp` that has ended or hangs (`tests/k3d/liveness.rs`).
 
 use std::time::Duration;
 
@@ -10,10 +8,7 @@ use anyhow::Context as _;
 use blueprint::container::Container;
 use e2e::testing::{Ferry, Metric, Setup, assert_all_delivered, assert_delivered, payloads};
 use harness::pinhole::{Acks, Trigger};
-use host::{
-    environment::RuntimeKind,
-    wait::{Seen, Wait},
-};
+use host::wait::{Seen, Wait};
 use rstest::rstest;
 use tokio::io::AsyncReadExt as _;
 
@@ -26,8 +21,6 @@ const PINHOLE: Metric = Metric::named("envoy_http_downstream_cx_ssl_total")
 const REFUSED_CLIENT: Metric = Metric::named("envoy_listener_ssl_fail_verify_error")
     .with(&[("envoy_listener_address", "ingress")]);
 const REFUSED_SERVER: Metric = Metric::named("envoy_cluster_ssl_fail_verify_error");
-/// Connections to a sink that came to nothing.
-const NOT_CONNECTED: Metric = Metric::named("envoy_cluster_upstream_cx_connect_fail");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -83,14 +76,9 @@ impl Scene {
 
     /// How often the other pod has had no session for the lack of a valid identity.
     async fn refused(&self) -> anyhow::Result<u64> {
-        let environment = self.ferry.environment()?;
-        let (pod, metric) = match (self.side, environment.record.runtime) {
-            (Side::Gateway, _) => (&self.sink, REFUSED_CLIENT),
-            (Side::Sink, RuntimeKind::Embedded) => (&self.gateway, REFUSED_SERVER),
-            // Its Service has taken the sink out before its identity expires, so nobody is shown that.
-            (Side::Sink, RuntimeKind::K3d | RuntimeKind::Existing) => {
-                (&self.gateway, NOT_CONNECTED)
-            }
+        let (pod, metric) = match self.side {
+            Side::Gateway => (&self.sink, REFUSED_CLIENT),
+            Side::Sink => (&self.gateway, REFUSED_SERVER),
         };
         Ok(self.ferry.pod(pod).counters().await?.sum(&metric))
     }

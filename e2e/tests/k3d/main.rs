@@ -12,6 +12,7 @@ mod guard;
 mod hand;
 mod images;
 mod live;
+mod liveness;
 mod manifests;
 mod names;
 mod nodes;
