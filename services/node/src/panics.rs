@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     /// Set in the process that panics.
-    const CHILD: &str = "FERRY_TEST_PANICS";
+    const CHILD: &str = "PANICS_OF_A_TEST";
 
     #[expect(clippy::panic, clippy::print_stderr, reason = "the parent reads it")]
     async fn panic_in_a_hook_then_in_a_task() {

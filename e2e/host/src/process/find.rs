@@ -92,12 +92,12 @@ fn is_deleted(pid: u32, cwd: &Path) -> bool {
 fn label_of(pid: u32) -> Option<PathBuf> {
     let deadline = Instant::now() + EXEC_LIMIT;
     while is_in_between(pid) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::yield_now();
     }
     started_in(pid)
 }
 
-/// How long execve(2) may take: microseconds, more on a busy machine.
+/// How long execve(2) may take: microseconds, more on a busy machine. No pause is short enough for it.
 const EXEC_LIMIT: Duration = Duration::from_secs(2);
 
 /// Whether a process is in the moment of execve(2): it has no place for an environment then. A program that runs without
