@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{append, body, open, small};
 
-const DIR: &str = "FERRY_JOURNAL_TEST";
+const DIR: &str = "JOURNAL_OF_A_TEST";
 /// Processes that are killed.
 const LIVES: usize = 25;
 
