@@ -16,7 +16,7 @@ use harness::{
     runtime::request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
 };
 use host::{
-    binaries::is_of_the_outer_cargo,
+    binaries::{Profile, is_of_the_outer_cargo},
     docker,
     environment::{Environment, Name, RuntimeKind, STATE_VARIABLE, Store, workspace_root},
     manifests,
@@ -168,6 +168,7 @@ fn request(name: &Name) -> anyhow::Result<UpRequest> {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
         existing: None,
+        profile: Profile::Dev,
     })
 }
 

@@ -24,6 +24,7 @@ use harness::{
     runtime::request::{Lifetime, OnFailure, PublicAddress, State, UpRequest},
 };
 use host::{
+    binaries::Profile,
     environment::{Name, RuntimeKind, Store, workspace_root},
     manifests,
     process::{self, tail},
@@ -193,6 +194,7 @@ impl Setup {
             on_failure: OnFailure::LeaveToCaller,
             settings: self.needs.these,
             existing: None,
+            profile: Profile::Dev,
         };
         Ok((Run::new(store, name, Timeline::default()), request))
     }

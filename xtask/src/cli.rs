@@ -49,7 +49,7 @@ pub(crate) enum Command {
     Deploy(Deploy),
     /// Remove a deployment: the namespaces of the blueprints' pods, and nothing else
     Undeploy(Undeploy),
-    /// Build the image with the services on this machine, and print its name
+    /// Build the image with the services, optimised, on this machine, and print its name
     Image(Image),
     /// Show environments, their pods and the pods' state
     Status(Status),

@@ -13,6 +13,7 @@ use harness::{
     },
 };
 use host::{
+    binaries::Profile,
     environment::{Environment, Name, RuntimeKind},
     manifests,
     timeline::Timeline,
@@ -46,6 +47,7 @@ pub(crate) fn request(
         lifetime: Lifetime::Command,
         on_failure: OnFailure::LeaveToCaller,
         settings: [].into(),
+        profile: Profile::Dev,
         existing,
     }
 }

@@ -30,6 +30,33 @@ const PROBE: &str = "probe";
 /// Lines of Cargo's output that a failed build shows.
 const TAIL: usize = 40;
 
+/// How Cargo builds the services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Fast to build: for environments that test code.
+    Dev,
+    /// Fast to run: for what is deployed, published or measured. The first build takes minutes.
+    Dist,
+}
+
+impl Profile {
+    /// Returns the name of Cargo's profile.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Dist => "dist",
+        }
+    }
+
+    /// Returns the description of the build step.
+    const fn step(self) -> &'static str {
+        match self {
+            Self::Dev => "build the services",
+            Self::Dist => "build the services, optimised (the first time takes minutes)",
+        }
+    }
+}
+
 /// Where the programs of a pod are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binaries {
@@ -95,13 +122,20 @@ impl Binaries {
 }
 
 /// The service binaries, up to date with their sources unless `FERRY_BIN_DIR` names ready ones.
-pub async fn binaries(timeline: &Timeline) -> anyhow::Result<Binaries> {
+///
+/// # Errors
+///
+/// Fails if the folder lacks a program, if Cargo cannot be started, and with the end of its output if the build fails.
+pub async fn binaries(profile: Profile, timeline: &Timeline) -> anyhow::Result<Binaries> {
     if let Some(folder) = std::env::var_os(BINARIES_VARIABLE).filter(|folder| !folder.is_empty()) {
         return Binaries::in_folder(Path::new(&folder));
     }
     timeline
-        .run("build the services", |step| async move {
-            build(|crate_name| step.progress(format!("compiling {crate_name}"))).await
+        .run(profile.step(), |step| async move {
+            build(profile, |crate_name| {
+                step.progress(format!("compiling {crate_name}"))
+            })
+            .await
         })
         .await
 }
@@ -133,9 +167,9 @@ pub fn is_of_the_outer_cargo(name: &str) -> bool {
         )
 }
 
-async fn build(progress: impl Fn(&str)) -> anyhow::Result<Binaries> {
+async fn build(profile: Profile, progress: impl Fn(&str)) -> anyhow::Result<Binaries> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = cargo_command(&cargo)?;
+    let mut command = cargo_command(profile, &cargo)?;
     let mut child = match GroupChild::spawn(&mut command) {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -191,7 +225,7 @@ async fn build(progress: impl Fn(&str)) -> anyhow::Result<Binaries> {
     })
 }
 
-fn cargo_command(cargo: &OsStr) -> anyhow::Result<tokio::process::Command> {
+fn cargo_command(profile: Profile, cargo: &OsStr) -> anyhow::Result<tokio::process::Command> {
     let shell = Shell::new()?;
     shell.change_dir(workspace_root()?);
     let programs = Role::ALL
@@ -201,9 +235,10 @@ fn cargo_command(cargo: &OsStr) -> anyhow::Result<tokio::process::Command> {
     // By binary and not by package: Cargo then settles the features of shared dependencies for the whole workspace, as
     // `cargo xtask` and `cargo test` do, and compiles each of them once.
     let programs: Vec<_> = programs.flat_map(|name| ["--bin", name]).collect();
+    let profile = profile.as_str();
     let mut line = cmd!(
         shell,
-        "{cargo} build --locked --color never --message-format json-render-diagnostics {programs...}"
+        "{cargo} build --locked --profile {profile} --color never --message-format json-render-diagnostics {programs...}"
     );
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(is_of_the_outer_cargo) {
@@ -240,6 +275,19 @@ mod tests {
         }
         let found = Binaries::in_folder(folder.path()).unwrap();
         assert_eq!(found.app(Role::Sink), folder.path().join("sink"));
+    }
+
+    #[test]
+    fn profile_of_deployments_is_optimised() {
+        let manifest = std::fs::read_to_string(workspace_root().unwrap().join("Cargo.toml"));
+        let manifest = manifest.unwrap();
+        let section = format!("[profile.{}]\n", Profile::Dist.as_str());
+        let (_, settings) = manifest.split_once(&section).unwrap();
+        let settings = settings.split("\n[").next().unwrap();
+        assert!(settings.contains("inherits = \"release\""), "{settings}");
+        let command = cargo_command(Profile::Dist, OsStr::new("cargo")).unwrap();
+        let command = format!("{:?}", command.as_std());
+        assert!(command.contains(r#""--profile" "dist""#), "{command}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use harness::{
     },
 };
 use host::{
+    binaries::Profile,
     environment::{Environment, RuntimeKind, Store, workspace_root},
     http::Request,
     manifests,
@@ -37,6 +38,7 @@ fn request(name: &str, blueprints: &[&str], lifetime: Lifetime) -> UpRequest {
         on_failure: OnFailure::Remove,
         settings: BTreeMap::new(),
         existing: None,
+        profile: Profile::Dev,
     }
 }
 

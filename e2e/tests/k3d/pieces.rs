@@ -14,7 +14,8 @@ use cluster::{
     k3d::{Cluster, ClusterSpec, Clusters, HostPort, PortMapping, cluster_name},
 };
 use host::{
-    binaries, docker,
+    binaries::{self, Profile},
+    docker,
     environment::Name,
     process::{self, CommandLine},
     timeline::Timeline,
@@ -155,7 +156,9 @@ async fn clusters_get_images_and_leave_nothing() {
     Scene::new()
         .run(async |scene: Arc<Scene>| {
             let specs = ["cluster-a", "cluster-b"].map(|name| scene.spec(name, HostPort::Free));
-            let binaries = binaries::binaries(&scene.timeline).await.unwrap();
+            let binaries = binaries::binaries(Profile::Dev, &scene.timeline)
+                .await
+                .unwrap();
             let images = [
                 image::services(&binaries, &scene.timeline).await.unwrap(),
                 image::envoy(&scene.timeline).await.unwrap(),
@@ -312,7 +315,9 @@ async fn failed_creation_reports_node_log() {
     Scene::new()
         .run(async |scene: Arc<Scene>| {
             // An image with programs, but not with k3s.
-            let binaries = binaries::binaries(&scene.timeline).await.unwrap();
+            let binaries = binaries::binaries(Profile::Dev, &scene.timeline)
+                .await
+                .unwrap();
             let image = image::services(&binaries, &scene.timeline).await.unwrap();
             let clusters = scene.clusters.clone().with_image(image);
             let spec = scene.spec("a", HostPort::Free);
@@ -385,7 +390,7 @@ async fn killed_creation_leaves_nothing() {
 #[ignore = "needs k3d: .ci/k3d"]
 async fn service_image_is_built_once_and_runs() {
     let timeline = Timeline::default();
-    let binaries = binaries::binaries(&timeline).await.unwrap();
+    let binaries = binaries::binaries(Profile::Dev, &timeline).await.unwrap();
     let first = image::services(&binaries, &timeline).await.unwrap();
     let steps = timeline.entries().len();
     let began = Instant::now();

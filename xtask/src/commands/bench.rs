@@ -10,6 +10,7 @@ use harness::{
     runtime::request::{Lifetime, OnFailure, PublicAddress, UpRequest},
 };
 use host::{
+    binaries::Profile,
     environment::{Name, RuntimeKind},
     manifests,
     timeline::Timeline,
@@ -58,6 +59,7 @@ async fn once(
         on_failure: OnFailure::LeaveToCaller,
         settings: scenario.settings(),
         existing: None,
+        profile: Profile::Dist,
     };
     let work = async {
         let environment = run.up(request).await?;

@@ -12,6 +12,7 @@ use harness::{
     runtime::request::{Lifetime, OnFailure, PublicAddress, UpRequest},
 };
 use host::{
+    binaries::Profile,
     environment::{Environment, Name, RuntimeKind},
     manifests, select,
     timeline::Timeline,
@@ -102,6 +103,7 @@ async fn once(
         lifetime: Lifetime::Command,
         on_failure: OnFailure::LeaveToCaller,
         settings: [].into(),
+        profile: Profile::Dev,
         existing: (chosen.kind == RuntimeKind::Existing).then(|| args.clusters.destination()),
     };
     let mut verdicts = vec![];

@@ -1,7 +1,7 @@
-//! `image`: builds the services' image on this machine.
+//! `image`: builds the services' image on this machine, of optimised programs.
 
 use cluster::image;
-use host::binaries;
+use host::binaries::{self, Profile};
 
 use crate::{cli::Image, context::Context};
 
@@ -9,7 +9,7 @@ use crate::{cli::Image, context::Context};
 pub(crate) async fn run(args: Image, context: &Context) -> anyhow::Result<()> {
     let timeline = context.output.timeline();
     let work = async {
-        let binaries = binaries::binaries(&timeline).await?;
+        let binaries = binaries::binaries(Profile::Dist, &timeline).await?;
         let built = image::services(&binaries, &timeline).await?;
         match args.tag {
             None => Ok(built),

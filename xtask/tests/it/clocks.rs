@@ -12,7 +12,11 @@ use std::{
 };
 
 use ::e2e::testing;
-use host::{binaries, envoy_binary, timeline::Timeline};
+use host::{
+    binaries::{self, Profile},
+    envoy_binary,
+    timeline::Timeline,
+};
 use serde_json::Value;
 
 use crate::bench::{Bench, Done, finish, turn};
@@ -98,7 +102,9 @@ impl Clocks {
         assert!(compiled.status.success(), "{compiled:?}");
         let silent = Timeline::default();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let services = runtime.block_on(binaries::binaries(&silent)).unwrap();
+        let services = runtime
+            .block_on(binaries::binaries(Profile::Dev, &silent))
+            .unwrap();
         for (name, program) in services.all() {
             clocks.wrap(name, program);
         }

@@ -7,6 +7,7 @@ use blueprint::{
     plan::{PodPlan, Ports},
 };
 use host::{
+    binaries::Profile,
     environment::{Draft, Layout, Name, PodRecord, RuntimeKind},
     process::ProcessId,
 };
@@ -65,6 +66,8 @@ pub struct UpRequest {
     pub on_failure: OnFailure,
     /// Settings for every `app` and `wosp`: variables of [`messages::env`], such as `FERRY_SESSION_LIFETIME`.
     pub settings: BTreeMap<String, String>,
+    /// How the services are built, where the runtime builds them.
+    pub profile: Profile,
     /// The clusters, where they are there already.
     pub existing: Option<existing::Destination>,
 }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use harness::ops::scaffold::{Scaffold, Wish};
-use host::{binaries, timeline::Timeline};
+use host::{
+    binaries::{self, Profile},
+    timeline::Timeline,
+};
 
 use super::{blocks, part, read, root, without_the_outer_build};
 
@@ -111,7 +114,7 @@ async fn way_to_a_new_blueprint_leads_there() -> anyhow::Result<()> {
         "## Add a blueprint and its test",
         "### When it fails",
     );
-    let built = binaries::binaries(&Timeline::default()).await?;
+    let built = binaries::binaries(Profile::Dev, &Timeline::default()).await?;
     let copy = Copy::new(built.wosp().parent().unwrap().into());
 
     let mut steps = blocks(way, "sh").into_iter();

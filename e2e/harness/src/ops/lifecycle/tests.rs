@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use blueprint::{container::Container, failure::Failure, plan::Ports};
 use futures_util::StreamExt as _;
-use host::environment::{Lock, RuntimeKind};
+use host::{
+    binaries::Profile,
+    environment::{Lock, RuntimeKind},
+};
 use messages::WorkloadName;
 
 use super::*;
@@ -133,6 +136,7 @@ fn request(lifetime: Lifetime, on_failure: OnFailure) -> UpRequest {
         on_failure,
         settings: BTreeMap::new(),
         existing: None,
+        profile: Profile::Dev,
     }
 }
 

@@ -42,8 +42,11 @@ pub(crate) async fn up(
     let mut plan = Plan::of(&request.blueprints, request.ports, &|_| Sockets::in_pod())?;
     let networks = network::networks(&plan, request.public, &BTreeMap::new())?;
     network::check_public_ports(&plan, &networks, None)?;
-    let (envoy, binaries) =
-        try_join(envoy_binary::envoy(timeline), binaries::binaries(timeline)).await?;
+    let (envoy, binaries) = try_join(
+        envoy_binary::envoy(timeline),
+        binaries::binaries(request.profile, timeline),
+    )
+    .await?;
     // Again, since a build takes its time.
     network::check_public_ports(&plan, &networks, None)?;
     network::place_pods(&mut plan, &networks, request.public, &BTreeMap::new())?;

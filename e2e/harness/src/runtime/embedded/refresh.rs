@@ -37,8 +37,11 @@ pub(crate) async fn refresh(
     let mut plan = Plan::of(&request.blueprints, ports, &|_| Sockets::in_pod())?;
     let layout = environment.layout().clone();
     let root = Root::load(&layout.identity())?;
-    let (envoy, binaries) =
-        try_join(envoy_binary::envoy(timeline), binaries::binaries(timeline)).await?;
+    let (envoy, binaries) = try_join(
+        envoy_binary::envoy(timeline),
+        binaries::binaries(request.profile, timeline),
+    )
+    .await?;
     let networks = network::networks(&plan, public, &standing(&environment.record, &plan))?;
     network::check_public_ports(&plan, &networks, Some(layout.root()))?;
 

@@ -15,7 +15,7 @@ use cluster::{
 };
 use futures_util::{FutureExt as _, future::try_join_all};
 use host::{
-    binaries::{self, Binaries},
+    binaries::{self, Binaries, Profile},
     docker::{self, Place},
     environment::{ClusterRecord, Environment, ImagesRecord, Lock, Store},
     ports,
@@ -62,7 +62,7 @@ pub(crate) async fn up(
             return Err(ports::taken(&format!("`{}`", request.name), port, &holder).into());
         }
     }
-    settle_place(timeline).await?;
+    settle_place(request.profile, timeline).await?;
     let mut environment = store.create(lock, request.draft())?;
     let result = bring_up(&mut environment, request, &plan, timeline).await;
     UpError::or(environment, result)
@@ -75,7 +75,7 @@ pub(crate) async fn refresh(
     request: &UpRequest,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
-    settle_place(timeline).await?;
+    settle_place(request.profile, timeline).await?;
     let plan = plan(request)?;
     let ours = Clusters::new(environment.name().as_str(), environment.layout().root());
     if let Some(reason) = ours.reason_to_replace(&specs(request, &plan)).await? {
@@ -86,11 +86,12 @@ pub(crate) async fn refresh(
 
 /// Refuses an engine whose published ports do not arrive here. Where that is not known, the image of the services is made
 /// first, and a container of it answers.
-async fn settle_place(timeline: &Timeline) -> anyhow::Result<()> {
+async fn settle_place(profile: Profile, timeline: &Timeline) -> anyhow::Result<()> {
     let info = docker::info().await?;
     let mut place = docker::place(&info, image::REPOSITORY).await;
     if matches!(place, Place::Unknown(_)) {
-        let services = image::services(&binaries::binaries(timeline).await?, timeline).await?;
+        let services =
+            image::services(&binaries::binaries(profile, timeline).await?, timeline).await?;
         place = docker::by_port(&info, &services).await;
     }
     match place {
@@ -160,7 +161,7 @@ async fn bring_up(
     let planned_nodes: Vec<_> = specs.iter().flat_map(ClusterSpec::nodes).collect();
     let (running, (images, binaries, secrets)) =
         tokio::try_join!(ours.up(&specs, timeline), async {
-            let (images, binaries) = make_images(timeline).await?;
+            let (images, binaries) = make_images(request.profile, timeline).await?;
             let secrets = clusters::secrets(environment, plan)?;
             image::preload(&images.all(), &planned_nodes, timeline).await;
             anyhow::Ok((images, binaries, secrets))
@@ -270,9 +271,9 @@ fn spec(request: &UpRequest, cluster: &blueprint::plan::ClusterPlan) -> ClusterS
 }
 
 /// The newest images, and the programs that are in them.
-async fn make_images(timeline: &Timeline) -> anyhow::Result<(Images, Binaries)> {
+async fn make_images(profile: Profile, timeline: &Timeline) -> anyhow::Result<(Images, Binaries)> {
     let services = async {
-        let binaries = binaries::binaries(timeline).await?;
+        let binaries = binaries::binaries(profile, timeline).await?;
         anyhow::Ok((image::services(&binaries, timeline).await?, binaries))
     };
     let ((services, binaries), envoy) = tokio::try_join!(services, image::envoy(timeline))?;
