@@ -27,6 +27,9 @@ pub const RELAY_LISTEN: &str = "FERRY_RELAY_LISTEN";
 /// `<pod>=<ws|grpc>://<IP>:<PORT>`, each an egress port of the pod's own Envoy. Empty or absent on
 /// a sink.
 pub const DOWNSTREAM: &str = "FERRY_DOWNSTREAM";
+/// The connections of the blueprint that lead to and from the pod, over any number of others:
+/// `<name>><name>`, comma separated, each name as its certificate has it. A trail must follow them.
+pub const CONNECTIONS: &str = "FERRY_CONNECTIONS";
 /// Folder on a memory-backed volume with `identity.json`, which `wosp` replaces by one rename.
 pub const IDENTITY_DIR: &str = "FERRY_IDENTITY_DIR";
 /// Folder for what the sink stores. Needed on a sink.

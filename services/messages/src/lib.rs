@@ -34,7 +34,7 @@ pub use key::{KeyProblem, PrivateKey};
 pub use message::{Ack, Hop, Message, Outcome};
 pub use name::{InvalidName, WorkloadName, is_dns_label};
 pub use payload::{InvalidPayload, Payload};
-pub use protocol::{InvalidProtocol, Protocol, TIME_HEADER};
+pub use protocol::{InvalidProtocol, PEER_TLV, Protocol, TIME_HEADER};
 pub use readiness::Readiness;
 pub use report::{CertificateReport, IDENTITY_REPORT_PATH, IdentityReport};
 pub use role::{InvalidRole, Role};

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// [`crate::Timestamp`]. Earlier versions omit it.
 pub const TIME_HEADER: &str = "ferry-time";
 
+/// Type of the value in the PROXY protocol's preamble by which Envoy tells the app the DNS name of
+/// the tunnel's peer. It is of the range for private use, `0xE0` to `0xEF`.
+pub const PEER_TLV: u8 = 0xE1;
+
 /// How a connection carries messages. Every pod answers both on its relay port; a connection uses
 /// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

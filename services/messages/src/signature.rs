@@ -7,6 +7,7 @@ mod diagnose;
 mod error;
 mod identity;
 mod jws;
+mod sds;
 mod signer;
 mod verifier;
 

@@ -8,6 +8,8 @@ use messages::{Protocol, Role, WorkloadName, env, limits};
 use ring::digest;
 use settings::{InvalidSettings, Reader};
 
+use crate::connections::Connections;
+
 /// Longest duration that a setting may have.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -23,6 +25,8 @@ pub struct Config {
     pub relay_listen: SocketAddr,
     /// Connections out, in the order of the blueprint; empty on a sink.
     pub downstream: Vec<Downstream>,
+    /// The connections that trails must follow.
+    pub connections: Connections,
     pub identity_dir: PathBuf,
     /// Folder of a sink's store. `Some` on every sink.
     pub data_dir: Option<PathBuf>,
@@ -118,8 +122,9 @@ fn config(reader: &mut Reader<'_>, role: Role) -> Option<Config> {
     let pod_name = field(reader, env::POD_NAME, "the Kubernetes pod's own name");
     let node = field(reader, env::NODE, "the Kubernetes node's name");
     let http_listen = reader.address(env::HTTP_LISTEN);
-    let relay_listen = reader.address(env::RELAY_LISTEN);
+    let relay_listen = relay_listen(reader);
     let downstream = downstream(reader, role);
+    let connections = connections(reader);
     let identity_dir = reader.folder(env::IDENTITY_DIR, "the folder that `wosp` writes to");
     let data_dir = match role {
         Role::Sink => reader.folder(env::DATA_DIR, "a folder that only this sink writes to"),
@@ -147,6 +152,7 @@ fn config(reader: &mut Reader<'_>, role: Role) -> Option<Config> {
         http_listen: http_listen?,
         relay_listen: relay_listen?,
         downstream: downstream?,
+        connections: connections?,
         identity_dir: identity_dir?,
         data_dir,
         token,
@@ -155,6 +161,21 @@ fn config(reader: &mut Reader<'_>, role: Role) -> Option<Config> {
         session_lifetime: session_lifetime?,
         drain_limit: drain_limit?,
     })
+}
+
+/// The preamble of a connection is believed, so only this machine may reach the port: its Envoy.
+fn relay_listen(reader: &mut Reader<'_>) -> Option<SocketAddr> {
+    let address = reader.address(env::RELAY_LISTEN)?;
+    if !address.ip().is_loopback() {
+        let cause = format_args!("{address} is no loopback address");
+        reader.problem(
+            env::RELAY_LISTEN,
+            cause,
+            "set it to one, such as 127.0.0.1:8001",
+        );
+        return None;
+    }
+    Some(address)
 }
 
 /// Returns a text that goes onto every hop.
@@ -234,6 +255,12 @@ fn downstream(reader: &mut Reader<'_>, role: Role) -> Option<Vec<Downstream>> {
         all = None;
     }
     all
+}
+
+fn connections(reader: &mut Reader<'_>) -> Option<Connections> {
+    let text = reader.required(env::CONNECTIONS, "the connections to and from the pod")?;
+    let fix = "write `<name>><name>`, comma separated, with the DNS names of certificates";
+    reader.check(env::CONNECTIONS, text.parse(), fix)
 }
 
 fn token(reader: &mut Reader<'_>) -> Option<Token> {

@@ -11,10 +11,12 @@ use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::task::TaskTracker;
 
 pub mod config;
+mod connections;
 mod hooks;
 mod http;
 mod metrics;
 mod panics;
+mod preamble;
 mod ready;
 mod relay;
 mod server;
@@ -23,9 +25,11 @@ mod sign;
 mod skew;
 mod store;
 mod transport;
+mod trust;
 mod unavailable;
 
 pub use config::Config;
+pub use connections::Connections;
 pub use hooks::{Headers, Hooks, Refusal};
 pub use messages::{InvalidPayload, Payload, Role};
 pub use shutdown::shutdown_signal;
@@ -37,11 +41,12 @@ use relay::{
     link::{LinkSettings, link},
     origin::{Origin, auto_trigger},
 };
-use server::Stop;
+use server::{Door, Stop};
 use shutdown::Shutdown;
 use sign::Identity;
 use store::{Closed, Retention, Store};
 use transport::{SessionHandler, dialer, grpc, websocket};
+use trust::Refusals;
 
 /// Longest wait for the store to close at the end.
 const STORE_LIMIT: Duration = Duration::from_secs(2);
@@ -189,6 +194,7 @@ pub async fn serve(
         ready: ready.clone(),
         shutdown: shutdown.clone(),
         metrics: metrics.clone(),
+        refusals: Refusals::default(),
         destination,
         work: work.clone(),
     });
@@ -200,14 +206,14 @@ pub async fn serve(
         graceful: shutdown.ended.clone(),
         forced: shutdown.ended.clone(),
     };
-    servers.spawn(server::serve(listeners.http, http, stop));
+    servers.spawn(server::serve(listeners.http, http, Door::Open, stop));
     let health = tonic_health::server::HealthReporter::new();
     let relay = relay_router(pod.clone(), health.clone())?;
     let stop = Stop {
         graceful: shutdown.draining.clone(),
         forced: shutdown.ended.clone(),
     };
-    servers.spawn(server::serve(listeners.relay, relay, stop));
+    servers.spawn(server::serve(listeners.relay, relay, Door::Preamble, stop));
     helpers.spawn(grpc::follow_readiness(health, ready.clone()));
     if let (Some(origin), count @ 1..) = (origin, pod.config.auto_trigger) {
         helpers.spawn(auto_trigger(origin, count));

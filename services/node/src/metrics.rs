@@ -38,6 +38,7 @@ struct Inner {
     identity_remaining: Gauge<f64, AtomicU64>,
     ready: Gauge,
     refused: Family<RefusedLabels, Counter>,
+    refused_trails: Family<TrailLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -97,6 +98,11 @@ impl Refused {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TrailLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LinkLabels {
     downstream: String,
 }
@@ -150,6 +156,11 @@ impl Metrics {
                 "pinhole_refusals",
                 "Requests without the pinhole's token, by how they were answered",
             ),
+            refused_trails: registered(
+                of,
+                "trails_refused",
+                "Messages that were not taken since their trail is not that of their way",
+            ),
             ready: registered(of, "ready", "1 while the pod is ready"),
             registry,
         };
@@ -174,6 +185,13 @@ impl Metrics {
         self.0
             .refused
             .get_or_create(&RefusedLabels { answer })
+            .inc();
+    }
+
+    pub(crate) fn refused_trail(&self, reason: &'static str) {
+        self.0
+            .refused_trails
+            .get_or_create(&TrailLabels { reason })
             .inc();
     }
 

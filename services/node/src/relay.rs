@@ -14,6 +14,7 @@ use crate::{
     shutdown::Shutdown,
     sign::Identity,
     store::{self, Store},
+    trust::{Refusals, RefusedTrail, TrailCheck},
     unavailable::Unavailable,
 };
 
@@ -33,6 +34,7 @@ pub(crate) struct Pod {
     pub(crate) ready: Ready,
     pub(crate) shutdown: Shutdown,
     pub(crate) metrics: Metrics,
+    pub(crate) refusals: Refusals,
     pub(crate) destination: Destination,
     /// Sessions and triggers that must finish before the pod ends.
     pub(crate) work: TaskTracker,
@@ -49,13 +51,36 @@ pub(crate) enum Destination {
 /// The answer to one message, once the far end has given it.
 pub(crate) type Answer = BoxFuture<'static, Result<Ack, Unavailable>>;
 
+/// Why a message was not taken. It stays with its sender.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    Unavailable(Unavailable),
+    Refused(RefusedTrail),
+}
+
+impl From<Unavailable> for NotTaken {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(unavailable)
+    }
+}
+
+impl From<RefusedTrail> for NotTaken {
+    fn from(refused: RefusedTrail) -> Self {
+        Self::Refused(refused)
+    }
+}
+
 impl Pod {
-    /// Takes one message: checks it, signs it, calls the hook and passes it on. Returns once it is
+    /// Takes one message: checks it and its trail, signs it, calls the hook and passes it on. Returns once it is
     /// passed on, which keeps the order. The returned future resolves with the acknowledgement.
-    pub(crate) async fn take(&self, message: Message) -> Result<Answer, Unavailable> {
+    pub(crate) async fn take(
+        &self,
+        message: Message,
+        check: &mut TrailCheck,
+    ) -> Result<Answer, NotTaken> {
         let flying = self.metrics.in_flight();
         let metrics = self.metrics.clone();
-        let answer = self.pass_on(message).await?;
+        let answer = self.pass_on(message, check).await?;
         Ok(Box::pin(async move {
             let ack = answer.await?;
             drop(flying);
@@ -65,7 +90,11 @@ impl Pod {
         }))
     }
 
-    async fn pass_on(&self, mut message: Message) -> Result<Answer, Unavailable> {
+    async fn pass_on(
+        &self,
+        mut message: Message,
+        check: &mut TrailCheck,
+    ) -> Result<Answer, NotTaken> {
         if let Err(reason) = self.admissible(&message) {
             if message.trail.len() > messages::limits::MAX_TRAIL_HOPS {
                 // The trail is not sent back: an acknowledgement keeps the limits of a message.
@@ -73,11 +102,13 @@ impl Pod {
             }
             return Ok(rejected(message, reason));
         }
+        // Before anything comes of it: not even a repeat may be told by what is forged.
+        check.verify(&self.config, &message)?;
         // Without a valid identity the message waits, and its session with it, to keep the order.
         let hop = tokio::select! {
             biased;
             hop = self.identity.sign_hop(&self.config, message.id, &message.trail) => hop,
-            () = self.shutdown.draining.cancelled() => return Err(Unavailable::ending()),
+            () = self.shutdown.draining.cancelled() => return Err(Unavailable::ending().into()),
         };
         message.trail.push(hop);
         match &self.destination {
@@ -93,7 +124,7 @@ impl Pod {
                 let pending = pass_to_all(links, message).await?;
                 Ok(Box::pin(joined(pending)))
             }
-            Destination::Store(store) => self.finish(store, message).await,
+            Destination::Store(store) => Ok(self.finish(store, message).await?),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -16,7 +16,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::transport::{PING_INTERVAL, SILENCE_LIMIT, grpc};
+use crate::{
+    preamble::{self, Peer},
+    transport::{PING_INTERVAL, SILENCE_LIMIT, grpc},
+};
 
 /// Connections at the same time. The next one waits in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
@@ -44,8 +47,18 @@ impl Stop {
     }
 }
 
-/// Serves `router` until `stop`.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Stop) {
+/// What a connection begins with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Door {
+    /// HTTP.
+    Open,
+    /// The preamble of the pod's own Envoy. A connection without it is closed.
+    Preamble,
+}
+
+/// Serves `router` until `stop`. Behind [`Door::Preamble`] each request has its [`Peer`] as an
+/// extension.
+pub(crate) async fn serve(listener: TcpListener, router: Router, door: Door, stop: Stop) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
     loop {
@@ -59,7 +72,12 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Stop) {
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
                     let _slot = slot;
-                    connection(stream, router, &stop).await;
+                    let work = async {
+                        let (stream, router) = enter(stream, router, door).await?;
+                        connection(stream, router, &stop).await;
+                        Some(())
+                    };
+                    work.await;
                 });
             }
         }
@@ -84,6 +102,21 @@ async fn accept(listener: &TcpListener) -> TcpStream {
                 sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Reads what comes before HTTP. Returns `None` for a connection that is refused.
+async fn enter(mut stream: TcpStream, router: Router, door: Door) -> Option<(TcpStream, Router)> {
+    match door {
+        Door::Open => Some((stream, router)),
+        Door::Preamble => match timeout(HEAD_LIMIT, preamble::read(&mut stream)).await {
+            Ok(Ok(peer)) => Some((stream, router.layer(Extension::<Peer>(peer)))),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a connection without the preamble of Envoy was refused");
+                None
+            }
+            Err(_) => None,
+        },
     }
 }
 

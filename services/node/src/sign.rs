@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::{
     config::Config,
     ready::{Pending, Ready},
+    trust::Roots,
     unavailable::Unavailable,
 };
 
@@ -39,6 +40,7 @@ struct Shared {
     file: PathBuf,
     owner: WorkloadName,
     ready: Ready,
+    roots: Roots,
     state: Mutex<State>,
 }
 
@@ -75,6 +77,7 @@ impl Identity {
             file: config.identity_dir.join(env::IDENTITY_FILE),
             owner: config.name.clone(),
             state: Mutex::default(),
+            roots: Roots::new(config, ready.clone()),
             ready,
         }));
         identity.reload();
@@ -89,13 +92,21 @@ impl Identity {
             tick.tick().await;
             let identity = self.clone();
             // A read from a memory-backed volume does not block, but the folder may be on a disk.
-            if tokio::task::spawn_blocking(move || identity.reload())
-                .await
-                .is_err()
+            if tokio::task::spawn_blocking(move || {
+                identity.reload();
+                identity.0.roots.reload();
+            })
+            .await
+            .is_err()
             {
                 return;
             }
         }
+    }
+
+    /// Returns the roots that `wosp` publishes beside the identity.
+    pub(crate) fn roots(&self) -> Roots {
+        self.0.roots.clone()
     }
 
     /// Returns how long the identity is still valid; zero without one.

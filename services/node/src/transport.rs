@@ -8,6 +8,8 @@ use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
+use crate::preamble::Peer;
+
 pub(crate) mod grpc;
 pub(crate) mod websocket;
 
@@ -117,6 +119,8 @@ pub(crate) enum SessionEnd {
     Draining,
     /// The pod cannot take messages now; the sender retries later.
     Unavailable(String),
+    /// The trail of a message is not what its way must have left.
+    Refused(String),
     /// The sender broke the protocol, or is gone.
     Broken(ReceiveError),
 }
@@ -129,9 +133,11 @@ pub(crate) trait SessionHandler: Send + Sync {
     /// Registers a session. The pod ends only after the returned value was dropped.
     fn begin(&self) -> TaskTrackerToken;
 
-    /// Takes messages from `incoming` until it ends or the pod does, and answers into `acks`.
+    /// Takes messages of `peer` from `incoming` until it ends or the pod does, and answers into
+    /// `acks`.
     fn serve<'a>(
         &'a self,
+        peer: Peer,
         incoming: Incoming<'a>,
         acks: mpsc::Sender<Ack>,
     ) -> BoxFuture<'a, SessionEnd>;

@@ -69,6 +69,8 @@ pub enum SignError {
 pub enum TrailError {
     #[error("root certificate {index} cannot be used: {cause}")]
     Root { index: usize, cause: String },
+    #[error("the file of the roots is not an SDS resource with PEM: {0}; `wosp` writes it")]
+    NotRoots(String),
     #[error("no root certificate was given to check the trail against")]
     NoRoot,
     #[error("a trail of {hops} hops is over the limit of {limit}")]
@@ -87,7 +89,7 @@ impl TrailError {
     pub fn problem(&self) -> Option<&HopProblem> {
         match self {
             Self::Hop { problem, .. } => Some(problem),
-            Self::Root { .. } | Self::NoRoot | Self::TooLong { .. } => None,
+            Self::Root { .. } | Self::NotRoots(_) | Self::NoRoot | Self::TooLong { .. } => None,
         }
     }
 }

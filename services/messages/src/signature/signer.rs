@@ -7,7 +7,6 @@ use ring::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject};
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
@@ -15,6 +14,7 @@ use super::{
     canonical::{TrailHash, hop_hash, payload},
     identity::Identity,
     jws::{Header, Signed, compact, signing_input, x5c},
+    sds,
 };
 use crate::{
     Hop, Timestamp, WorkloadName,
@@ -40,30 +40,6 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// The SDS file that `wosp` writes, as far as it is needed here.
-/// <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/transport_sockets/tls/v3/secret.proto>
-#[derive(Deserialize)]
-struct SdsFile {
-    resources: Vec<SdsSecret>,
-}
-
-#[derive(Deserialize)]
-struct SdsSecret {
-    name: String,
-    tls_certificate: Option<SdsCertificate>,
-}
-
-#[derive(Deserialize)]
-struct SdsCertificate {
-    certificate_chain: SdsData,
-    private_key: SdsData,
-}
-
-#[derive(Deserialize)]
-struct SdsData {
-    inline_string: String,
-}
-
 impl Signer {
     /// Reads the text of [`crate::env::IDENTITY_FILE`]: an Envoy SDS resource named `identity` with
     /// the chain (leaf first) and the PKCS #8 key inline as PEM.
@@ -72,13 +48,7 @@ impl Signer {
     ///
     /// Returns why the identity cannot sign. The error never holds a key.
     pub fn from_identity_file(text: &str) -> Result<Self, InvalidIdentity> {
-        let file: SdsFile = serde_json::from_str(text).map_err(InvalidIdentity::NotSds)?;
-        let identity = file
-            .resources
-            .into_iter()
-            .filter(|resource| resource.name == "identity")
-            .find_map(|resource| resource.tls_certificate)
-            .ok_or(InvalidIdentity::NoIdentity)?;
+        let identity = sds::identity(text)?;
         Self::from_pem(
             &identity.certificate_chain.inline_string,
             &identity.private_key.inline_string,

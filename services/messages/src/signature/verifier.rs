@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject as _};
 use uuid::Uuid;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
@@ -13,6 +13,7 @@ use super::{
     diagnose::diagnose,
     identity::Identity,
     jws::{Detached, Header, signing_input},
+    sds,
 };
 use crate::{Hop, Timestamp, WorkloadName, decode_error::shorten, limits::MAX_TRAIL_HOPS};
 
@@ -76,6 +77,19 @@ impl TrailVerifier {
                 .collect::<Result<_, _>>()?,
             known: HashMap::new(),
         })
+    }
+
+    /// Returns a verifier that trusts the roots of [`crate::env::ROOTS_FILE`], an Envoy SDS
+    /// resource named `roots` with the certificates inline as PEM.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the text holds no usable roots.
+    pub fn from_roots_file(text: &str) -> Result<Self, TrailError> {
+        let roots = CertificateDer::pem_slice_iter(sds::roots(text)?.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| TrailError::NotRoots(error.to_string()))?;
+        Self::new(&roots)
     }
 
     /// Verifies that each hop of message `id` was signed by the pod it names, with an identity that

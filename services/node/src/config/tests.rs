@@ -15,6 +15,11 @@ fn sink() -> BTreeMap<&'static str, &'static str> {
         (env::NODE, "node-1"),
         (env::HTTP_LISTEN, "127.0.0.1:8000"),
         (env::RELAY_LISTEN, "127.0.0.1:8001"),
+        (
+            env::CONNECTIONS,
+            "gateway.cluster-a.international-ferry.ferry.internal>\
+             sink.cluster-b.international-ferry.ferry.internal",
+        ),
         (env::IDENTITY_DIR, "/run/ferry/identity"),
         (env::DATA_DIR, "/var/lib/ferry"),
     ])
@@ -81,6 +86,8 @@ fn bad_values_are_reported_with_a_fix() {
         (env::ROLE, "pirate"),
         (env::HTTP_LISTEN, "localhost:8000"),
         (env::RELAY_LISTEN, "127.0.0.1"),
+        (env::RELAY_LISTEN, "[::]:8001"),
+        (env::CONNECTIONS, "gateway>sink"),
         (env::DOWNSTREAM, "sink=ws://127.0.0.1:1"),
         (env::AUTO_TRIGGER, "5"),
         (env::AUTO_TRIGGER, "many"),

@@ -7,12 +7,14 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
-    Answer, Pod,
+    Answer, NotTaken, Pod,
     window::{Permit, Window},
 };
 use crate::{
     metrics::DeliveryOutcome,
+    preamble::Peer,
     transport::{Incoming, ReceiveError, Received, SessionEnd, SessionHandler},
+    trust::TrailCheck,
     unavailable::Unavailable,
 };
 
@@ -28,18 +30,24 @@ impl SessionHandler for Pod {
 
     fn serve<'a>(
         &'a self,
+        peer: Peer,
         incoming: Incoming<'a>,
         acks: mpsc::Sender<Ack>,
     ) -> BoxFuture<'a, SessionEnd> {
-        Box::pin(serve(self, incoming, acks))
+        Box::pin(serve(self, peer, incoming, acks))
     }
 }
 
 /// Takes messages from `incoming` until it ends or the pod does. Past the window nothing more is
 /// read, so that the sender has to wait. `acks` is closed once the sender is gone.
-async fn serve(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> SessionEnd {
+async fn serve(
+    pod: &Pod,
+    peer: Peer,
+    incoming: Incoming<'_>,
+    acks: mpsc::Sender<Ack>,
+) -> SessionEnd {
     let end = tokio::select! {
-        end = carry(pod, incoming, acks) => end,
+        end = carry(pod, peer, incoming, acks) => end,
         // Past the drain limit the pod waits for no session.
         () = pod.shutdown.ended.cancelled() => SessionEnd::Draining,
     };
@@ -55,11 +63,16 @@ async fn serve(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> Se
     end
 }
 
-async fn carry(pod: &Pod, incoming: Incoming<'_>, acks: mpsc::Sender<Ack>) -> SessionEnd {
+async fn carry(
+    pod: &Pod,
+    peer: Peer,
+    incoming: Incoming<'_>,
+    acks: mpsc::Sender<Ack>,
+) -> SessionEnd {
     let (taken, answers) = mpsc::unbounded_channel();
     let answering = answer(answers, &acks);
     let taking = async {
-        let end = take(pod, incoming, taken).await;
+        let end = take(pod, peer, incoming, taken).await;
         if let SessionEnd::Broken(ReceiveError::Disconnected(_)) = end {
             // The sender is gone, so no answer can reach it.
             return Err(end);
@@ -94,9 +107,11 @@ type Taken = (Answer, Permit);
 
 async fn take(
     pod: &Pod,
+    peer: Peer,
     mut incoming: Incoming<'_>,
     taken: mpsc::UnboundedSender<Taken>,
 ) -> SessionEnd {
+    let mut check = TrailCheck::new(pod.identity.roots(), peer.clone());
     let window = Window::new(pod.config.window);
     let draining = pod.shutdown.draining.cancelled();
     tokio::pin!(draining);
@@ -118,7 +133,7 @@ async fn take(
         let answer = match message {
             Received::Message(message) => {
                 window.charge_bytes(&mut permit, &message).await;
-                pod.take(message).await
+                pod.take(message, &mut check).await
             }
             Received::Unreadable { id, reason } => {
                 pod.metrics.counted(DeliveryOutcome::Rejected);
@@ -135,7 +150,14 @@ async fn take(
         match answer {
             // An error means that answers are no longer sent, which ends this function too.
             Ok(answer) => drop(taken.send((answer, permit))),
-            Err(Unavailable(reason)) => return SessionEnd::Unavailable(reason),
+            Err(NotTaken::Unavailable(Unavailable(reason))) => {
+                return SessionEnd::Unavailable(reason);
+            }
+            Err(NotTaken::Refused(refused)) => {
+                pod.metrics.refused_trail(refused.reason);
+                pod.refusals.warn(&peer, &refused);
+                return SessionEnd::Refused(format!("trail refused: {}", refused.cause));
+            }
         }
     }
 }

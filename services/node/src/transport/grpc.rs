@@ -35,6 +35,7 @@ use super::{
     Session, SessionEnd, SessionError, SessionHandler, unreadable,
 };
 use crate::{
+    preamble::Peer,
     ready::Ready,
     skew::{self, Asked},
 };
@@ -100,12 +101,15 @@ impl Relay for Service {
         if let Some(reason) = handler.not_ready() {
             return Err(Status::unavailable(reason));
         }
+        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+            return Err(Status::internal("the connection has no peer"));
+        };
         let (acks, answers) = mpsc::channel(ACK_BUFFER);
         let (ended, end) = oneshot::channel();
         let messages = incoming(request.into_inner());
         let working = handler.begin();
         tokio::spawn(async move {
-            let end = handler.serve(messages, acks).await;
+            let end = handler.serve(peer, messages, acks).await;
             tracing::debug!(?end, "a gRPC session ended");
             // The sender may be gone; then no response waits for the status.
             let _ = ended.send(status(end));
@@ -127,6 +131,7 @@ fn status(end: SessionEnd) -> Option<Status> {
         SessionEnd::Complete => None,
         SessionEnd::Draining => Some(Status::unavailable("the pod is ending")),
         SessionEnd::Unavailable(reason) => Some(Status::unavailable(reason)),
+        SessionEnd::Refused(reason) => Some(Status::permission_denied(reason)),
         SessionEnd::Broken(
             ReceiveError::NotAMessage(reason) | ReceiveError::Unexpected(reason),
         ) => Some(Status::invalid_argument(reason)),

@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     extract::{
         State,
         ws::{self, WebSocket, WebSocketUpgrade},
@@ -36,7 +37,10 @@ use super::{
     ACK_BUFFER, Incoming, PING_INTERVAL, ReceiveError, Received, SESSION_BUFFER, SILENCE_LIMIT,
     Session, SessionEnd, SessionError, SessionHandler, unreadable,
 };
-use crate::skew::{self, Asked};
+use crate::{
+    preamble::Peer,
+    skew::{self, Asked},
+};
 
 /// The path of the handshake.
 pub(crate) const PATH: &str = "/v1/carry";
@@ -51,6 +55,7 @@ const MAX_CONTROL_FRAMES: u32 = 256;
 /// Answers the handshake. A pod that is not ready accepts no new sessions.
 pub(crate) async fn upgrade(
     State(handler): State<Arc<dyn SessionHandler>>,
+    Extension(peer): Extension<Peer>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     if let Some(reason) = handler.not_ready() {
@@ -66,16 +71,16 @@ pub(crate) async fn upgrade(
     }
     let working = handler.begin();
     let answer = upgrade.on_upgrade(async move |socket| {
-        serve(&*handler, socket).await;
+        serve(&*handler, peer, socket).await;
         drop(working);
     });
     ([(TIME_HEADER, skew::time())], answer).into_response()
 }
 
-async fn serve(handler: &dyn SessionHandler, socket: WebSocket) {
+async fn serve(handler: &dyn SessionHandler, peer: Peer, socket: WebSocket) {
     let (mut writer, reader) = socket.split();
     let (acks, mut answers) = mpsc::channel(ACK_BUFFER);
-    let session = async { Ok(handler.serve(frames(reader), acks).await) };
+    let session = async { Ok(handler.serve(peer, frames(reader), acks).await) };
     let writing = write_answers(&mut writer, &mut answers);
     // A failed writer ends the session too.
     let Ok((end, ())) = tokio::try_join!(session, writing) else {
@@ -86,6 +91,7 @@ async fn serve(handler: &dyn SessionHandler, socket: WebSocket) {
         SessionEnd::Complete => (ws::close_code::NORMAL, String::new()),
         SessionEnd::Draining => (ws::close_code::AWAY, "the pod is ending".into()),
         SessionEnd::Unavailable(reason) => (ws::close_code::AGAIN, reason),
+        SessionEnd::Refused(reason) => (ws::close_code::POLICY, reason),
         SessionEnd::Broken(ReceiveError::NotAMessage(reason)) => (ws::close_code::INVALID, reason),
         SessionEnd::Broken(ReceiveError::Unexpected(reason)) => (ws::close_code::POLICY, reason),
         SessionEnd::Broken(ReceiveError::TooLarge(reason)) => (ws::close_code::SIZE, reason),

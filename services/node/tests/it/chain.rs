@@ -290,19 +290,19 @@ async fn hooks_change_and_refuse_only_messages() {
 #[tokio::test]
 async fn branches_are_answered_separately() {
     let root = Root::new();
-    let left = Spec::named(&root, Role::Sink, "left")
+    let left = Spec::named(&root, Role::Sink, "west")
         .start_with(Pass)
         .await
         .ready()
         .await;
-    let right = Spec::named(&root, Role::Sink, "right")
+    let right = Spec::named(&root, Role::Sink, "east")
         .start_with(Stamps("sink"))
         .await
         .ready()
         .await;
     let gateway = Spec::new(&root, Role::Gateway)
-        .to("left", Websocket, left.relay)
-        .to("right", Grpc, right.relay);
+        .to("west", Websocket, left.relay)
+        .to("east", Grpc, right.relay);
     let gateway = gateway.start().await.ready().await;
     let acks = trigger(gateway.http, "", "\"refuse in sink\"").await;
     assert_eq!(acks[0].outcome, Outcome::Delivered);

@@ -161,7 +161,7 @@ async fn draining_pod_answers_and_takes_nothing_new() {
         .await;
     let mut socket = Socket::open(sink.relay).await;
     let mut stream = Stream::open(sink.relay).await.unwrap();
-    let (one, two) = (message(1, "1"), message(2, "2"));
+    let (one, two) = (message(&root, 1, "1"), message(&root, 2, "2"));
     socket.message(&one).await;
     stream.send((&two).into()).await;
     sink.in_flight(2.0).await;
@@ -175,7 +175,7 @@ async fn draining_pod_answers_and_takes_nothing_new() {
     })
     .await;
     // Not taken any more: it stays with its sender.
-    socket.message(&message(3, "3")).await;
+    socket.message(&message(&root, 3, "3")).await;
     GO.add_permits(2);
     let ack = socket.ack().await;
     assert_eq!((ack.id, ack.outcome), (one.id, Outcome::Delivered));
@@ -197,7 +197,7 @@ async fn stuck_pod_ends_within_its_limit() {
     spec.config.drain_limit = Duration::from_millis(200);
     let mut sink = spec.start_with(Holds(&NEVER)).await.ready().await;
     let mut socket = Socket::open(sink.relay).await;
-    socket.message(&message(1, "1")).await;
+    socket.message(&message(&root, 1, "1")).await;
     sink.in_flight(1.0).await;
     sink.stop();
     sink.ended().await;

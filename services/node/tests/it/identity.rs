@@ -41,7 +41,7 @@ async fn pod_is_ready_once_its_identity_is_there() {
     let sink = sink.ready().await;
     Socket::open(sink.relay)
         .await
-        .send_ok(&message(1, "1"))
+        .send_ok(&message(&root, 1, "1"))
         .await;
     assert!(metric(sink.http, "ferry_identity_remaining_seconds").await > 1.0);
 }
@@ -64,14 +64,17 @@ async fn renewed_identity_signs_the_next_message() {
     let first = Root::new();
     let sink = Spec::new(&first, Role::Sink).start().await.ready().await;
     let mut socket = Socket::open(sink.relay).await;
-    let one = socket.ask(&message(1, "1")).await;
+    let one = socket.ask(&message(&first, 1, "1")).await;
     verify_trail(one.id, &one.trail, &first.certificates()).unwrap();
     // From another root, so that the two can be distinguished.
     let second = Root::new();
     second.issue(&sink.config.name, sink.identity_dir(), LONG);
     eventually("a hop by the new identity", async || {
-        let next = socket.ask(&message(2, "2")).await;
-        verify_trail(next.id, &next.trail, &second.certificates()).ok()
+        let next = socket.ask(&message(&first, 2, "2")).await;
+        let roots = [first.certificates(), second.certificates()].concat();
+        let names = verify_trail(next.id, &next.trail, &roots).unwrap();
+        let own = verify_trail(next.id, &next.trail, &first.certificates());
+        own.is_err().then_some(names)
     })
     .await;
 }
@@ -107,10 +110,10 @@ async fn aging_identity_degrades_the_pod() {
     assert!(metric(sink.http, "ferry_identity_remaining_seconds").await > 0.0);
     assert_eq!(metric(sink.http, "ferry_ready").await, 0.0);
 
-    running.send_ok(&message(1, "1")).await;
+    running.send_ok(&message(&root, 1, "1")).await;
     Socket::open(sink.relay)
         .await
-        .send_ok(&message(2, "2"))
+        .send_ok(&message(&root, 2, "2"))
         .await;
     Stream::open(sink.relay).await.unwrap();
 
@@ -142,8 +145,8 @@ async fn expired_identity_pauses_sessions_without_loss() {
     let refused = Stream::open(sink.relay).await.map(drop).unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
 
-    let by_socket = message(1, "1");
-    let by_stream = message(2, "2");
+    let by_socket = message(&root, 1, "1");
+    let by_stream = message(&root, 2, "2");
     socket.message(&by_socket).await;
     stream.send((&by_stream).into()).await;
     let gateway_http = gateway.http;
@@ -176,7 +179,7 @@ async fn pod_without_identity_still_ends() {
             .filter(|text| text.contains("was valid until"))
     })
     .await;
-    socket.message(&message(1, "1")).await;
+    socket.message(&message(&root, 1, "1")).await;
     sink.in_flight(1.0).await;
     sink.stop();
     let (code, reason) = socket.closed().await;

@@ -8,4 +8,5 @@ mod identity;
 mod logs;
 mod refusals;
 mod support;
+mod trails;
 mod wire;

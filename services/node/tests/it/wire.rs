@@ -15,10 +15,11 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use tonic::Code;
 
 use crate::support::{
+    door::door,
     http::{LOSSES, metric, output, trigger},
     mint::Root,
-    pod::{Spec, gateway_and_sink, sink},
-    raw::{Socket, Stream, handshake, hop, message, payload_of},
+    pod::{Spec, gateway_and_sink, name, sink},
+    raw::{Socket, Stream, handshake, hop, message, payload_of, signed, signed_at},
 };
 
 #[track_caller]
@@ -35,31 +36,29 @@ async fn rejection_keeps_the_websocket() {
     let sink = sink(&root).await;
     let mut socket = Socket::open(sink.relay).await;
 
-    let large = message(1, &payload_of(MAX_PAYLOAD_BYTES + 1));
+    let large = message(&root, 1, &payload_of(MAX_PAYLOAD_BYTES + 1));
     assert_rejected(
         &socket.ask(&large).await.outcome,
         "payload of 1048577 bytes",
     );
-    let largest = message(2, &payload_of(MAX_PAYLOAD_BYTES));
+    let largest = message(&root, 2, &payload_of(MAX_PAYLOAD_BYTES));
     socket.send_ok(&largest).await;
 
-    let mut long = message(3, "1");
+    let mut long = message(&root, 3, "1");
     long.trail = vec![hop("c"); MAX_TRAIL_HOPS + 1];
     assert_rejected(&socket.ask(&long).await.outcome, "trail");
-    long = message(3, "1");
-    long.trail = vec![hop("c"); MAX_TRAIL_HOPS];
-    socket.send_ok(&long).await;
 
-    let mut foreign = message(4, "1");
+    let mut foreign = message(&root, 4, "1");
     foreign.blueprint = "another-ferry".into();
     assert_rejected(&socket.ask(&foreign).await.outcome, "`another-ferry`");
 
     // A hop before may be of a clock that is far off. No message is lost by it; auditors of trails
     // decide.
-    for at in ["2099-01-01T00:00:00.000000Z", "1999-01-01T00:00:00.000000Z"] {
-        let mut strange = message(5, "1");
-        strange.trail = vec![hop("c")];
-        strange.trail[0].at = at.parse().unwrap();
+    for at in ["2099-01-01T00:00:00.000000Z", "2026-01-02T00:00:00.000000Z"] {
+        let mut strange = message(&root, 5, "1");
+        strange.trail.clear();
+        let time = at.parse().unwrap();
+        let strange = signed_at(&root, strange, "gateway", Role::Gateway, time);
         let ack = socket.ask(&strange).await;
         assert_eq!(ack.outcome, Outcome::Delivered, "{at}");
         let (own, now) = (ack.trail.last().unwrap().at, Timestamp::now());
@@ -68,7 +67,7 @@ async fn rejection_keeps_the_websocket() {
     }
 
     // The frame is not a message, but its id can be read.
-    let half = message(6, "1");
+    let half = message(&root, 6, "1");
     socket
         .send(Frame::text(format!(
             r#"{{"type":"message","id":"{}","seq":"six"}}"#,
@@ -79,13 +78,13 @@ async fn rejection_keeps_the_websocket() {
     assert_eq!(ack.id, half.id);
     assert_rejected(&ack.outcome, "cannot be read");
 
-    socket.send_ok(&message(7, "7")).await;
+    socket.send_ok(&message(&root, 7, "7")).await;
     let stored: Vec<_> = output(sink.http, "")
         .await
         .iter()
         .map(|one| one.message.seq)
         .collect();
-    assert_eq!(stored, [2, 3, 5, 5, 7]);
+    assert_eq!(stored, [2, 5, 5, 7]);
 }
 
 #[tokio::test]
@@ -94,21 +93,21 @@ async fn rejection_keeps_the_grpc_stream() {
     let sink = sink(&root).await;
     let mut stream = Stream::open(sink.relay).await.unwrap();
 
-    let large = message(1, &payload_of(MAX_PAYLOAD_BYTES + 1));
+    let large = message(&root, 1, &payload_of(MAX_PAYLOAD_BYTES + 1));
     assert_rejected(
         &stream.ask(&large).await.outcome,
         "payload of 1048577 bytes",
     );
-    let largest = message(2, &payload_of(MAX_PAYLOAD_BYTES));
+    let largest = message(&root, 2, &payload_of(MAX_PAYLOAD_BYTES));
     stream.send_ok(&largest).await;
 
-    let mut bad = v1::Message::from(&message(3, "1"));
+    let mut bad = v1::Message::from(&message(&root, 3, "1"));
     bad.payload = "{".into();
     stream.send(bad).await;
     let ack = stream.ack().await.unwrap().unwrap();
     assert_rejected(&ack.outcome, "not JSON");
 
-    let last = message(4, "4");
+    let last = message(&root, 4, "4");
     stream.send((&last).into()).await;
     let acks = stream.finish().await;
     assert_eq!(
@@ -136,7 +135,7 @@ async fn garbage_closes_websocket_after_the_acks(#[case] garbage: Frame, #[case]
     let root = Root::new();
     let sink = sink(&root).await;
     let mut socket = Socket::open(sink.relay).await;
-    let good = message(1, "1");
+    let good = message(&root, 1, "1");
     socket.message(&good).await;
     socket.send(garbage).await;
     assert_eq!(
@@ -150,7 +149,7 @@ async fn garbage_closes_websocket_after_the_acks(#[case] garbage: Frame, #[case]
     // The pod itself is none the worse.
     Socket::open(sink.relay)
         .await
-        .send_ok(&message(2, "2"))
+        .send_ok(&message(&root, 2, "2"))
         .await;
 }
 
@@ -171,7 +170,7 @@ async fn oversized_websocket_frame_closes_its_session() {
         .send(Frame::text("x".repeat(MAX_FRAME_BYTES + 1)))
         .await;
     let mut healthy = Socket::open(sink.relay).await;
-    healthy.send_ok(&message(1, "1")).await;
+    healthy.send_ok(&message(&root, 1, "1")).await;
 }
 
 #[tokio::test]
@@ -184,7 +183,7 @@ async fn control_frame_flood_closes_its_session() {
         for _ in 0..256 {
             socket.send(Frame::Ping(Default::default())).await;
         }
-        let one = message(seq, "1");
+        let one = message(&root, seq, "1");
         socket.send_ok(&one).await;
     }
     for _ in 0..257 {
@@ -194,7 +193,7 @@ async fn control_frame_flood_closes_its_session() {
     assert_eq!(code, 1008, "{reason}");
     assert!(reason.contains("control frames"), "{reason}");
     let mut healthy = Socket::open(sink.relay).await;
-    let next = healthy.ask(&message(3, "3")).await;
+    let next = healthy.ask(&message(&root, 3, "3")).await;
     assert_eq!(next.outcome, Outcome::Delivered);
 }
 
@@ -204,9 +203,9 @@ async fn too_deep_payload_is_rejected() {
     let sink = sink(&root).await;
     let mut socket = Socket::open(sink.relay).await;
     let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
-    let deep = message(1, &nested(MAX_PAYLOAD_DEPTH + 1));
+    let deep = message(&root, 1, &nested(MAX_PAYLOAD_DEPTH + 1));
     assert_rejected(&socket.ask(&deep).await.outcome, "128 nested arrays");
-    let deepest = message(2, &nested(MAX_PAYLOAD_DEPTH));
+    let deepest = message(&root, 2, &nested(MAX_PAYLOAD_DEPTH));
     socket.send_ok(&deepest).await;
 }
 
@@ -215,7 +214,7 @@ async fn grpc_message_without_id_ends_the_stream() {
     let root = Root::new();
     let sink = sink(&root).await;
     let mut stream = Stream::open(sink.relay).await.unwrap();
-    let good = message(1, "1");
+    let good = message(&root, 1, "1");
     stream.send_ok(&good).await;
     stream.send(v1::Message::default()).await;
     let status = stream.ack().await.unwrap_err();
@@ -228,7 +227,7 @@ async fn oversized_grpc_frame_exhausts_resources() {
     let sink = sink(&root).await;
     let mut stream = Stream::open(sink.relay).await.unwrap();
     stream
-        .send((&message(1, &payload_of(MAX_FRAME_BYTES + 1))).into())
+        .send((&message(&root, 1, &payload_of(MAX_FRAME_BYTES + 1))).into())
         .await;
     let status = stream.ack().await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
@@ -255,17 +254,15 @@ async fn websocket_needs_the_subprotocol(#[case] subprotocol: Option<&'static st
 async fn repeat_is_stored_once_and_acked_again() {
     let root = Root::new();
     let sink = sink(&root).await;
-    let mut one = message(1, "1");
-    one.trail = vec![hop("a")];
-    let mut other_path = one.clone();
-    other_path.trail = vec![hop("b")];
-    let mut socket = Socket::open(sink.relay).await;
-    let mut stream = Stream::open(sink.relay).await.unwrap();
-    socket.send_ok(&one).await;
-    // The same pod by another replica and at another time is still the same path.
-    one.trail[0].pod = "its-replacement".into();
-    stream.send_ok(&one).await;
-    socket.send_ok(&other_path).await;
+    let made = message(&root, 1, "1");
+    let over = |pod| signed(&root, made.clone(), pod, Role::Processor);
+    let mut socket = Socket::open_as("left", sink.relay).await;
+    let mut stream = Stream::open_as("left", sink.relay).await.unwrap();
+    socket.send_ok(&over("left")).await;
+    // The same pod at another time and with another identity is still the same path.
+    stream.send_ok(&over("left")).await;
+    let mut other_path = Socket::open_as("right", sink.relay).await;
+    other_path.send_ok(&over("right")).await;
     assert_eq!(output(sink.http, "").await.len(), 2);
     assert_eq!(
         metric(sink.http, r#"ferry_messages_total{outcome="repeated"}"#).await,
@@ -282,7 +279,7 @@ async fn sink_reads_no_further_than_its_window() {
     let sink = spec.start_with(Holds(started)).await.ready().await;
     let mut socket = Socket::open(sink.relay).await;
     for seq in 1..=20 {
-        socket.message(&message(seq, "1")).await;
+        socket.message(&message(&root, seq, "1")).await;
     }
     // A hook is shown one message of a connection at a time; none is answered while the first is
     // held.
@@ -324,8 +321,8 @@ async fn grpc_health_and_reflection_know_the_relay() {
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
     let root = Root::new();
     let sink = sink(&root).await;
-    let endpoint =
-        tonic::transport::Endpoint::from_shared(format!("http://{}", sink.relay)).unwrap();
+    let relay = door(sink.relay, &name("gateway"));
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{relay}")).unwrap();
     let channel = endpoint
         .timeout(Duration::from_secs(60))
         .connect()
@@ -378,7 +375,7 @@ async fn gateway_takes_no_messages() {
     let (gateway, _sink) = gateway_and_sink(&root, Grpc).await;
     let ack = Socket::open(gateway.relay)
         .await
-        .ask(&message(1, "1"))
+        .ask(&message(&root, 1, "1"))
         .await;
     assert_rejected(&ack.outcome, "gateway");
 }
@@ -388,7 +385,7 @@ async fn websocket_close_is_answered() {
     let root = Root::new();
     let sink = sink(&root).await;
     let mut socket = Socket::open(sink.relay).await;
-    socket.send_ok(&message(1, "1")).await;
+    socket.send_ok(&message(&root, 1, "1")).await;
     let code = tungstenite::protocol::frame::coding::CloseCode::Normal;
     let reason = "".into();
     let close = tungstenite::protocol::CloseFrame { code, reason };

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use messages::{WorkloadName, env, limits::BACKDATE};
+use messages::{WorkloadName, env, limits::BACKDATE, signature::Signer};
 use rcgen::date_time_ymd;
 use rustls_pki_types::CertificateDer;
 
@@ -23,6 +23,23 @@ impl Root {
 
     pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
         certificates::roots(&self.0)
+    }
+
+    /// Writes these roots into `dir` as `wosp` does: by one rename.
+    pub(crate) fn trust(roots: &[&Self], dir: &Path) {
+        let pem: String = roots.iter().map(|root| root.0.pem()).collect();
+        let file = serde_json::json!({ "resources": [{
+            "name": "roots",
+            "validation_context": { "trusted_ca": { "inline_string": pem } },
+        }] });
+        replace(dir, env::ROOTS_FILE, &file.to_string());
+    }
+
+    /// Returns what signs the hops of `name`.
+    pub(crate) fn signer(&self, name: &WorkloadName) -> Signer {
+        let authority = certificates::authority(&self.0, name);
+        let leaf = certificates::leaf(&authority, name);
+        Signer::from_identity_file(&leaf.identity_file()).unwrap()
     }
 
     /// Writes an identity of `name` into `dir` as `wosp` does: by one rename.
@@ -45,8 +62,12 @@ impl Root {
             params.not_before = epoch + (now - age - BACKDATE);
             params.not_after = epoch + (now + left);
         });
-        let new = dir.join("new");
-        std::fs::write(&new, leaf.identity_file()).unwrap();
-        std::fs::rename(new, dir.join(env::IDENTITY_FILE)).unwrap();
+        replace(dir, env::IDENTITY_FILE, &leaf.identity_file());
     }
+}
+
+fn replace(dir: &Path, file: &str, text: &str) {
+    let new = dir.join("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, dir.join(file)).unwrap();
 }

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod door;
 pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod mint;

@@ -9,13 +9,13 @@ use std::{
 use hyper::StatusCode;
 use messages::{Protocol, Role, WorkloadName};
 use node::{
-    Config, Hooks, Listeners,
+    Config, Connections, Hooks, Listeners,
     config::{Downstream, Token},
 };
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
-use super::{LIMIT, eventually, http, mint::Root};
+use super::{LIMIT, door::door, eventually, http, mint::Root};
 
 pub(crate) const TOKEN: &str = "a-token-for-the-tests-only";
 pub(crate) const BLUEPRINT: &str = "test-ferry";
@@ -23,6 +23,24 @@ pub(crate) const BLUEPRINT: &str = "test-ferry";
 /// Hooks that let everything pass.
 pub(crate) struct Pass;
 impl Hooks for Pass {}
+
+/// Returns the name of a pod, which is alone in its cluster.
+pub(crate) fn name(pod: &str) -> WorkloadName {
+    WorkloadName::new(BLUEPRINT, &format!("cluster-of-{pod}"), pod).unwrap()
+}
+
+/// The connections of the blueprint that all tests share.
+fn connections() -> Connections {
+    const ALL: &str = "gateway>sink gateway>processor processor>sink \
+                       gateway>left left>sink gateway>right right>sink \
+                       gateway>north north>join gateway>south south>join join>sink \
+                       one>sink two>sink gateway>west gateway>east";
+    let pairs = ALL.split_whitespace().map(|pair| {
+        let (from, to) = pair.split_once('>').unwrap();
+        (name(from), name(to))
+    });
+    pairs.collect()
+}
 
 /// A pod to be started.
 pub(crate) struct Spec {
@@ -38,13 +56,14 @@ impl Spec {
 
     pub(crate) fn named(root: &Root, role: Role, pod: &str) -> Self {
         let spec = Self::without_identity(role, pod);
+        Root::trust(&[root], spec.dir.path());
         root.issue(&spec.config.name, spec.dir.path(), Duration::from_secs(600));
         spec
     }
 
     pub(crate) fn without_identity(role: Role, pod: &str) -> Self {
         let dir = TempDir::new().unwrap();
-        let name = WorkloadName::new(BLUEPRINT, &format!("cluster-of-{pod}"), pod).unwrap();
+        let name = name(pod);
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let config = Config {
             name,
@@ -54,6 +73,7 @@ impl Spec {
             http_listen: free,
             relay_listen: free,
             downstream: Vec::new(),
+            connections: connections(),
             identity_dir: dir.path().to_owned(),
             data_dir: (role == Role::Sink).then(|| dir.path().join("data")),
             token: Token::from_text(TOKEN),
@@ -65,7 +85,9 @@ impl Spec {
         Self { config, dir }
     }
 
+    /// Adds a connection to the relay port `address`, through a tunnel.
     pub(crate) fn to(mut self, pod: &str, protocol: Protocol, address: SocketAddr) -> Self {
+        let address = door(address, &self.config.name);
         self.config.downstream.push(Downstream {
             pod: pod.into(),
             protocol,
@@ -134,8 +156,9 @@ impl Pod {
         &self.config.identity_dir
     }
 
-    /// Replaces its identity by one that is valid for `life`.
+    /// Replaces its identity by one that is valid for `life`, and its roots by `root`.
     pub(crate) fn issue(&self, root: &Root, life: Duration) {
+        Root::trust(&[root], self.identity_dir());
         root.issue(&self.config.name, self.identity_dir(), life);
     }
 

@@ -13,16 +13,56 @@ use tokio_tungstenite::{
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use super::{LIMIT, pod::BLUEPRINT};
+use super::{
+    LIMIT,
+    door::door,
+    mint::Root,
+    pod::{BLUEPRINT, name},
+};
 
-pub(crate) fn message(seq: u64, payload: &str) -> Message {
-    Message {
+/// Returns a message of the gateway.
+pub(crate) fn message(root: &Root, seq: u64, payload: &str) -> Message {
+    message_of(root, "gateway", seq, payload)
+}
+
+/// Returns a message of the gateway `pod`.
+pub(crate) fn message_of(root: &Root, pod: &str, seq: u64, payload: &str) -> Message {
+    let message = Message {
         id: Uuid::now_v7(),
         blueprint: BLUEPRINT.into(),
         seq,
         payload: Payload::from_text(payload.into()).unwrap(),
         trail: Vec::new(),
-    }
+    };
+    signed(root, message, pod, Role::Gateway)
+}
+
+/// Returns the message with one hop more, signed by `pod` now.
+pub(crate) fn signed(root: &Root, message: Message, pod: &str, role: Role) -> Message {
+    signed_at(root, message, pod, role, Timestamp::now())
+}
+
+/// Returns the message with one hop more, signed by `pod`, whose clock says `at`.
+pub(crate) fn signed_at(
+    root: &Root,
+    mut message: Message,
+    pod: &str,
+    role: Role,
+    at: Timestamp,
+) -> Message {
+    let name = name(pod);
+    let hop = Hop {
+        pod: format!("{pod}-1"),
+        role,
+        cluster: name.cluster().into(),
+        namespace: name.namespace(),
+        node: "a-node".into(),
+        at,
+        signature: String::new(),
+    };
+    let hop = root.signer(&name).sign(message.id, &message.trail, hop);
+    message.trail.push(hop.unwrap());
+    message
 }
 
 /// A payload of exactly `bytes` bytes of JSON text.
@@ -56,6 +96,16 @@ pub(crate) async fn handshake(
     relay: SocketAddr,
     subprotocol: Option<&'static str>,
 ) -> Result<Socket, tungstenite::Error> {
+    handshake_as("gateway", relay, subprotocol).await
+}
+
+/// Opens a session in the tunnel of `peer`.
+pub(crate) async fn handshake_as(
+    peer: &str,
+    relay: SocketAddr,
+    subprotocol: Option<&'static str>,
+) -> Result<Socket, tungstenite::Error> {
+    let relay = door(relay, &name(peer));
     let mut request = format!("ws://{relay}/v1/carry").into_client_request()?;
     if let Some(subprotocol) = subprotocol {
         let name = tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
@@ -74,7 +124,11 @@ pub(crate) async fn handshake(
 
 impl Socket {
     pub(crate) async fn open(relay: SocketAddr) -> Self {
-        handshake(relay, Some("ferry.v1")).await.unwrap()
+        Self::open_as("gateway", relay).await
+    }
+
+    pub(crate) async fn open_as(peer: &str, relay: SocketAddr) -> Self {
+        handshake_as(peer, relay, Some("ferry.v1")).await.unwrap()
     }
 
     pub(crate) async fn send(&mut self, frame: tungstenite::Message) {
@@ -119,10 +173,16 @@ impl Socket {
     }
 
     pub(crate) async fn ack(&mut self) -> Ack {
+        let answer = self.answer().await;
+        answer.unwrap_or_else(|frame| panic!("an acknowledgement must come, not {frame:?}"))
+    }
+
+    /// Returns the acknowledgement that comes next, or what comes in its place.
+    pub(crate) async fn answer(&mut self) -> Result<Ack, tungstenite::Message> {
         let frame = self.next().await;
-        match json::decode(frame.to_text().unwrap()) {
-            Ok(json::Frame::Ack(ack)) => ack,
-            other => panic!("an acknowledgement must come, not {frame:?}: {other:?}"),
+        match frame.to_text().map(json::decode) {
+            Ok(Ok(json::Frame::Ack(ack))) => Ok(ack),
+            _ => Err(frame),
         }
     }
 
@@ -158,6 +218,11 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(crate) async fn open(relay: SocketAddr) -> Result<Self, Status> {
+        Self::open_as("gateway", relay).await
+    }
+
+    pub(crate) async fn open_as(peer: &str, relay: SocketAddr) -> Result<Self, Status> {
+        let relay = door(relay, &name(peer));
         let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{relay}")).unwrap();
         let channel = endpoint.connect().await.unwrap();
         let (outgoing, messages) = mpsc::channel(16);
