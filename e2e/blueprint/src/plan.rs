@@ -65,12 +65,21 @@ pub struct PodPlan {
     pub auto_trigger: u32,
     /// The pods whose identity its ingress accepts, in the order of the blueprint.
     pub upstreams: Vec<WorkloadName>,
+    /// The connections that lead to and from it, over any number of others, in the order of the blueprint.
+    pub connections: Vec<(WorkloadName, WorkloadName)>,
     /// Its connections out, in the order of the blueprint.
     pub egress: Vec<Egress>,
     pub sockets: Sockets,
 }
 
 impl PodPlan {
+    /// The value of [`messages::env::CONNECTIONS`]: `<name>><name>`, comma separated.
+    pub fn connections(&self) -> String {
+        let connections = self.connections.iter();
+        let pairs = connections.map(|(from, to)| format!("{from}>{to}"));
+        pairs.collect::<Vec<_>>().join(",")
+    }
+
     /// The value of [`messages::env::DOWNSTREAM`]: `<pod>=<ws|grpc>://<IP>:<PORT>`, comma separated.
     pub fn downstream(&self) -> String {
         let connections = self.egress.iter().map(|out| {
@@ -300,6 +309,7 @@ fn plan_blueprint(
         .enumerate()
         .map(|(index, name)| (name.pod(), index))
         .collect();
+    let mut edges = Vec::new();
     let mut successors = vec![Vec::new(); names.len()];
     let mut upstreams = vec![Vec::new(); names.len()];
     for edge in blueprint.edges() {
@@ -312,6 +322,7 @@ fn plan_blueprint(
             })
         };
         let (from, to) = (end(edge.from)?, end(edge.to)?);
+        edges.push((from, to));
         successors[from].push((to, edge.protocol));
         upstreams[to].push(names[from].clone());
     }
@@ -320,10 +331,15 @@ fn plan_blueprint(
         .map(|targets| targets.iter().map(|(to, _)| *to).collect())
         .collect();
     let stages = graph::stages(&graph);
+    let reach: Vec<_> = (0..names.len())
+        .map(|pod| graph::reachable(&graph, [pod]))
+        .collect();
     let mut pods = Vec::new();
     let written = blueprint.pods.iter().zip(&names).zip(ports);
     let connected = successors.iter().zip(stages).zip(upstreams);
-    for (((pod, name), port), ((targets, stage), upstreams)) in written.zip(connected) {
+    for (own, (((pod, name), port), ((targets, stage), upstreams))) in
+        written.zip(connected).enumerate()
+    {
         let stage = stage
             .ok_or_else(|| Failure::usage(format!("{} sends into a cycle", at(blueprint, pod))))?;
         let sockets = sockets(name);
@@ -353,6 +369,11 @@ fn plan_blueprint(
                 Role::Processor | Role::Sink => 0,
             },
             upstreams,
+            connections: edges
+                .iter()
+                .filter(|(from, to)| reach[own][*from] || reach[*to][own])
+                .map(|(from, to)| (names[*from].clone(), names[*to].clone()))
+                .collect(),
             egress,
             sockets,
         });

@@ -99,6 +99,7 @@ fn app(pod: &PodPlan, options: &Options<'_>) -> Container {
         field(env::NODE, "spec.nodeName"),
         value(env::HTTP_LISTEN, pod.sockets.http),
         value(env::RELAY_LISTEN, pod.sockets.relay),
+        value(env::CONNECTIONS, pod.connections()),
         value(
             env::IDENTITY_DIR,
             EnvoyPaths::in_pod().identity_dir.display(),

@@ -8,5 +8,5 @@ pub(crate) mod door;
 pub(crate) mod floods;
 pub(crate) mod peers;
 pub(crate) mod plaintext;
-mod speech;
+pub(crate) mod speech;
 pub(crate) mod strangers;

@@ -4,11 +4,20 @@ use std::path::Path;
 
 use blueprint::{Blueprint, container::Container};
 use e2e::testing::{
-    Setup, assert_all_delivered, assert_delivered, assert_routes, payloads, with_environment,
+    Setup, assert_all_delivered, assert_delivered, assert_routes, payload, payloads,
+    with_environment,
 };
 use harness::{pinhole::Trigger, runtime::request::Ending, trail::StoredMessage};
 use host::wait::{Seen, Wait};
+use identity::{Leaf, LeafRequest, Root};
+use messages::{Hop, Message, Role, Timestamp, WorkloadName, json, signature::Signer};
 use rstest::rstest;
+use uuid::Uuid;
+
+use crate::attackers::{
+    door::{self, Door},
+    speech::{Socket, TEXT, frame},
+};
 
 const BLUEPRINT: &str = "harbour-ferry";
 const NORTH: [(&str, &str); 3] = [
@@ -23,6 +32,72 @@ const SOUTH: [(&str, &str); 3] = [
 ];
 
 e2e::blueprint_tests!(BLUEPRINT, NORTH, SOUTH);
+
+/// Returns the message as `pod` passes it on: with its hop, signed by an identity of that name.
+fn carried(
+    root: &Root,
+    mut message: Message,
+    pod: &WorkloadName,
+    role: Role,
+) -> anyhow::Result<(Message, Leaf)> {
+    let leaf = root.authority(pod)?.leaf(&LeafRequest::of(pod))?;
+    let hop = Hop {
+        pod: format!("{}-of-a-test", pod.pod()),
+        role,
+        cluster: pod.cluster().into(),
+        namespace: pod.namespace(),
+        node: "a-node".into(),
+        at: Timestamp::now(),
+        signature: String::new(),
+    };
+    let signer = Signer::from_pem(&leaf.certificate_chain_pem, &leaf.key_pem)?;
+    let hop = signer.sign(message.id, &message.trail, hop)?;
+    message.trail.push(hop);
+    Ok((message, leaf))
+}
+
+/// North sends what south has, as if it had come over south, before south does.
+#[tokio::test]
+async fn no_branch_silences_the_other() -> anyhow::Result<()> {
+    with_environment(BLUEPRINT, |ferry| async move {
+        ferry.messages().prove().await?;
+        let mark = ferry.messages().last_index().await?;
+        let root = door::root(&ferry)?;
+        let name = |cluster, pod| WorkloadName::new(BLUEPRINT, cluster, pod);
+        let [gateway, north, south] =
+            [NORTH[0], NORTH[1], SOUTH[1]].map(|(cluster, pod)| name(cluster, pod));
+        let message = Message {
+            id: Uuid::now_v7(),
+            blueprint: BLUEPRINT.into(),
+            seq: 1,
+            payload: payload("\"true\""),
+            trail: vec![],
+        };
+        let (made, _) = carried(&root, message, &gateway?, Role::Gateway)?;
+        let (honest, souths) = carried(&root, made.clone(), &south?, Role::Processor)?;
+        let (_, norths) = carried(&root, made, &north?, Role::Processor)?;
+        let mut false_one = honest.clone();
+        false_one.payload = payload("\"false\"");
+        false_one.trail[1].signature = "junk".into();
+
+        let sink = Door::of_sink(&ferry)?;
+        // Also with south's own signature, from a session that is not south's.
+        for forged in [&false_one, &honest] {
+            let bytes = frame(TEXT, json::encode_message(forged).as_bytes());
+            let told = Socket::open(&sink, &norths).await?.say(bytes).await?;
+            anyhow::ensure!(told.contains("closed with 1008: trail refused"), "{told}");
+        }
+        let bytes = frame(TEXT, json::encode_message(&honest).as_bytes());
+        let told = Socket::open(&sink, &souths).await?.say(bytes).await?;
+        anyhow::ensure!(told.contains("delivered"), "{told}");
+        let stored = ferry.messages().output(mark).await?;
+        let ours = stored.iter().filter(|one| one.message.id == honest.id);
+        let payloads: Vec<_> = ours.map(|one| one.message.payload.as_str()).collect();
+        assert_eq!(payloads, ["\"true\""]);
+        Ok(())
+    })
+    .await
+}
 
 /// Less than a window: past that a branch that is down holds up the other.
 const MISSED: usize = 200;

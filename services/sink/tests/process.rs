@@ -24,6 +24,11 @@ fn sink(dir: &TempDir) -> Command {
         .env("FERRY_NODE", "node-1")
         .env("FERRY_HTTP_LISTEN", "127.0.0.1:0")
         .env("FERRY_RELAY_LISTEN", "127.0.0.1:0")
+        .env(
+            "FERRY_CONNECTIONS",
+            "gateway.cluster-a.test-ferry.ferry.internal>\
+             sink.cluster-b.test-ferry.ferry.internal",
+        )
         .env("FERRY_IDENTITY_DIR", dir.path())
         .env("FERRY_DATA_DIR", dir.path().join("data"))
         .stdin(Stdio::null())

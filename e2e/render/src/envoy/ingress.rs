@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use blueprint::{pinhole_name, plan::PodPlan};
-use messages::Role;
+use messages::{PEER_TLV, Role};
 use serde_json::{Value, json};
 
 use super::{
@@ -78,6 +78,13 @@ fn tunnel() -> Value {
             // By default the app would get a connection for each handshake that begins.
             "upstream_connect_mode": "ON_DOWNSTREAM_TLS_HANDSHAKE",
             "max_early_data_bytes": 0,
+            // What the peer's certificate names, for the preamble of `relay_cluster`.
+            "proxy_protocol_tlvs": [{
+                "type": PEER_TLV,
+                "format_string": { "text_format_source": {
+                    "inline_string": "%DOWNSTREAM_PEER_DNS_SAN%",
+                } },
+            }],
             "access_log_options": { "flush_access_log_on_connected": true },
             "access_log": [json_log_where("has(upstream.address)", &json!({
                 "time": "%START_TIME%",
@@ -152,10 +159,33 @@ pub fn stats_listener(address: SocketAddr) -> Value {
 pub(super) fn clusters(pod: &PodPlan, paths: &EnvoyPaths) -> Vec<Value> {
     let mut clusters = vec![static_cluster(APP_CLUSTER, &dial(pod.sockets.http))];
     if !pod.upstreams.is_empty() {
-        clusters.push(static_cluster(RELAY_CLUSTER, &dial(pod.sockets.relay)));
+        clusters.push(relay_cluster(pod.sockets.relay));
     }
     clusters.push(admin_cluster(&paths.admin_socket));
     clusters
+}
+
+/// The app's relay port. Each connection begins with a preamble that names the peer of the tunnel: the
+/// value is [`tunnel`]'s, since here nothing of the downstream connection is known.
+/// <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.proto>
+fn relay_cluster(address: SocketAddr) -> Value {
+    let mut cluster = static_cluster(RELAY_CLUSTER, &dial(address));
+    cluster["transport_socket"] = extension(
+        "envoy.transport_sockets.upstream_proxy_protocol",
+        "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+        json!({
+            "config": {
+                "version": "V2",
+                "pass_through_tlvs": { "match_type": "INCLUDE", "tlv_type": [PEER_TLV] },
+            },
+            "transport_socket": extension(
+                "envoy.transport_sockets.raw_buffer",
+                "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+                json!({}),
+            ),
+        }),
+    );
+    cluster
 }
 
 /// Bounds what strangers can make Envoy hold.

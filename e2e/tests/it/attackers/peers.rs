@@ -23,6 +23,10 @@ const BROKE: Sign = Sign::App("a sender broke the protocol");
 const REJECTED: Sign =
     Sign::RisesInApp(Metric::named("ferry_messages_total").with(&[("outcome", "rejected")]));
 
+const TRAIL: &str = "the sink's app: verification of trails";
+const REFUSED: Sign = Sign::RisesInApp(Metric::named("ferry_trails_refused_total"));
+const UNTAKEN: Sign = Sign::App("a trail was refused, its session ended");
+
 const CARRY: &str = "/ferry.v1.Relay/Carry";
 
 const MILLION: usize = 1_000_000;
@@ -135,6 +139,28 @@ pub(crate) const ATTACKS: &[Attack] = &[
         ],
         async |ferry| {
             let content = protobuf(&ferry, &deep(500_000));
+            grpc(&ferry, grpc_frame(&content)).await
+        }
+    ),
+    attack!(
+        "a hop that its pod has not signed (WebSocket)",
+        TRAIL,
+        [
+            REFUSED,
+            UNTAKEN,
+            Sign::Told("closed with 1008: trail refused: trail[0]"),
+        ],
+        async |ferry| {
+            let text = message(&ferry, "1", HOP);
+            socket(&ferry, frame(TEXT, text.as_bytes())).await
+        }
+    ),
+    attack!(
+        "a message without a trail (gRPC)",
+        TRAIL,
+        [REFUSED, UNTAKEN, Sign::Told("grpc-status 7: ")],
+        async |ferry| {
+            let content = protobuf(&ferry, "1");
             grpc(&ferry, grpc_frame(&content)).await
         }
     ),

@@ -31,6 +31,7 @@ pub(super) fn pod(
         reserved: blueprint::Reserved::default(),
         auto_trigger: 0,
         upstreams: upstreams.to_vec(),
+        connections: vec![],
         egress: downstreams
             .iter()
             .zip(FIRST_EGRESS_PORT..)

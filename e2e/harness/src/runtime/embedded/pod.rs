@@ -223,6 +223,7 @@ impl Workshop<'_> {
             (env::NODE, record.node.clone()),
             (env::HTTP_LISTEN, plan.sockets.http.to_string()),
             (env::RELAY_LISTEN, plan.sockets.relay.to_string()),
+            (env::CONNECTIONS, plan.connections()),
             (env::DOWNSTREAM, downstream.join(",")),
             (env::DATA_DIR, data.display().to_string()),
             (env::AUTO_TRIGGER, plan.auto_trigger.to_string()),

@@ -13,6 +13,7 @@ use host::{
     timeline::Timeline,
     wait::{Seen, Wait},
 };
+use messages::{PEER_TLV, WorkloadName};
 use render::envoy::arguments;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -211,6 +212,32 @@ pub(super) async fn echo(address: SocketAddr) {
     serve(address, |mut stream| async move {
         let (mut read, mut write) = stream.split();
         let _ = tokio::io::copy(&mut read, &mut write).await;
+    })
+    .await;
+}
+
+/// Sends back what it gets after the preamble, as the app behind a tunnel does. Ends with the test's
+/// runtime.
+pub(super) async fn echo_of(peer: &WorkloadName, address: SocketAddr) {
+    let peer = peer.to_string();
+    serve(address, move |mut stream| {
+        let peer = peer.clone();
+        async move {
+            // PROXY protocol, version 2: 16 bytes, of which the last two say how many follow.
+            let mut head = [0; 16];
+            if stream.read_exact(&mut head).await.is_err() {
+                return;
+            }
+            let mut rest = vec![0; usize::from(u16::from_be_bytes([head[14], head[15]]))];
+            if stream.read_exact(&mut rest).await.is_err() {
+                return;
+            }
+            assert!(head.starts_with(b"\r\n\r\n\0\r\nQUIT\n\x21"), "{head:?}");
+            let value = [&[PEER_TLV, 0, peer.len() as u8][..], peer.as_bytes()].concat();
+            assert!(rest.ends_with(&value), "{}", String::from_utf8_lossy(&rest));
+            let (mut read, mut write) = stream.split();
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        }
     })
     .await;
 }

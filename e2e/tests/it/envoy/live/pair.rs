@@ -64,7 +64,7 @@ impl Pair {
                 &[],
             ),
         ];
-        lab::echo(sink_plan.sockets.relay).await;
+        lab::echo_of(&gateway_plan.name, sink_plan.sockets.relay).await;
         lab::answer_ok(sink_plan.sockets.http).await;
         lab::answer_ok(gateway_plan.sockets.http).await;
         let pki = Pki::new();
