@@ -241,7 +241,10 @@ fn plaintext_reaches_health_and_pinhole_alone() {
         open(&pods.gateway),
         ["GET /health", "POST /trigger", "any any"]
     );
-    assert_eq!(open(&pods.sink), ["GET /health", "GET /output", "any any"]);
+    assert_eq!(
+        open(&pods.sink),
+        ["GET /health", "GET /output", "POST /output/read", "any any"]
+    );
     let closed = PodPlan {
         pinhole: false,
         ..pods.sink

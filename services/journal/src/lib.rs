@@ -41,6 +41,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes that are allocated ahead of the writer.
     pub preallocate: u64,
+    /// Index of the first record of a journal that is made. One that is there keeps its own.
+    pub first: u64,
     /// Records from this index on are removed at opening. A caller that opens the journal again
     /// after a failed append gives the [`Journal::next`] of before. What that append wrote may be
     /// readable without being on disk.
@@ -54,6 +56,7 @@ impl Default for Options {
         Self {
             segment_bytes: 64 * 1024 * 1024,
             preallocate: 4 * 1024 * 1024,
+            first: 1,
             cut_from: None,
             disk: Arc::new(RealDisk),
         }
@@ -219,7 +222,7 @@ impl Journal {
         let Some(allocated) = self.allocated.filter(|allocated| *allocated < after) else {
             return Ok(());
         };
-        let wanted = after + self.options.preallocate;
+        let wanted = after.max(allocated + self.options.preallocate);
         let disk = &self.options.disk;
         self.allocated = match disk.allocate(&self.file, allocated, wanted - allocated) {
             Ok(()) => Some(wanted),
@@ -277,6 +280,23 @@ impl Journal {
         };
         self.oldest.write(position, &*self.options.disk)?;
         remove(&self.shared.trimmed(position))
+    }
+
+    /// Allocates space ahead of the next append, and writes the oldest index again. A caller that
+    /// opens a journal after a failure learns from it whether the disk takes writes again.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the disk; the journal is unusable afterwards, as after a failed append.
+    pub fn prepare(&mut self) -> Result<(), JournalError> {
+        self.check()?;
+        let (segment, end) = self.shared.active();
+        let oldest = self.shared.state().oldest;
+        let prepared = self
+            .allocate(&segment, end + self.options.preallocate)
+            .and_then(|()| self.oldest.write(oldest, &*self.options.disk));
+        self.failed = prepared.is_err();
+        prepared
     }
 
     fn check(&self) -> Result<(), JournalError> {

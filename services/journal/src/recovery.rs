@@ -38,13 +38,13 @@ pub(crate) fn recover(dir: &Path, options: &Options) -> Result<Recovered, Journa
     let mut segments = Segment::all(dir)?;
     check_chain(&mut segments)?;
     if segments.is_empty() {
-        let first = Segment::new(dir, 1);
+        let first = Segment::new(dir, options.first);
         // The first segment comes after the file of the oldest index, so that one was lost.
-        if oldest.is_some_and(|oldest| oldest.index > 1) {
+        if oldest.is_some_and(|oldest| oldest.index != options.first) {
             return Err(JournalError::damaged(&first.path, 0, "no segment is left"));
         }
         let start = Position {
-            index: 1,
+            index: options.first,
             offset: segment::HEADER,
         };
         oldest_file.write(start, &*options.disk)?;
@@ -58,7 +58,7 @@ pub(crate) fn recover(dir: &Path, options: &Options) -> Result<Recovered, Journa
         return Err(oldest_file.missing());
     }
     let mut oldest = oldest.unwrap_or(Position {
-        index: 1,
+        index: options.first,
         offset: segment::HEADER,
     });
     // Files that a crash kept from being removed.

@@ -46,6 +46,17 @@ pub const SESSION_LIFETIME: &str = "FERRY_SESSION_LIFETIME";
 /// Longest time to finish what is in flight after SIGTERM. Default `10s`.
 pub const DRAIN_LIMIT: &str = "FERRY_DRAIN_LIMIT";
 
+/// Most messages that a sink keeps. Default 200000.
+pub const RETENTION_MESSAGES: &str = "FERRY_RETENTION_MESSAGES";
+/// Most bytes of records that a sink keeps. Default 2 GiB.
+pub const RETENTION_BYTES: &str = "FERRY_RETENTION_BYTES";
+/// Longest time for which a sink keeps a message. Without it age makes nothing go.
+pub const RETENTION_AGE: &str = "FERRY_RETENTION_AGE";
+/// `drop-oldest` (default) or `refuse`: what a sink does once it keeps as much as it may.
+pub const RETENTION_WHEN_FULL: &str = "FERRY_RETENTION_WHEN_FULL";
+/// Least time for which a sink recognises a repeat. Default `1h`.
+pub const REPEATS: &str = "FERRY_REPEATS";
+
 /// `wosp`: folder with `tls.crt` (the pod authority's certificate), `tls.key` (its key, PKCS #8 or
 /// SEC1) and `ca.crt` (the roots), all PEM.
 pub const AUTHORITY_DIR: &str = "FERRY_AUTHORITY_DIR";

@@ -44,8 +44,11 @@ pub const BACKDATE: Duration = Duration::from_secs(60);
 /// clock is ahead.
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_secs(45);
 
-/// Most bytes of messages that a sink keeps; the oldest goes first. The size of its disk follows
-/// from it.
+/// Most messages that a sink keeps unless configured otherwise.
+pub const MAX_STORED_MESSAGES: u64 = 200_000;
+
+/// Most bytes of messages that a sink keeps unless configured otherwise. The size of its disk
+/// follows from it.
 pub const MAX_STORED_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 /// Bytes of unacknowledged messages on one connection: limits a window of large messages. 64 MiB.

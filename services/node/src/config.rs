@@ -8,7 +8,7 @@ use messages::{Protocol, Role, WorkloadName, env, limits};
 use ring::digest;
 use settings::{InvalidSettings, Reader};
 
-use crate::connections::Connections;
+use crate::{connections::Connections, relay::backoff::CEILING};
 
 /// Longest duration that a setting may have.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -38,6 +38,55 @@ pub struct Config {
     pub window: usize,
     pub session_lifetime: Duration,
     pub drain_limit: Duration,
+    /// What a sink keeps.
+    pub retention: Retention,
+    /// Least time for which a sink recognises a repeat, whatever it still keeps.
+    pub repeats: Duration,
+}
+
+/// What a sink keeps, and what it does at the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Most messages.
+    pub messages: u64,
+    /// Most bytes of records.
+    pub bytes: u64,
+    /// Longest time; `None` if age makes nothing go.
+    pub age: Option<Duration>,
+    pub when_full: WhenFull,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            messages: limits::MAX_STORED_MESSAGES,
+            bytes: limits::MAX_STORED_BYTES,
+            age: None,
+            when_full: WhenFull::DropOldest,
+        }
+    }
+}
+
+/// What a sink does once it keeps as much as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest messages go.
+    DropOldest,
+    /// Messages wait at their senders until every reader has read the oldest ones.
+    Refuse,
+}
+
+impl WhenFull {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::DropOldest, Self::Refuse];
+
+    /// Returns the word in the environment and in blueprints.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DropOldest => "drop-oldest",
+            Self::Refuse => "refuse",
+        }
+    }
 }
 
 /// One connection out: a port of the pod's own Envoy.
@@ -144,6 +193,8 @@ fn config(reader: &mut Reader<'_>, role: Role) -> Option<Config> {
         Duration::from_secs(10),
         Duration::from_millis(1)..=DAY,
     );
+    let retention = retention(reader);
+    let repeats = repeats(reader, session_lifetime);
     Some(Config {
         name: name?,
         role,
@@ -160,6 +211,8 @@ fn config(reader: &mut Reader<'_>, role: Role) -> Option<Config> {
         window: usize::try_from(window?).ok()?,
         session_lifetime: session_lifetime?,
         drain_limit: drain_limit?,
+        retention: retention?,
+        repeats: repeats?,
     })
 }
 
@@ -176,6 +229,55 @@ fn relay_listen(reader: &mut Reader<'_>) -> Option<SocketAddr> {
         return None;
     }
     Some(address)
+}
+
+fn retention(reader: &mut Reader<'_>) -> Option<Retention> {
+    let default = Retention::default();
+    let whole = 1..=u64::MAX;
+    let messages = reader.number(env::RETENTION_MESSAGES, default.messages, whole.clone());
+    let bytes = reader.number(env::RETENTION_BYTES, default.bytes, whole);
+    // Absent means without a limit, so no default can be named.
+    let age = match reader.optional(env::RETENTION_AGE) {
+        None => Some(None),
+        Some(_) => reader
+            .duration(
+                env::RETENTION_AGE,
+                DAY,
+                Duration::from_secs(1)..=10_000 * DAY,
+            )
+            .map(Some),
+    };
+    let when_full = match reader.optional(env::RETENTION_WHEN_FULL) {
+        None => Some(default.when_full),
+        Some(text) => {
+            let found = WhenFull::ALL.into_iter().find(|one| one.as_str() == text);
+            if found.is_none() {
+                let cause = format_args!("`{text}` is not known");
+                let fix = "set it to `drop-oldest` or `refuse`";
+                reader.problem(env::RETENTION_WHEN_FULL, cause, fix);
+            }
+            found
+        }
+    };
+    Some(Retention {
+        messages: messages?,
+        bytes: bytes?,
+        age: age?,
+        when_full: when_full?,
+    })
+}
+
+/// A sender resends after a session and a delay, so a repeat can come that late.
+fn repeats(reader: &mut Reader<'_>, session_lifetime: Option<Duration>) -> Option<Duration> {
+    let hour = Duration::from_secs(60 * 60);
+    let default = session_lifetime.map_or(hour, |life| hour.max(life + CEILING));
+    let repeats = reader.duration(env::REPEATS, default, Duration::from_secs(1)..=30 * DAY)?;
+    let least = session_lifetime? + CEILING;
+    if repeats < least {
+        let cause = format_args!("{repeats:?} is less than a session and a delay, {least:?}");
+        reader.problem(env::REPEATS, cause, "set a longer time, such as `1h`");
+    }
+    Some(repeats)
 }
 
 /// Returns a text that goes onto every hop.

@@ -5,24 +5,22 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    body::{Body, Bytes},
-    extract::{Query, State},
+    extract::State,
     http::{StatusCode, header::CONTENT_TYPE},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use futures_util::{Stream, stream};
 use messages::{Readiness, Role, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
     metrics,
     relay::{Destination, Pod, origin::Origin},
-    store::Store,
 };
 
 mod guard;
+mod output;
 mod trigger;
 
 const NDJSON: &str = "application/x-ndjson";
@@ -36,20 +34,19 @@ pub(crate) fn router(pod: &Arc<Pod>, origin: Option<Arc<Origin>>) -> Router {
         .with_state(pod.clone());
     if let Some(token) = &pod.config.token {
         let guarded = match (&pod.destination, origin) {
-            (Destination::Store(store), _) => {
-                Some(("/output", get(output).with_state(store.clone())))
-            }
+            (Destination::Store(store), _) => Some(output::routes(store.clone())),
             (Destination::Links(_), Some(origin)) => {
                 let admission = trigger::Admission::new(pod.clone(), origin);
-                Some(("/trigger", post(trigger::trigger).with_state(admission)))
+                let trigger = post(trigger::trigger).with_state(admission);
+                Some(Router::new().route("/trigger", trigger))
             }
             // A processor has nothing behind a token.
             (Destination::Links(_), None) => None,
         };
-        if let Some((path, handler)) = guarded {
+        if let Some(routes) = guarded {
             let guard = guard::Guard::new(token.clone(), pod.metrics.clone());
             let guard = middleware::from_fn_with_state(guard, guard::authorized);
-            router = router.route(path, handler.layer(guard));
+            router = router.merge(routes.route_layer(guard));
         }
     }
     router
@@ -106,52 +103,4 @@ fn refuse(status: StatusCode, reason: impl Into<String>) -> Response {
     let mut text = reason.into();
     text.push('\n');
     (status, text).into_response()
-}
-
-#[derive(Deserialize)]
-struct OutputQuery {
-    #[serde(default)]
-    after: u64,
-    limit: Option<u64>,
-}
-
-/// Answers with the stored records, one a line, oldest first.
-async fn output(
-    State(store): State<Store>,
-    query: Result<Query<OutputQuery>, axum::extract::rejection::QueryRejection>,
-) -> Response {
-    match query {
-        Ok(Query(OutputQuery { after, limit })) => {
-            let lines = Body::from_stream(records(store, after, limit.unwrap_or(u64::MAX)));
-            ([(CONTENT_TYPE, NDJSON)], lines).into_response()
-        }
-        Err(error) => refuse(StatusCode::BAD_REQUEST, error.body_text()),
-    }
-}
-
-/// Reads records in pieces, as fast as the client takes them.
-fn records(
-    store: Store,
-    after: u64,
-    limit: u64,
-) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
-    /// Most records of one piece.
-    const PIECE: u64 = 256;
-    stream::try_unfold((store, after, limit), async |(store, after, left)| {
-        let most = usize::try_from(left.min(PIECE)).unwrap_or(usize::MAX);
-        let reader = store.clone();
-        let records = tokio::task::spawn_blocking(move || reader.read(after, most))
-            .await?
-            .map_err(std::io::Error::other)?;
-        let Some((last, _)) = records.last() else {
-            return Ok(None);
-        };
-        let (last, count) = (*last, records.len() as u64);
-        let mut lines = Vec::new();
-        for (_, line) in records {
-            lines.extend(line);
-            lines.push(b'\n');
-        }
-        Ok(Some((Bytes::from(lines), (store, last, left - count))))
-    })
 }

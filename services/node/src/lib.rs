@@ -4,7 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-use std::{io, net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
@@ -44,12 +44,14 @@ use relay::{
 use server::{Door, Stop};
 use shutdown::Shutdown;
 use sign::Identity;
-use store::{Closed, Retention, Store};
+use store::{Ended, Store, StoreError};
 use transport::{SessionHandler, dialer, grpc, websocket};
 use trust::Refusals;
 
 /// Longest wait for the store to close at the end.
 const STORE_LIMIT: Duration = Duration::from_secs(2);
+/// How long a store opens its disk again before the process ends.
+const STORE_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The ports of a pod, bound before it starts.
 #[derive(Debug)]
@@ -70,6 +72,14 @@ pub enum ServeError {
     },
     #[error("{0}")]
     Start(String),
+    #[error("{0}")]
+    Store(String),
+}
+
+impl From<StoreError> for ServeError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
 }
 
 impl Listeners {
@@ -118,7 +128,8 @@ impl Listeners {
 /// services.
 ///
 /// Exit codes: 0 after an orderly shutdown; 2 for wrong settings, every problem on its own line; 3
-/// if a port is taken or the store cannot be opened; 101 after a panic outside of the hooks.
+/// if a port is taken, or if the store cannot be opened or its disk fails for two minutes; 101
+/// after a panic outside of the hooks.
 pub async fn run(role: Role, hooks: impl Hooks) -> ExitCode {
     panics::end_the_process();
     let signal = shutdown_signal();
@@ -144,7 +155,8 @@ pub async fn run(role: Role, hooks: impl Hooks) -> ExitCode {
 ///
 /// # Errors
 ///
-/// Returns [`ServeError::Start`] if the store cannot be opened or a sink has no folder for it.
+/// Returns [`ServeError::Start`] if a sink has no folder for its store, and [`ServeError::Store`] if
+/// the store cannot be opened, or cannot go on. The pod is not drained then: it can store nothing.
 pub async fn serve(
     config: Config,
     listeners: Listeners,
@@ -155,18 +167,27 @@ pub async fn serve(
     // Whatever ends this function ends the tasks that it started.
     let _ended = shutdown.ended.clone().drop_guard();
     let work = TaskTracker::new();
-    let (ready, metrics) = (Ready::new(), Metrics::new());
+    let ready = Ready::new();
+    let (mut metrics, mut store_ended) = (Metrics::new(), None);
     let limit = config.drain_limit;
     let identity = Identity::new(&config, ready.clone());
 
     let mut links = JoinSet::new();
     let mut helpers = JoinSet::new();
     helpers.spawn(identity.clone().follow());
-    let mut store_closed = None;
     let destination = match (config.role, &config.data_dir) {
         (Role::Sink, Some(dir)) => {
-            let (store, closed) = open_store(dir).await?;
-            store_closed = Some(closed);
+            let settings = store::Settings {
+                dir: dir.clone(),
+                retention: config.retention,
+                repeats: config.repeats,
+                disk: Arc::new(journal::RealDisk),
+                patience: STORE_PATIENCE,
+            };
+            let store_metrics;
+            (metrics, store_metrics) = Metrics::with_store();
+            let (store, ended) = Store::start(settings, ready.clone(), store_metrics)?;
+            store_ended = Some(ended);
             Destination::Store(store)
         }
         (Role::Sink, None) => return Err(ServeError::Start("a sink needs FERRY_DATA_DIR".into())),
@@ -225,7 +246,10 @@ pub async fn serve(
         "started"
     );
 
-    signal.await;
+    tokio::select! {
+        () = signal => {}
+        Err(error) = until_ended(store_ended.as_mut()) => return Err(error.into()),
+    }
 
     let _draining = ready.pending("another pod: this one is ending");
     shutdown.draining.cancel();
@@ -246,21 +270,21 @@ pub async fn serve(
     helpers.shutdown().await;
     links.shutdown().await;
     drop(pod);
-    if let Some(closed) = store_closed
-        && timeout(STORE_LIMIT, closed.wait()).await.is_err()
+    if let Some(ended) = &mut store_ended
+        && timeout(STORE_LIMIT, ended.wait()).await.is_err()
     {
-        tracing::warn!("the store did not close in time; its next start checks the whole file");
+        tracing::warn!("the store did not close in time");
     }
     tracing::info!("ended");
     Ok(())
 }
 
-async fn open_store(dir: &Path) -> Result<(Store, Closed), ServeError> {
-    let dir = dir.to_owned();
-    tokio::task::spawn_blocking(move || Store::open(&dir, Retention::default()))
-        .await
-        .map_err(|error| ServeError::Start(error.to_string()))?
-        .map_err(|error| ServeError::Start(error.to_string()))
+/// Waits until the store ends; forever if there is none.
+async fn until_ended(store: Option<&mut Ended>) -> Result<(), StoreError> {
+    match store {
+        Some(ended) => ended.wait().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Returns the routes of both protocols, which share one port.

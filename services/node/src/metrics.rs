@@ -19,6 +19,10 @@ use prometheus_client::{
     registry::{Metric, Registry, Unit},
 };
 
+mod store;
+
+pub(crate) use store::StoreMetrics;
+
 /// Media type of [`Metrics::encode`].
 /// <https://prometheus.io/docs/specs/om/open_metrics_spec/#content-type>
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -120,6 +124,16 @@ struct ReconnectLabels {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
+        Self::with(|_| ()).0
+    }
+
+    /// Returns the metrics of a sink, with those of its store.
+    pub(crate) fn with_store() -> (Self, StoreMetrics) {
+        Self::with(StoreMetrics::registered)
+    }
+
+    /// Returns the metrics of every pod, and what `more` has registered.
+    fn with<T>(more: impl FnOnce(&mut Registry) -> T) -> (Self, T) {
         let mut registry = Registry::with_prefix("ferry");
         let of = &mut registry;
         // 0.5 ms to 16 s: from one machine to a far region with a resend.
@@ -131,6 +145,7 @@ impl Metrics {
             Unit::Seconds,
             round_trip.clone(),
         );
+        let more = more(of);
         let inner = Inner {
             clock_skew: in_seconds(
                 of,
@@ -169,7 +184,7 @@ impl Metrics {
             let outcome = outcome.label();
             drop(inner.messages.get_or_create(&MessageLabels { outcome }));
         }
-        Self(Arc::new(inner))
+        (Self(Arc::new(inner)), more)
     }
 
     pub(crate) fn counted(&self, outcome: DeliveryOutcome) {

@@ -131,7 +131,7 @@ impl Pod {
     /// Ends the way of a message at a sink: calls the hook, then stores it.
     async fn finish(&self, store: &Store, message: Message) -> Result<Answer, Unavailable> {
         let key = store::Key::of(&message);
-        if !store.holds(&key) {
+        if !store.holds(&key)? {
             let payload = message.payload.clone();
             if let Err(reason) = hooks::guarded(self.hooks.terminator(payload)).await {
                 return Ok(rejected(message, reason));

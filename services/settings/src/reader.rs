@@ -1,7 +1,8 @@
 //! Reads environment variables and collects every problem, not only the first.
 
 use std::{
-    ffi::OsString, fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration,
+    ffi::OsString, fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr,
+    time::Duration,
 };
 
 use jiff::SignedDuration;
@@ -104,18 +105,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the number in `variable`, or `default` if it is not set.
-    pub fn number(
+    pub fn number<N: FromStr + PartialOrd + fmt::Display>(
         &mut self,
         variable: &str,
-        default: u32,
-        range: RangeInclusive<u32>,
-    ) -> Option<u32> {
+        default: N,
+        range: RangeInclusive<N>,
+    ) -> Option<N> {
         let Some(text) = self.optional(variable) else {
             return Some(default);
         };
         let (least, most) = (range.start(), range.end());
         let parsed = text
-            .parse::<u32>()
+            .parse::<N>()
             .ok()
             .filter(|number| range.contains(number))
             .ok_or_else(|| format!("`{}` is not a number from {least} to {most}", cut(&text)));

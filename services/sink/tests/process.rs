@@ -110,13 +110,34 @@ fn taken_port_exits_3() {
     );
 }
 
+/// Waits until the first sink has its store open: it opens beside the pod.
+fn wait_for_lock(dir: &TempDir) {
+    let path = dir.path().join("data/messages/lock");
+    let began = std::time::Instant::now();
+    let is_locked = || {
+        let file = std::fs::File::open(&path);
+        file.is_ok_and(|file| file.try_lock().is_err())
+    };
+    while !is_locked() {
+        assert!(
+            began.elapsed().as_secs() < 20,
+            "the first sink must open its store"
+        );
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn data_folder_in_use_exits_3() {
     let dir = TempDir::new().unwrap();
     let (mut first, _log) = started(&mut sink(&dir));
+    wait_for_lock(&dir);
     let (code, log) = run(&mut sink(&dir));
     assert_eq!(code, Some(3), "{log}");
-    assert!(log.contains("messages.redb"), "{log}");
+    assert!(
+        log.contains("data/messages") && log.contains("in use"),
+        "{log}"
+    );
     first.kill().unwrap();
     first.wait().unwrap();
 }

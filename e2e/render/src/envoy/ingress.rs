@@ -137,11 +137,11 @@ fn routes(pod: &PodPlan) -> Vec<Route<'static>> {
         limit: Some(CONNECT_LIMIT),
     }];
     let pinhole = match pod.role {
-        Role::Gateway if pod.pinhole => Some(("POST", "/trigger")),
-        Role::Sink if pod.pinhole => Some(("GET", "/output")),
-        _ => None,
+        Role::Gateway if pod.pinhole => &[("POST", "/trigger")][..],
+        Role::Sink if pod.pinhole => &[("GET", "/output"), ("POST", "/output/read")],
+        _ => &[],
     };
-    routes.extend(pinhole.map(|(method, path)| Route {
+    routes.extend(pinhole.iter().map(|&(method, path)| Route {
         method,
         path,
         cluster: APP_CLUSTER,

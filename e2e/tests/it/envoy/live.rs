@@ -222,6 +222,8 @@ async fn plaintext_gets_what_is_named_and_nothing_else() {
         (pair.sink_plan.sockets, of("GET", "/health?verbose"), 200),
         (pair.sink_plan.sockets, of("GET", "/output?limit=1"), 200),
         (pair.sink_plan.sockets, of("POST", "/output"), 404),
+        (pair.sink_plan.sockets, of("POST", "/output/read"), 200),
+        (pair.sink_plan.sockets, of("GET", "/output/read"), 404),
         (pair.sink_plan.sockets, of("POST", "/trigger"), 404),
         (pair.gateway_plan.sockets, of("POST", "/trigger?count=5"), 200),
         (pair.gateway_plan.sockets, of("GET", "/output"), 404),

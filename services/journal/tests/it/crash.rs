@@ -230,3 +230,23 @@ fn cut_removes_what_a_failed_append_left() {
     let journal = Journal::open(dir.path(), options).unwrap();
     assert_eq!(all(&journal), [(1, body(1, 100))]);
 }
+
+#[test]
+fn prepare_tells_whether_the_disk_takes_writes() {
+    for refused in [Refused::Allocation, Refused::Write, Refused::Sync] {
+        let dir = TempDir::new().unwrap();
+        let (disk, options) = fragile();
+        let mut journal = open(dir.path(), &options);
+        disk.refuse(Some(refused));
+        let error = journal.prepare().unwrap_err();
+        assert!(
+            matches!(error, JournalError::Io { .. }),
+            "{refused:?}: {error}"
+        );
+        drop(journal);
+        disk.refuse(None);
+        let mut journal = open(dir.path(), &options);
+        journal.prepare().unwrap();
+        append(&mut journal, &[body(1, 10)]);
+    }
+}

@@ -180,3 +180,17 @@ fn empty_and_large_records_are_kept() {
     let read: Vec<_> = read.into_iter().map(|(_, body)| body).collect();
     assert_eq!(read, [bodies.clone(), bodies].concat());
 }
+
+#[test]
+fn new_journal_begins_where_it_is_told() {
+    let dir = TempDir::new().unwrap();
+    let options = Options {
+        first: 1001,
+        ..small()
+    };
+    let mut journal = open(dir.path(), &options);
+    assert_eq!((journal.oldest(), journal.records()), (1001, 0));
+    assert_eq!(append(&mut journal, &[body(1001, 10)]), 1001..1002);
+    drop(journal);
+    assert_eq!(all(&open(dir.path(), &small())), [(1001, body(1001, 10))]);
+}

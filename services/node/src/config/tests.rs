@@ -36,6 +36,8 @@ fn complete_environment_has_documented_defaults() {
     assert_eq!(config.session_lifetime, Duration::from_secs(600));
     assert_eq!(config.drain_limit, Duration::from_secs(10));
     assert_eq!(config.auto_trigger, 0);
+    assert_eq!(config.retention, Retention::default());
+    assert_eq!(config.repeats, Duration::from_secs(3600));
     assert!(config.token.is_none());
     assert!(config.downstream.is_empty());
 }
@@ -140,4 +142,50 @@ fn token_is_compared_and_never_shown() {
     assert_eq!(format!("{token:?}"), "Token(…)");
     assert!(Token::from_text("short").is_none());
     assert!(Token::from_text("two words in one token").is_none());
+}
+
+#[test]
+fn retention_is_read_and_checked() {
+    let mut variables = sink();
+    variables.insert(env::RETENTION_MESSAGES, "10000000");
+    variables.insert(env::RETENTION_BYTES, "5000000000");
+    variables.insert(env::RETENTION_AGE, "720h");
+    variables.insert(env::RETENTION_WHEN_FULL, "refuse");
+    variables.insert(env::REPEATS, "2h");
+    let config = read(Role::Sink, &variables).unwrap();
+    let expected = Retention {
+        messages: 10_000_000,
+        bytes: 5_000_000_000,
+        age: Some(30 * DAY),
+        when_full: WhenFull::Refuse,
+    };
+    assert_eq!(config.retention, expected);
+    assert_eq!(config.repeats, Duration::from_secs(7200));
+    for (variable, value, cause) in [
+        (env::RETENTION_MESSAGES, "0", "a number from 1"),
+        (env::RETENTION_BYTES, "2GiB", "a number from 1"),
+        (env::RETENTION_AGE, "a while", "not a duration"),
+        (
+            env::RETENTION_WHEN_FULL,
+            "drop",
+            "`drop-oldest` or `refuse`",
+        ),
+        (env::REPEATS, "10m", "less than a session"),
+    ] {
+        let mut wrong = variables.clone();
+        wrong.insert(variable, value);
+        let problems = read(Role::Sink, &wrong).unwrap_err().to_string();
+        assert!(
+            problems.contains(variable) && problems.contains(cause),
+            "{problems}"
+        );
+    }
+}
+
+#[test]
+fn repeats_follow_long_sessions() {
+    let mut variables = sink();
+    variables.insert(env::SESSION_LIFETIME, "6h");
+    let config = read(Role::Sink, &variables).unwrap();
+    assert!(config.repeats > Duration::from_secs(6 * 3600));
 }

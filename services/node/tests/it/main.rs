@@ -6,6 +6,7 @@ mod clocks;
 mod faults;
 mod identity;
 mod logs;
+mod output;
 mod refusals;
 mod support;
 mod trails;

@@ -81,6 +81,8 @@ impl Spec {
             window: 1024,
             session_lifetime: Duration::from_secs(600),
             drain_limit: Duration::from_secs(10),
+            retention: node::config::Retention::default(),
+            repeats: Duration::from_secs(3600),
         };
         Self { config, dir }
     }
