@@ -184,7 +184,7 @@ impl Store {
     pub(crate) async fn append(&self, key: Key, message: Message) -> Result<Storing, Unavailable> {
         let (done, stored) = oneshot::channel();
         let write = Write { key, message, done };
-        let sent = self.queue.send(Command::Write(Box::new(write))).await;
+        let sent = self.queue.send(Command::Write(write)).await;
         sent.map_err(|_| ended())?;
         Ok(Storing(stored))
     }

@@ -144,7 +144,7 @@ impl Log {
     /// Writes a batch. What is answered with `Ok` is on disk afterwards.
     pub(super) fn append(
         &mut self,
-        batch: &[Box<Write>],
+        batch: &[Write],
         keys: &Mutex<Keys>,
         metrics: &StoreMetrics,
     ) -> Result<Vec<Outcome>, StoreError> {

@@ -41,7 +41,7 @@ type Remembered = Result<Result<u64, InvalidReader>, String>;
 /// What the thread is asked for.
 #[derive(Debug)]
 pub(super) enum Command {
-    Write(Box<Write>),
+    Write(Write),
     Read {
         reader: String,
         through: u64,
@@ -218,7 +218,7 @@ impl Writer {
         Ok(())
     }
 
-    fn write(&mut self, log: &mut Log, batch: Vec<Box<Write>>) -> Result<(), StoreError> {
+    fn write(&mut self, log: &mut Log, batch: Vec<Write>) -> Result<(), StoreError> {
         match log.append(&batch, &self.shared.keys, &self.metrics) {
             Ok(outcomes) => {
                 for (write, outcome) in batch.into_iter().zip(outcomes) {
@@ -258,10 +258,7 @@ impl Writer {
 }
 
 /// Takes the writes that wait. Returns the command after them as well.
-fn gather(
-    first: Box<Write>,
-    commands: &mut mpsc::Receiver<Command>,
-) -> (Vec<Box<Write>>, Option<Command>) {
+fn gather(first: Write, commands: &mut mpsc::Receiver<Command>) -> (Vec<Write>, Option<Command>) {
     let mut bytes = first.message.payload.len();
     let mut batch = vec![first];
     while batch.len() < MAX_BATCH
