@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use hyper::StatusCode;
 use messages::{
     Outcome,
     Protocol::{self, Grpc, Websocket},
@@ -53,6 +54,13 @@ async fn repeated_cuts_lose_nothing(#[values(Websocket, Grpc)] protocol: Protoco
         })
         .await;
         proxy.cut();
+        // The next cut must find a session, however fast the sink stores.
+        eventually("a new session after a cut", async || {
+            let losses = metric(http, LOSSES).await;
+            let ready = get(http, "/ready").await.0 == StatusCode::OK;
+            (losses >= f64::from(cut) && ready).then_some(())
+        })
+        .await;
     }
     let acks = triggered.await.unwrap();
     assert_eq!(
