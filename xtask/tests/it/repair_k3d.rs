@@ -83,13 +83,19 @@ fn assert_stored(bench: &Bench, expected: usize) {
 
 /// The sink's pod goes while messages flow: those before and after it are there, each once.
 fn lose_the_pod(bench: &Bench, stored: usize) {
-    let flow = bench.start(&["trigger", "--count", "2000"]);
+    // More than can be stored while the pod ends.
+    const COUNT: usize = 10_000;
+    let flow = bench.start(&["trigger", "--count", &COUNT.to_string()]);
     eventually("the first of the messages", || {
         (count(bench) > stored).then_some(())
     });
     kubectl(&["delete", "pod", "sink-0"], "");
     flow.finish().assert_code(0);
-    assert_stored(bench, stored + 2000);
+    eventually("the next pod to answer", || {
+        let trail = bench.run(&["trail", "--json"]);
+        trail.status.success().then_some(())
+    });
+    assert_stored(bench, stored + COUNT);
 }
 
 /// The volumes of k3d are on one node: while it takes no pods, the sink waits for it and loses nothing.
@@ -230,7 +236,7 @@ fn sink_of_another_image_keeps_all_on_k3d() {
     assert_stored(&bench, 125);
 
     lose_the_pod(&bench, 125);
-    drain_the_node(&bench, &up, 2125);
+    drain_the_node(&bench, &up, 10_125);
     come_from_an_earlier_ferry(&bench, &up);
     let stored = stop_and_come_back(&bench, &up, 5);
 
