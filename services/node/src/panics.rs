@@ -24,7 +24,7 @@ pub(crate) fn end_the_process() {
     }));
 }
 
-/// Returns `future`, whose panics the caller catches. What it spawns is not part of it.
+/// Runs `future`, whose panics the caller catches. A panic of a task that it spawns ends the process.
 pub(crate) async fn caught<T>(mut future: BoxFuture<'_, T>) -> T {
     poll_fn(|context| {
         let _inside = Inside(CAUGHT.replace(true));

@@ -72,12 +72,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, door: Door, sto
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
                     let _slot = slot;
-                    let work = async {
-                        let (stream, router) = enter(stream, router, door).await?;
+                    if let Some((stream, router)) = enter(stream, router, door).await {
                         connection(stream, router, &stop).await;
-                        Some(())
-                    };
-                    work.await;
+                    }
                 });
             }
         }

@@ -1,4 +1,4 @@
-//! The journal from outside: what is written is read again, after whatever happened in between.
+//! Tests of the journal through its public functions: appends, trims, crashes and damage.
 #![allow(clippy::unwrap_used)]
 
 mod crash;

@@ -1,12 +1,7 @@
 //! Messages, keys and readers on one disk. Blocks; knows no tasks.
 
 use std::{
-    collections::HashSet,
-    fs::DirBuilder,
-    io,
-    os::unix::fs::DirBuilderExt as _,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
+    collections::HashSet, fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf,
     time::Instant,
 };
 
@@ -14,8 +9,8 @@ use journal::{Journal, JournalError, Options, Reader};
 use messages::Timestamp;
 
 use super::{
-    Settings, Stored,
-    keys::{KeyLog, Keys},
+    Settings, Shared, Stored,
+    keys::KeyLog,
     migration,
     readers::{InvalidReader, Readers},
     record, retention,
@@ -76,12 +71,8 @@ pub(super) struct Log {
 pub(super) type Outcome = Result<Stored, String>;
 
 impl Log {
-    /// Opens what is in the folder, made if need be, and fills `keys`.
-    pub(super) fn open(
-        settings: &Settings,
-        cut: Cut,
-        keys: &Mutex<Keys>,
-    ) -> Result<Self, StoreError> {
+    /// Opens what is in the folder, made if need be, and fills the keys of `shared`.
+    pub(super) fn open(settings: &Settings, cut: Cut, shared: &Shared) -> Result<Self, StoreError> {
         let dir = &settings.dir;
         let folder = |cause| StoreError::Folder {
             path: dir.clone(),
@@ -103,7 +94,7 @@ impl Log {
             options(cut.map(|(messages, _)| messages)),
         )?;
         messages.prepare()?;
-        let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = shared.keys();
         keys.clear();
         let mut key_log = KeyLog::open(
             &dir.join(migration::KEYS),
@@ -145,12 +136,12 @@ impl Log {
     pub(super) fn append(
         &mut self,
         batch: &[Write],
-        keys: &Mutex<Keys>,
+        shared: &Shared,
         metrics: &StoreMetrics,
     ) -> Result<Vec<Outcome>, StoreError> {
         let refuses = self.settings.retention.when_full == WhenFull::Refuse;
         if refuses {
-            self.drop_old(keys, metrics)?;
+            self.drop_old(shared, metrics)?;
         }
         let stored_at = Timestamp::now();
         let ms = record::millis(stored_at);
@@ -161,11 +152,7 @@ impl Log {
         let (mut bodies, mut added) = (Vec::new(), Vec::new());
         let mut in_batch = HashSet::new();
         for write in batch {
-            let known = |keys: &Mutex<Keys>| {
-                let keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
-                keys.contains(&write.key)
-            };
-            if in_batch.contains(&write.key) || known(keys) {
+            if in_batch.contains(&write.key) || shared.keys().contains(&write.key) {
                 outcomes.push(Ok(Stored::Before));
                 continue;
             }
@@ -186,7 +173,7 @@ impl Log {
         let written = self.messages.append(bodies.iter().map(Vec::as_slice))?;
         metrics.committed(began.elapsed());
         {
-            let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut keys = shared.keys();
             for (index, key) in written.clone().zip(&added) {
                 keys.insert(*key, index, ms);
             }
@@ -194,7 +181,7 @@ impl Log {
         for (index, key) in written.zip(added) {
             self.keys.add(key, index, ms)?;
         }
-        self.drop_old(keys, metrics)?;
+        self.drop_old(shared, metrics)?;
         Ok(outcomes)
     }
 
@@ -234,7 +221,7 @@ impl Log {
     /// Drops what the retention does not keep, and the keys that need not be known any more.
     pub(super) fn drop_old(
         &mut self,
-        keys: &Mutex<Keys>,
+        shared: &Shared,
         metrics: &StoreMetrics,
     ) -> Result<(), StoreError> {
         let now_ms = record::millis(Timestamp::now());
@@ -252,7 +239,7 @@ impl Log {
             metrics.dropped(cause, dropped, oldest);
         }
         let forgotten = {
-            let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut keys = shared.keys();
             keys.forget(self.messages.oldest(), now_ms)
         };
         if let Some(last) = forgotten {

@@ -105,7 +105,7 @@ impl Writer {
         let mut pending = Some(pending);
         let mut cut = None;
         loop {
-            let opened = Log::open(&self.settings, cut, &self.shared.keys).and_then(|mut log| {
+            let opened = Log::open(&self.settings, cut, &self.shared).and_then(|mut log| {
                 self.show(&mut log)?;
                 Ok(log)
             });
@@ -176,7 +176,7 @@ impl Writer {
                 Ok(None) => return Ok(Closed),
                 Ok(Some(command)) => self.execute(log, command, commands)?,
                 Err(_) => {
-                    log.drop_old(&self.shared.keys, &self.metrics)?;
+                    log.drop_old(&self.shared, &self.metrics)?;
                     self.metrics.free(&self.settings.dir);
                     self.healed();
                 }
@@ -205,7 +205,7 @@ impl Writer {
                     done,
                 } => match log.remember(reader, through) {
                     Ok(known) => {
-                        log.drop_old(&self.shared.keys, &self.metrics)?;
+                        log.drop_old(&self.shared, &self.metrics)?;
                         let _ = done.send(Ok(known));
                     }
                     Err(error) => {
@@ -219,7 +219,7 @@ impl Writer {
     }
 
     fn write(&mut self, log: &mut Log, batch: Vec<Write>) -> Result<(), StoreError> {
-        match log.append(&batch, &self.shared.keys, &self.metrics) {
+        match log.append(&batch, &self.shared, &self.metrics) {
             Ok(outcomes) => {
                 for (write, outcome) in batch.into_iter().zip(outcomes) {
                     // The connection may be gone; its sender asks again and hears `Before`.
