@@ -142,9 +142,7 @@ pub fn journal(input: &[u8]) -> String {
             Ok(())
         }
     }
-    // In memory where there is such a file system: the folder is synced all the same.
-    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-    let folder = folder.unwrap_or_else(|error| panic!("no folder: {error}"));
+    let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder: {error}"));
     let segment = folder.path().join("00000000000000000001.log");
     let open = || {
         let disk = Arc::new(Unsynced);
